@@ -1,0 +1,1 @@
+"""The `deft` command: client commands, `deft serve`, `deft admin` and `deft demo`. It never loads torch."""
