@@ -1,0 +1,156 @@
+"""The arms of a pipeline: which child jobs it comes to, and in what each arm differs from the others. Torch-free, pure.
+
+The 2 x 2 of {selected, random} x {term, no term} tells what the selection did and what the reward term did; the other
+arms are controls. Every arm differs from `deft`, or from `no_reward_term`, in one field of its resolved `Arm`.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from deft.specs import (
+    ArmName,
+    EvaluateSpec,
+    MeasureOmegaSpec,
+    OperationSpec,
+    PipelineSpec,
+    RewardTerm,
+    Rows,
+    ScoreSpec,
+    Selection,
+    SelectSpec,
+    System,
+    TrainSpec,
+)
+
+Submit = Callable[[str, OperationSpec], str]
+"""Creates the child job of that name and returns its id, which later specs then refer to."""
+
+FULL_ARM_LIMIT = 20_000
+"""Examples up to which training on everything is one of the default arms."""
+
+
+class Arm(NamedTuple):
+    """One variant of a pipeline, resolved: what it trains on and whether the loss has the reward term."""
+
+    name: ArmName
+    draw: int
+    selection: Selection | None
+    """None: everything that was scored."""
+    has_term: bool
+
+    @property
+    def system(self) -> str:
+        """The name of this draw in tables: the arm's own, numbered from the second draw on."""
+        return self.name if self.draw == 1 else f"{self.name}-{self.draw}"
+
+
+def arms(spec: PipelineSpec) -> list[Arm]:
+    """Return the arms of *spec* in the order asked for, one entry a draw."""
+    return [arm for name in spec.arms for arm in _draws(spec, name)]
+
+
+def _draws(spec: PipelineSpec, name: ArmName) -> list[Arm]:
+    if name == "full":
+        return [Arm(name, 1, None, has_term=False)]
+    has_term = name not in ("no_reward_term", "random")
+    draws = spec.random_draws if name in ("random", "random_with_term") else 1
+    return [Arm(name, draw, _selection(spec, name, draw), has_term) for draw in range(1, draws + 1)]
+
+
+def _selection(spec: PipelineSpec, name: ArmName, draw: int) -> Selection:
+    asked = spec.selection
+    if name in ("random", "random_with_term"):
+        return asked.model_copy(update={"end": "random", "seed": asked.seed + draw - 1})
+    if name == "length":
+        return asked.model_copy(update={"end": "length"})
+    if name == "opposite":
+        other: Literal["lowest", "highest"] = "highest" if asked.end == "lowest" else "lowest"
+        return asked.model_copy(update={"end": other})
+    return asked
+
+
+def scored_rows(spec: PipelineSpec) -> Rows:
+    """Return the rows that are scored, which all arms select from."""
+    return Rows(split="train", fractions=spec.split, sample=spec.score_sample, seed=spec.seed)
+
+
+def held_out_rows(spec: PipelineSpec) -> Rows:
+    """Return the rows that the evaluation sees and nothing else does."""
+    if spec.evaluation_dataset is not None:
+        return Rows(split="all", seed=spec.seed)
+    return Rows(split="evaluation", fractions=spec.split, seed=spec.seed)
+
+
+def submit_children(spec: PipelineSpec, submit: Submit) -> None:
+    """Submit the child jobs of *spec* in an order in which every input is submitted before its users."""
+    scoring = submit("score", _score(spec))
+    subsets: dict[Selection, str] = {}
+
+    def subset(selection: Selection) -> str:
+        if selection not in subsets:
+            subsets[selection] = submit(_select_name(selection), SelectSpec(scoring=scoring, selection=selection))
+        return subsets[selection]
+
+    resolved = arms(spec)
+    term = spec.deft
+    if term.omega == "auto" and any(arm.has_term for arm in resolved):
+        term = RewardTerm(omega="auto", omega_from=submit("measure_omega", _measure(spec, subset(spec.selection))))
+    systems = []
+    for arm in resolved:
+        data = spec.dataset if arm.selection is None else subset(arm.selection)
+        adapter = submit(f"train:{arm.system}", _train(spec, arm, data, term))
+        systems.append(System(name=arm.system, arm=arm.name, adapter=adapter))
+    submit("evaluate", _evaluate(spec, scoring, systems))
+
+
+def _select_name(selection: Selection) -> str:
+    return f"select:random-{selection.seed}" if selection.end == "random" else f"select:{selection.end}"
+
+
+def _score(spec: PipelineSpec) -> ScoreSpec:
+    train = Rows(split="train", fractions=spec.split)
+    return ScoreSpec(
+        dataset=spec.dataset,
+        model=spec.model,
+        count_rows=train,
+        rows=scored_rows(spec),
+        tokens=spec.tokens,
+        precision=spec.optimisation.precision,
+    )
+
+
+def _measure(spec: PipelineSpec, data: str) -> MeasureOmegaSpec:
+    return MeasureOmegaSpec(
+        data=data,
+        model=spec.model,
+        method=spec.method,
+        lora=spec.lora,
+        optimisation=spec.optimisation,
+        tokens=spec.tokens,
+    )
+
+
+def _train(spec: PipelineSpec, arm: Arm, data: str, term: RewardTerm) -> TrainSpec:
+    return TrainSpec(
+        data=data,
+        rows=scored_rows(spec) if arm.selection is None else Rows(),
+        model=spec.model,
+        method=spec.method,
+        deft=term if arm.has_term else None,
+        lora=spec.lora,
+        optimisation=spec.optimisation,
+        tokens=spec.tokens,
+    )
+
+
+def _evaluate(spec: PipelineSpec, scoring: str, systems: list[System]) -> EvaluateSpec:
+    return EvaluateSpec(
+        model=spec.model,
+        systems=systems,
+        dataset=spec.evaluation_dataset or spec.dataset,
+        rows=held_out_rows(spec),
+        scoring=scoring,
+        tokens=spec.tokens,
+        options=spec.evaluation,
+        focus="deft" if "deft" in spec.arms else spec.arms[0],
+    )

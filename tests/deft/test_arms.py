@@ -1,0 +1,142 @@
+"""The arms of a pipeline differ in the fields they should, and in no other."""
+
+from typing import Any
+
+import pytest
+
+from deft.arms import arms, submit_children
+from deft.specs import (
+    DEFAULT_ARMS,
+    EvaluateSpec,
+    MeasureOmegaSpec,
+    OperationSpec,
+    PipelineSpec,
+    RewardTerm,
+    Selection,
+    SelectSpec,
+    TrainSpec,
+    references,
+)
+
+
+def pipeline(**fields: Any) -> PipelineSpec:
+    return PipelineSpec(dataset="ds_1", model="tiny", **fields)
+
+
+def job_id(name: str) -> str:
+    return "job_" + name.replace(":", ".")
+
+
+def children(spec: PipelineSpec) -> dict[str, OperationSpec]:
+    submitted: dict[str, OperationSpec] = {}
+
+    def submit(name: str, child: OperationSpec) -> str:
+        assert name not in submitted
+        submitted[name] = child
+        return job_id(name)
+
+    submit_children(spec, submit)
+    return submitted
+
+
+def training(submitted: dict[str, OperationSpec], arm: str) -> TrainSpec:
+    spec = submitted[f"train:{arm}"]
+    assert isinstance(spec, TrainSpec)
+    return spec
+
+
+def different_fields(one: TrainSpec, other: TrainSpec) -> set[str]:
+    return {name for name in TrainSpec.model_fields if getattr(one, name) != getattr(other, name)}
+
+
+def resolved(submitted: dict[str, OperationSpec], arm: str) -> dict[str, Any]:
+    """The training of *arm* with its subset's own selection written in, one flat mapping."""
+    train = training(submitted, arm)
+    flat = {f"train.{name}": value for name, value in train if name != "data"}
+    select = {job_id(name): spec for name, spec in submitted.items()}[train.data]
+    assert isinstance(select, SelectSpec)
+    return flat | {f"selection.{name}": value for name, value in select.selection}
+
+
+@pytest.mark.parametrize(
+    ("arm", "control", "field"),
+    [
+        ("no_reward_term", "deft", "train.deft"),
+        ("random_with_term", "deft", "selection.end"),
+        ("random", "no_reward_term", "selection.end"),
+        ("opposite", "deft", "selection.end"),
+        ("length", "deft", "selection.end"),
+    ],
+)
+def test_each_arm_differs_in_one_field(arm: str, control: str, field: str) -> None:
+    submitted = children(pipeline())
+    one, other = resolved(submitted, arm), resolved(submitted, control)
+
+    assert {name for name in one if one[name] != other[name]} == {field}
+
+
+def test_full_differs_from_no_reward_term_in_its_rows_alone() -> None:
+    submitted = children(pipeline(score_sample=160))
+    full = training(submitted, "full")
+
+    assert different_fields(full, training(submitted, "no_reward_term")) == {"data", "rows"}
+    assert full.data == "ds_1"
+    assert full.rows.sample == 160
+    assert full.rows.split == "train"
+
+
+def test_arms_with_the_term_share_one_measured_omega() -> None:
+    submitted = children(pipeline(random_draws=2))
+    terms = [spec.deft for spec in submitted.values() if isinstance(spec, TrainSpec) and spec.deft is not None]
+    calibration, deft = submitted["measure_omega"], training(submitted, "deft")
+
+    assert isinstance(calibration, MeasureOmegaSpec)
+    assert [RewardTerm(omega="auto", omega_from="job_measure_omega")] * 5 == terms
+    assert calibration.data == deft.data
+    assert calibration.optimisation == deft.optimisation
+
+
+def test_a_fixed_omega_is_not_measured() -> None:
+    submitted = children(pipeline(deft=RewardTerm(omega=2.5)))
+
+    assert "measure_omega" not in submitted
+    assert training(submitted, "deft").deft == RewardTerm(omega=2.5)
+
+
+def test_random_draws_have_their_own_seeds_and_both_random_arms_share_subsets() -> None:
+    submitted = children(pipeline(random_draws=3, selection=Selection(seed=7)))
+    selections = [spec.selection for spec in submitted.values() if isinstance(spec, SelectSpec)]
+
+    assert [s.seed for s in selections if s.end == "random"] == [7, 8, 9]
+    for draw in ("", "-2", "-3"):
+        one, other = training(submitted, f"random{draw}"), training(submitted, f"random_with_term{draw}")
+        assert different_fields(one, other) == {"deft"}
+
+
+def test_the_evaluation_sees_every_system_and_only_held_out_rows() -> None:
+    spec = pipeline(random_draws=2)
+    evaluate = children(spec)["evaluate"]
+
+    assert isinstance(evaluate, EvaluateSpec)
+    assert [system.name for system in evaluate.systems] == [arm.system for arm in arms(spec)]
+    assert evaluate.rows.split == "evaluation"
+    assert evaluate.focus == "deft"
+
+
+def test_a_dataset_of_its_own_is_evaluated_whole() -> None:
+    evaluate = children(pipeline(evaluation_dataset="ds_2"))["evaluate"]
+
+    assert isinstance(evaluate, EvaluateSpec)
+    assert (evaluate.dataset, evaluate.rows.split) == ("ds_2", "all")
+
+
+def test_every_input_is_submitted_before_its_users() -> None:
+    seen: set[str] = set()
+    for name, spec in children(pipeline()).items():
+        assert {ref.id for ref in references(spec) if ref.id.startswith("job_")} <= seen, name
+        seen.add(job_id(name))
+    assert job_id("evaluate") in seen
+
+
+def test_the_default_arms_are_the_two_by_two_and_the_controls() -> None:
+    assert [arm.system for arm in arms(pipeline(random_draws=1))] == DEFAULT_ARMS
