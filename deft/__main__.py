@@ -1,0 +1,184 @@
+"""`python -m deft SPEC.json --input NAME=FOLDER ... --out FOLDER`: one operation, without a service.
+
+For a person it prints plain lines and seals the output; for a worker (`--events`) it writes JSON lines on standard
+output and leaves sealing to the worker. It knows no database and no queue, and imports nothing that starts threads
+before the guard has forked. Exit: 0 done, 1 failed and reported, 2 wrong usage, 75 stopped at a safe point because
+SIGTERM asked for it.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import ValidationError
+
+from deft import operations
+from deft.errors import Interrupted, InvalidInput
+from deft.failures import failure_of, invalid_spec, known_error
+from deft.folders import seal
+from deft.guard import die_with_parent, dismiss
+from deft.listeners import EventLines, PlainLines, StopRequest
+from deft.reports import Report
+from deft.specs import OperationSpec, PipelineSpec, job_spec
+
+DONE, FAILED, STOPPED = 0, 1, 75  # 75 is EX_TEMPFAIL: try again
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line; usage errors end the process with 2."""
+    parser = argparse.ArgumentParser(prog="python -m deft", description="Run one DEFT operation on local folders.")
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="file with the job's spec, the body of POST /v1/jobs")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=FOLDER", help="an input: dataset, model, ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new or empty folder for the output")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where training resumes from and writes to")
+    parser.add_argument("--events", action="store_true", help="JSON lines on standard output, for a worker")
+    parser.add_argument("--guard-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if options.guard_fd is None:
+        return start(options)
+    guard = die_with_parent(options.guard_fd, options.parent_pid)
+    try:
+        return start(options)
+    finally:
+        dismiss(guard)
+
+
+def start(options: argparse.Namespace) -> int:
+    """Listen for SIGTERM, choose the listener and run; return the exit status."""
+    stop = StopRequest()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.ask())
+    if options.events:
+        return run_for_worker(options, EventLines(_claim_standard_output(), stop))
+    signal.signal(signal.SIGINT, lambda _number, _frame: stop.ask())
+    return run_for_person(options, PlainLines(sys.stdout, stop))
+
+
+def run_for_worker(options: argparse.Namespace, report: EventLines) -> int:
+    """Run and send `done` or `failed` as the last event; tracebacks go to standard error."""
+    try:
+        summary = run(options, report)
+    except Interrupted:
+        return STOPPED
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever it is becomes the job's failure
+        traceback.print_exc()
+        report.send("failed", failure=failure_of(error))
+        return FAILED
+    report.send("done", summary=summary)
+    return DONE
+
+
+def run_for_person(options: argparse.Namespace, report: PlainLines) -> int:
+    """Run, seal the output and print its summary; our errors are text, a stranger's is a traceback as well."""
+    try:
+        summary = run(options, report)
+    except Interrupted:
+        report.line("stopped at a safe point; the same command continues from its last checkpoint")
+        return STOPPED
+    except Exception as error:  # noqa: BLE001 - the boundary: a person reads text, not a Python stack
+        if known_error(error) is None:
+            traceback.print_exc()
+        print(readable(failure_of(error)), file=sys.stderr)
+        return FAILED
+    seal(options.out, {"summary": summary})
+    print(json.dumps(summary, indent=1, default=str))
+    report.line(f"done: {options.out}")
+    return DONE
+
+
+def run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
+    """Read the spec, check the folders and run the operation; return its summary."""
+    spec = read_spec(options.spec)
+    inputs = read_inputs(options.input)
+    prepare_out(options.out)
+    if options.checkpoints is not None:
+        options.checkpoints.mkdir(parents=True, exist_ok=True)
+    return operations.run(spec, inputs=inputs, out=options.out, checkpoints=options.checkpoints, report=report)
+
+
+def read_spec(path: Path) -> OperationSpec:
+    """Return the operation's spec in the file at *path*.
+
+    Raises:
+        InvalidInput: it cannot be read, is not valid, or is a pipeline, which only the service runs.
+    """
+    try:
+        spec = job_spec.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"the spec {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise invalid_spec(error, _document(path)) from error
+    if isinstance(spec, PipelineSpec):
+        raise InvalidInput("a pipeline is several jobs: post it to the service, or run its steps one by one")
+    return spec
+
+
+def _document(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def read_inputs(pairs: Sequence[str]) -> dict[str, Path]:
+    """Return `NAME=FOLDER` arguments as a mapping of existing folders.
+
+    Raises:
+        InvalidInput: one has another form, is given twice, or names no folder.
+    """
+    inputs: dict[str, Path] = {}
+    for pair in pairs:
+        name, separator, folder = pair.partition("=")
+        if not separator or not name or name in inputs:
+            raise InvalidInput(f"--input {pair}: expected NAME=FOLDER, each name once")
+        if not Path(folder).is_dir():
+            raise InvalidInput(f"--input {name}: there is no folder {folder}")
+        inputs[name] = Path(folder)
+    return inputs
+
+
+def prepare_out(out: Path) -> None:
+    """Make *out*, which must be new or empty.
+
+    Raises:
+        InvalidInput: something is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInput(f"--out {out}: expected a new or empty folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def readable(failure: dict[str, Any]) -> str:
+    """Return *failure* as text: the message, then each finding with its place and fix."""
+    lines = [f"failed ({failure['category']}/{failure['code']}): {failure['message']}"]
+    for finding in failure["findings"]:
+        place = finding.get("pointer") or (f"line {finding['line']}" if "line" in finding else "")
+        column = f" {finding['column']}" if "column" in finding else ""
+        lines.append(f"  {place}{column}: found {finding['found']}, expected {finding['expected']}")
+        lines.append(f"    fix: {finding['fix']}")
+    return "\n".join(lines)
+
+
+def _claim_standard_output() -> TextIO:
+    """Keep standard output for events and point descriptor 1 at standard error, so no library can break the stream."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return events
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""How an exception becomes the failure that a job carries: category, code, message, findings. Torch-free.
+
+Our own errors say what they are. Everything else is `system/internal` with its type and a short text: a stranger's
+message may repeat a row, so it is cut, and the traceback goes to standard error only.
+"""
+
+import errno
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from deft.errors import DeftError, Finding, InvalidInput, OutOfMemory, StorageFull, shown
+
+MESSAGE_CHARACTERS = 300
+FINDINGS = 20
+
+
+def failure_of(error: BaseException) -> dict[str, Any]:
+    """Return *error* as `{category, code, message, findings, retryable}`."""
+    known = known_error(error)
+    if known is None:
+        message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARACTERS]
+        return {"category": "system", "code": "internal", "message": message, "findings": [], "retryable": False}
+    return {
+        "category": known.category,
+        "code": known.error_code,
+        "message": known.message,
+        "findings": [finding.as_dict() for finding in known.findings[:FINDINGS]],
+        "retryable": known.retryable,
+    }
+
+
+def known_error(error: BaseException) -> DeftError | None:
+    """Return *error* as one of ours, or None when it is a stranger's."""
+    if isinstance(error, DeftError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemory(f"the operation ran out of memory: {error}"[:MESSAGE_CHARACTERS])
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"no space is left to write {shown(error.filename or 'a file')}")
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether *error* means that a device or the host has no memory left. Imports torch in no case."""
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def invalid_spec(error: ValidationError, document: object) -> InvalidInput:
+    """Return the validation error of the spec in *document* (parsed JSON) with one finding a place."""
+    findings: dict[str, Finding] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        pointer = json_pointer(detail["loc"], document)
+        before = findings.get(pointer)
+        findings[pointer] = Finding(
+            code=before.code if before else str(detail["type"]),
+            found=shown(detail.get("input")),
+            expected=f"{before.expected}; or: {detail['msg']}" if before else str(detail["msg"]),
+            fix="correct this field",
+            pointer=pointer,
+        )
+    return InvalidInput("the spec is not valid", findings=list(findings.values())[:FINDINGS])
+
+
+def json_pointer(location: Sequence[str | int], document: object) -> str:
+    """Return pydantic's *location* as a JSON Pointer into *document*: without the names of union members."""
+    parts: list[str] = []
+    place = document
+    for index, part in enumerate(location):
+        is_last = index == len(location) - 1
+        if isinstance(place, dict) and (part in place or is_last):
+            place = place.get(str(part))
+        elif isinstance(place, list) and isinstance(part, int) and part < len(place):
+            place = place[part]
+        else:
+            continue
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{part}" for part in parts)

@@ -1,0 +1,80 @@
+"""The one table of operations: what runs for each kind of job, imported only when it runs.
+
+An operation reads input folders, writes files into an empty output folder and returns its summary. This module knows
+no database, no HTTP and no Celery; `python -m deft` calls it, and the worker only through that.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from deft.errors import Finding, InvalidInput
+from deft.reports import Report
+from deft.specs import OperationSpec, references
+
+OPERATIONS: dict[str, str] = {
+    "score": "deft.scoring:run_score",
+    "select": "deft.subsets:run_select",
+    "measure_omega": "deft.omega:run_measure_omega",
+    "train": "deft.training:run_train",
+    "evaluate": "deft.evaluation:run_evaluate",
+}
+"""Kind to `module:function`. Names, not functions: only the kinds that need torch import it."""
+
+
+class Operation(Protocol):
+    """What every function of the table looks like."""
+
+    def __call__(
+        self,
+        spec: OperationSpec,
+        *,
+        inputs: Mapping[str, Path],
+        out: Path,
+        checkpoints: Path | None,
+        report: Report,
+    ) -> dict[str, Any]:
+        """Write the output's files into *out* and return the summary, a JSON object."""
+
+
+def input_names(spec: OperationSpec) -> list[str]:
+    """Return the names of the folders that *spec* needs: its artifacts', and `model` where it names one."""
+    names = [reference.name for reference in references(spec)]
+    return [*names, "model"] if hasattr(spec, "model") else names
+
+
+def require_inputs(spec: OperationSpec, given: Iterable[str]) -> None:
+    """Check that exactly the folders which *spec* needs are *given*.
+
+    Raises:
+        InvalidInput: a name is missing, or is not one of this kind's.
+    """
+    needed, present = set(input_names(spec)), set(given)
+    if needed != present:
+        finding = Finding(
+            code="wrong_inputs",
+            found=", ".join(sorted(present)) or "no inputs",
+            expected=", ".join(sorted(needed)),
+            fix="give --input NAME=FOLDER once for each expected name",
+        )
+        raise InvalidInput(f"a {spec.kind} job needs other inputs", code="wrong_inputs", findings=[finding])
+
+
+def operation_of(kind: str) -> Operation:
+    """Import and return the function of *kind*."""
+    module, _, function = OPERATIONS[kind].partition(":")
+    return cast(Operation, getattr(importlib.import_module(module), function))
+
+
+def run(
+    spec: OperationSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
+) -> dict[str, Any]:
+    """Run the operation of *spec* and return its summary; *out* exists and is empty, and is not sealed here.
+
+    Raises:
+        InvalidInput: the inputs are not those of the spec; and whatever the operation raises on purpose.
+        Interrupted: it was asked to stop and has reached a safe point.
+    """
+    require_inputs(spec, inputs)
+    return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
