@@ -1,0 +1,200 @@
+"""The losses as pure functions of tensors: M7 (DPO), SFT, M9 (the DEFT term) and log-probabilities without [B, T, V].
+
+Knows no model, batch layout, optimiser or file. Shape letters: B examples of a micro-batch, P response positions of it
+(flat, of all its sequences), V vocabulary, D hidden width. Log-probabilities are in nats and float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+POSITIONS_PER_CHUNK = 256
+"""Response positions whose [., V] logits exist at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A scalar to call `backward` on, and the detached numbers of each example, by name, each of shape [B]."""
+
+    value: Tensor
+    per_example: dict[str, Tensor]
+
+
+def dpo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float,
+    examples_in_step: int | None = None,
+) -> Loss:
+    """M7: -log sigmoid(beta * [(log pi(y+) - log ref(y+)) - (log pi(y-) - log ref(y-))]).
+
+    Args:
+        policy_chosen: [B] log-probabilities of the responses, summed over their positions; likewise the other three.
+        policy_rejected: [B].
+        reference_chosen: [B], without gradient.
+        reference_rejected: [B], without gradient.
+        beta: strength of the pull to the reference.
+        examples_in_step: examples of the whole optimiser step, when it is accumulated over several micro-batches
+            (their losses are then to be added up); None means that this batch is the step.
+
+    Returns:
+        The mean over the examples of the step; per example `loss`, `margin` (the implicit reward of chosen minus that
+        of rejected), `reward_chosen` and `reward_rejected`.
+
+    Source: Rafailov et al., arXiv 2305.18290, eq. 7.
+    """
+    reward_chosen = beta * (policy_chosen - reference_chosen)
+    reward_rejected = beta * (policy_rejected - reference_rejected)
+    margin = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
+    losses = -functional.logsigmoid(margin)
+    facts = {"loss": losses, "margin": margin, "reward_chosen": reward_chosen, "reward_rejected": reward_rejected}
+    return Loss(_mean(losses, examples_in_step), {name: value.detach() for name, value in facts.items()})
+
+
+def sft_loss(logps: Tensor, sequence: Tensor, examples: int, *, tokens_in_step: int | None = None) -> Loss:
+    """Negative log-likelihood of the chosen responses: the sum over their tokens / number of tokens in the step.
+
+    Args:
+        logps: [P] log-probability of every response token (with the end token).
+        sequence: [P] int64, the example (0..B-1) that each belongs to.
+        examples: B.
+        tokens_in_step: response tokens of the whole optimiser step; None means that this batch is the step.
+
+    Returns:
+        The scalar; per example `loss`, the mean over its own tokens.
+    """
+    summed = sum_by_sequence(logps, sequence, examples)
+    lengths = sum_by_sequence(torch.ones_like(logps), sequence, examples)
+    value = -summed.sum() / (tokens_in_step if tokens_in_step is not None else max(logps.numel(), 1))
+    return Loss(value, {"loss": (-summed / lengths.clamp(min=1)).detach()})
+
+
+def with_reward_term(loss: Tensor, r_d: Tensor | None, omega: float, *, examples_in_step: int | None = None) -> Tensor:
+    """M9: L = L_base - omega * mean R_d(x, y+), the mean over the examples of the step.
+
+    With omega = 0 the very same tensor *loss* is returned: nothing is computed or added, so that the plain objective
+    is reproduced bit for bit.
+
+    Args:
+        loss: scalar, L_base.
+        r_d: [B] distribution reward of the chosen responses, from the same forward pass; None when there is no term.
+        omega: weight of the term, >= 0.
+        examples_in_step: as in `dpo_loss`.
+    """
+    if omega == 0 or r_d is None:
+        return loss
+    return loss - omega * _mean(r_d, examples_in_step)
+
+
+def sum_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
+    """Add up *values* [P] by their *sequence* number [P] (int64, 0..S-1) to [S], in float32."""
+    return torch.zeros(sequences, dtype=torch.float32, device=values.device).index_add(0, sequence, values.float())
+
+
+def mean_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
+    """Mean of *values* [P] or [P, D] by their *sequence* number [P] to [S] or [S, D], in float32."""
+    shape = (sequences, *values.shape[1:])
+    total = torch.zeros(shape, dtype=torch.float32, device=values.device).index_add(0, sequence, values.float())
+    count = torch.bincount(sequence, minlength=sequences).clamp(min=1).to(total.dtype)
+    return total / count.view(-1, *[1] * (values.dim() - 1))
+
+
+def response_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    positions_per_chunk: int = POSITIONS_PER_CHUNK,
+) -> Tensor:
+    """Log-probability of each target token, from the hidden state at the position that predicts it.
+
+    Logits exist for *positions_per_chunk* positions at a time and are not kept for the backward pass: the gradient
+    of log p(target) by its hidden state, W[target] - sum_v p(v) W[v] for a plain head, is one D-vector a position and
+    is computed along with the value. Softmax is float32.
+
+    Args:
+        hidden: [P, D] states after the final norm.
+        weight: [V, D] of the head; no gradient flows to it.
+        targets: [P] int64.
+        bias: [V] of the head.
+        scale: what the logits are multiplied by.
+        softcap: c of c * tanh(logit / c), applied after the scale.
+        positions_per_chunk: chunk size.
+
+    Returns:
+        [P] float32.
+
+    Raises:
+        ValueError: the head's weight wants a gradient.
+    """
+    if weight.requires_grad and torch.is_grad_enabled():
+        raise ValueError("response_logps gives no gradient to the head: freeze it, or use logps_from_logits")
+    parts = [
+        _ChunkLogps.apply(h, weight, t, bias, scale, softcap)  # type: ignore[no-untyped-call]
+        for h, t in zip(
+            torch.split(hidden, positions_per_chunk), torch.split(targets, positions_per_chunk), strict=True
+        )
+    ]
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def logps_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability [P] float32 of *targets* [P] under *logits* [P, V]: the plain way, gradients everywhere."""
+    return torch.log_softmax(logits.float(), dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def head_logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None = None, scale: float = 1.0, softcap: float | None = None
+) -> Tensor:
+    """Logits [P, V] float32 of *hidden* [P, D] under a head, scaled, then soft-capped."""
+    logits = functional.linear(hidden.to(weight.dtype), weight, bias).float()
+    if scale != 1.0:
+        logits = logits * scale
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+class _ChunkLogps(torch.autograd.Function):
+    """log p(target) for one chunk; the forward pass keeps only d log p / d hidden, [P, D]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 -- torch gives it no type
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        logits = head_logits(hidden, weight, bias, scale, softcap)
+        normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
+        at = targets.unsqueeze(-1)
+        logps = (logits.gather(-1, at) - normaliser).squeeze(-1)
+        if ctx.needs_input_grad[0]:
+            slope = None if softcap is None else 1 - (logits / softcap).square()
+            by_logit = (logits - normaliser).exp_().neg_()
+            by_logit.scatter_add_(-1, at, torch.ones_like(logps).unsqueeze(-1))
+            if slope is not None:
+                by_logit *= slope
+            ctx.save_for_backward((by_logit.to(weight.dtype) @ weight).mul_(scale))
+        return logps
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 -- as above
+        (by_hidden,) = ctx.saved_tensors
+        return (grads[0].unsqueeze(-1) * by_hidden).to(by_hidden.dtype), None, None, None, None, None
+
+
+def _mean(values: Tensor, examples_in_step: int | None) -> Tensor:
+    return values.mean() if examples_in_step is None else values.sum() / examples_in_step

