@@ -1,0 +1,391 @@
+"""From a user's row to an `Example`: the known shapes of preference data, how they are told apart, and column maps.
+
+Torch-free. A format is told by keys and types of values, reported by name, and can be forced. A column map says which
+of the user's columns stands for which of ours, so that nobody renames columns. Checks are in `deft.row_checks`.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import orjson
+
+from deft import row_checks
+from deft.errors import Finding, InvalidInput, InvalidRows, shown
+from deft.examples import ASSISTANT_MARK, Example, Message, is_transcript
+from deft.row_checks import BadRow
+
+Row = dict[str, Any]
+RESERVED_PREFIX = "deft_"
+"""Of the columns that subsets add to the user's; nobody's own column may begin so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The user's name of each column that is read; empty means that the column is left unread."""
+
+    prompt: str = "prompt"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    responses: str = "responses"
+    scores: str = "scores"
+    weight: str = "weight"
+    source: str = "source"
+    aspect: str = "aspect"
+    split: str = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What a format's own function takes out of a row."""
+
+    prompt: str | list[Message]
+    responses: Sequence[str]
+    places: Sequence[str]
+
+
+def columns_from(mapping: Mapping[str, str] | None) -> Columns:
+    """Return the column map of *mapping*, {our name: the user's name}.
+
+    Raises:
+        InvalidInput: a key is none of our names, or a value is no text.
+    """
+    known = [field.name for field in fields(Columns)]
+    for ours, theirs in (mapping or {}).items():
+        if ours not in known or not isinstance(theirs, str):
+            found = shown(ours) if ours not in known else row_checks.described(theirs)
+            finding = Finding(
+                "unknown_column_role",
+                found,
+                f"one of {', '.join(known)}, with the name of a column",
+                "write it as OURS=YOURS, for example prompt=question,chosen=good,rejected=bad",
+                pointer=f"/columns/{shown(ours)}",
+            )
+            raise InvalidInput("The column map is not valid.", findings=[finding])
+    return replace(Columns(), **dict(mapping or {}))
+
+
+# Formats -----------------------------------------------------------------------------------------------------------
+
+
+def _transcript(row: Row, columns: Columns) -> Picked:
+    """HH-RLHF: whole dialogues in chosen and rejected, which part after the last assistant mark."""
+    (prompt, chosen), (other, rejected) = (_cut(row, name) for name in (columns.chosen, columns.rejected))
+    if prompt != other:
+        place = next(
+            (i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other))
+        )
+        raise BadRow(
+            "context_mismatch",
+            columns.rejected,
+            f"dialogues that differ from character {place + 1}, before the last turn",
+            "the same dialogue up to the last Assistant: mark",
+            "make both dialogues equal up to their last turn, or remove the row",
+        )
+    return Picked(prompt, (chosen, rejected), (columns.chosen, columns.rejected))
+
+
+def _cut(row: Row, column: str) -> tuple[str, str]:
+    dialogue = row_checks.text(_value(row, column), column)
+    context, mark, response = dialogue.rpartition(ASSISTANT_MARK)
+    if not mark:
+        found, expected = row_checks.described(dialogue), "a dialogue with a turn '\\n\\nAssistant: ...'"
+        raise BadRow("no_assistant_turn", column, found, expected, "mark the turns, or give the prompt in a column")
+    if "\n\nHuman:" in response:
+        found, expected = "a dialogue that ends with a Human turn", "a dialogue that ends with an Assistant turn"
+        raise BadRow("last_turn", column, found, expected, "cut the dialogue after its last Assistant turn")
+    return context + mark, response.strip()
+
+
+def _plain(row: Row, columns: Columns) -> Picked:
+    """TRL explicit, plain: prompt, chosen and rejected are text, kept as they are.
+
+    After a transcript's `Assistant:` the blanks around a response belong to the mark, as in HH-RLHF's own form.
+    """
+    prompt = row_checks.text(_value(row, columns.prompt), columns.prompt)
+    places = (columns.chosen, columns.rejected)
+    responses = [row_checks.text(_value(row, place), place) for place in places]
+    return Picked(prompt, _after(prompt, responses), places)
+
+
+def _after(prompt: str, responses: Sequence[str]) -> Sequence[str]:
+    return [response.strip() for response in responses] if is_transcript(prompt) else responses
+
+
+def _messages(row: Row, columns: Columns) -> Picked:
+    """TRL explicit, conversational: the prompt as messages, each response as one assistant message.
+
+    Sets are also published with a prompt of plain text (one user message), with a response of plain text (one
+    assistant message), and with responses that repeat the prompt's messages: all of these are read.
+    """
+    places = (columns.chosen, columns.rejected)
+    value, answers = _value(row, columns.prompt), [_value(row, place) for place in places]
+    if isinstance(value, str):
+        if all(isinstance(answer, list) and len(answer) > 1 for answer in answers):
+            return _whole_messages(row, columns)
+        prompt = [Message(role="user", content=row_checks.prompt_is_not_empty(value, columns.prompt))]
+    else:
+        prompt = row_checks.messages(value, columns.prompt)
+    return Picked(
+        prompt, [_answer(answer, place, prompt) for answer, place in zip(answers, places, strict=True)], places
+    )
+
+
+def _answer(value: object, column: str, prompt: list[Message]) -> str:
+    if isinstance(value, str):
+        return value
+    turns = row_checks.messages(value, column)
+    if turns[: len(prompt)] == prompt:
+        turns = turns[len(prompt) :]
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
+        found = f"messages of {shown(', '.join(turn['role'] for turn in turns))}"
+        fix = "move earlier turns to the prompt, and make them equal for all responses"
+        raise BadRow("response_turns", column, found, "one assistant message after the prompt", fix)
+    return turns[0]["content"]
+
+
+def _whole_messages(row: Row, columns: Columns) -> Picked:
+    """TRL implicit, conversational: whole conversations, which part at the first message that differs."""
+    places = (columns.chosen, columns.rejected)
+    chosen, rejected = (row_checks.messages(_value(row, place), place) for place in places)
+    shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+    if shared is None and len(chosen) == len(rejected):
+        shared = len(chosen) - 1
+    if shared is None or shared < max(len(chosen), len(rejected)) - 1:
+        differ = shared if shared is not None else min(len(chosen), len(rejected))
+        raise BadRow(
+            "context_mismatch",
+            columns.rejected,
+            f"conversations of {len(chosen)} and {len(rejected)} messages that differ from message {differ + 1}",
+            "the same messages up to the last one",
+            "make both conversations equal up to their last message, or remove the row",
+        )
+    if shared == 0:
+        expected = "a prompt before the last message"
+        raise BadRow("empty_prompt", columns.chosen, "one message", expected, "add the user's message before it")
+    prompt = chosen[:shared]
+    return Picked(
+        prompt, [_answer(turns, place, prompt) for turns, place in zip((chosen, rejected), places, strict=True)], places
+    )
+
+
+def _ranked(row: Row, columns: Columns) -> Picked:
+    """The project's own form: a prompt (text or messages) and responses, best first."""
+    value = _value(row, columns.prompt)
+    prompt = (
+        row_checks.messages(value, columns.prompt)
+        if isinstance(value, list)
+        else row_checks.text(value, columns.prompt)
+    )
+    listed = _value(row, columns.responses)
+    if not isinstance(listed, list):
+        row_checks.wrong_type(listed, columns.responses, "a list of texts, best first")
+    places = [f"{columns.responses}[{index}]" for index in range(len(listed))]
+    if isinstance(prompt, str):
+        texts = [row_checks.text(item, place) for item, place in zip(listed, places, strict=True)]
+        return Picked(prompt, _after(prompt, texts), places)
+    return Picked(prompt, [_answer(item, place, prompt) for item, place in zip(listed, places, strict=True)], places)
+
+
+FORMATS: dict[str, Callable[[Row, Columns], Picked]] = {
+    "hh.transcript": _transcript,
+    "trl.preference.plain.explicit": _plain,
+    "trl.preference.conversational.explicit": _messages,
+    "trl.preference.conversational.implicit": _whole_messages,
+    "deft.responses": _ranked,
+}
+
+
+def _value(row: Row, column: str) -> object:
+    if column in row and column:
+        return row[column]
+    found = f"the columns {shown(', '.join(map(str, row)))}"
+    fix = f"add {column}, or name the column that has it with --map"
+    raise BadRow("missing_column", column or None, found, f"a column {column}", fix)
+
+
+# One row -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """Makes examples of rows in one *format* (a key of `FORMATS`) with one column map.
+
+    With *is_typed* False all values are text (CSV): lists and numbers are read from their JSON, empty text is null.
+    """
+
+    format: str
+    columns: Columns
+    is_typed: bool = True
+
+    def example(self, line: int, value: object) -> Example:
+        """Return the example of the row *value* at *line*.
+
+        Raises:
+            BadRow: the row cannot be used.
+        """
+        row = row_checks.object_row(value)
+        own = next((name for name in row if name.startswith(RESERVED_PREFIX)), None)
+        if own is not None:
+            expected, fix = f"no column that begins with {RESERVED_PREFIX}", "rename the column: subsets add such names"
+            raise BadRow("reserved_column", shown(own), f"the column {shown(own)}", expected, fix)
+        if not self.is_typed:
+            row = typed_cells(row, self.columns)
+        picked = FORMATS[self.format](row, self.columns)
+        if isinstance(picked.prompt, str):
+            row_checks.prompt_is_not_empty(picked.prompt, self.columns.prompt)
+        responses = row_checks.responses(picked.responses, picked.places)
+        return Example(picked.prompt, responses, source_line=line, **self._own(row, len(responses)))
+
+    def _own(self, row: Row, count: int) -> dict[str, Any]:
+        """Return the user's own scores, weight, source, aspect and split, where the row has them."""
+        columns = self.columns
+        own: dict[str, Any] = {}
+        if self.format == "deft.responses" and (given := row.get(columns.scores)) is not None and columns.scores:
+            own["scores"] = row_checks.scores(given, columns.scores, count)
+        for name, column, check in (
+            ("weight", columns.weight, row_checks.weight),
+            ("source", columns.source, row_checks.label),
+            ("aspect", columns.aspect, row_checks.label),
+            ("split", columns.split, row_checks.split),
+        ):
+            if column and (given := row.get(column)) is not None:
+                own[name] = check(given, column)
+        return own
+
+
+def typed_cells(row: Row, columns: Columns) -> Row:
+    """Return *row* of text cells with its lists and numbers read, and empty optional cells as null."""
+    result = dict(row)
+    for column in (columns.responses, columns.scores, columns.weight):
+        if row.get(column):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                result[column] = orjson.loads(row[column])
+    for column in (columns.scores, columns.weight, columns.source, columns.aspect, columns.split):
+        if row.get(column) == "":
+            result[column] = None
+    return result
+
+
+# Detection ---------------------------------------------------------------------------------------------------------
+
+
+def importer_for(rows: Sequence[Row], columns: Columns, *, format: str = "auto", is_typed: bool = True) -> Importer:  # noqa: A002
+    """Return the importer for a file that begins with *rows*.
+
+    Raises:
+        InvalidInput: *format* is unknown.
+        InvalidRows: no format fits; the finding has the closest one and the column map to use.
+    """
+    if format not in ("auto", *FORMATS):
+        finding = Finding("unknown_format", shown(format), f"auto, {', '.join(FORMATS)}", "leave it out", "/format")
+        raise InvalidInput("There is no such format.", findings=[finding])
+    if not is_typed:
+        rows = [typed_cells(row, columns) for row in rows]
+    _mapped_columns_exist(rows, columns)
+    if format == "auto":
+        found = next(filter(None, (format_of(row, columns) for row in rows)), None)
+        format = found or _format_by_keys(rows, columns)  # noqa: A001
+    return Importer(format, columns, is_typed)
+
+
+def _has(row: Row, *columns: str) -> bool:
+    return all(column and column in row for column in columns)
+
+
+def format_of(row: Row, columns: Columns) -> str | None:
+    """Return the name of the format that *row* has by its keys and the types of their values, or None."""
+    if _has(row, columns.prompt, columns.responses):
+        return "deft.responses" if isinstance(row[columns.responses], list) else None
+    if not _has(row, columns.chosen, columns.rejected):
+        return None
+    chosen, rejected = row[columns.chosen], row[columns.rejected]
+    are_lists, are_texts = (isinstance(chosen, k) and isinstance(rejected, k) for k in (list, str))
+    if not _has(row, columns.prompt):
+        if are_texts and (ASSISTANT_MARK in chosen or ASSISTANT_MARK in rejected):
+            return "hh.transcript"
+        return "trl.preference.conversational.implicit" if are_lists else None
+    prompt = row[columns.prompt]
+    if isinstance(prompt, list) or (isinstance(prompt, str) and are_lists):
+        return "trl.preference.conversational.explicit"
+    return "trl.preference.plain.explicit" if isinstance(prompt, str) and are_texts else None
+
+
+def _format_by_keys(rows: Sequence[Row], columns: Columns) -> str:
+    """Return the format that the keys alone tell, so that what is wrong with the values is reported row by row."""
+    if any(_has(row, columns.prompt, columns.responses) for row in rows):
+        return "deft.responses"
+    pairs = [row for row in rows if _has(row, columns.chosen, columns.rejected)]
+    if any(_has(row, columns.prompt) for row in pairs):
+        return "trl.preference.plain.explicit"
+    if any(isinstance(row[columns.chosen], str) and isinstance(row[columns.rejected], str) for row in pairs):
+        raise _refused(
+            "implicit_plain",
+            f"whole texts in {columns.chosen} and {columns.rejected}, no prompt and no mark where the response begins",
+            "a column prompt, or HH-RLHF dialogues with '\\n\\nHuman: ' and '\\n\\nAssistant: '",
+            "add a column prompt and keep only the responses in the others, or give conversations as lists of messages",
+        )
+    if pairs:
+        return "hh.transcript"
+    raise _unknown_columns(rows)
+
+
+def _mapped_columns_exist(rows: Sequence[Row], columns: Columns) -> None:
+    for field in fields(Columns):
+        column = getattr(columns, field.name)
+        if column and column != field.default and not any(column in row for row in rows):
+            found = f"no column {shown(column)}, but {_names(rows)}"
+            raise _refused("missing_column", found, "the name of a column", f"correct the map of {field.name}")
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return shown(", ".join(dict.fromkeys(str(name) for row in rows for name in row)) or "no columns")
+
+
+def _refused(code: str, found: str, expected: str, fix: str) -> InvalidRows:
+    finding = Finding(code, found, expected, fix)
+    return InvalidRows(f"The file's format is not known: found {found}.", code=code, findings=[finding])
+
+
+_OTHER_NAMES = {
+    "prompt": ("question", "instruction", "query", "input", "context", "prefix", "text", "user"),
+    "chosen": (
+        "good",
+        "preferred",
+        "preferred_output",
+        "better",
+        "winner",
+        "accepted",
+        "positive",
+        "response_j",
+        "win",
+    ),
+    "rejected": ("bad", "dispreferred", "non_preferred_output", "worse", "loser", "negative", "response_k", "lose"),
+    "responses": ("answers", "completions", "candidates", "generations", "suffix", "outputs"),
+}
+
+
+def _unknown_columns(rows: Sequence[Row]) -> InvalidRows:
+    names = list(dict.fromkeys(str(name) for row in rows for name in row))
+    guess = {ours: name for ours in _OTHER_NAMES if (name := _closest(ours, names))}
+    is_list = "responses" in guess and not {"chosen", "rejected"} <= guess.keys()
+    wanted = ("prompt", "responses") if is_list else ("prompt", "chosen", "rejected")
+    closest = "deft.responses" if is_list else "trl.preference.plain.explicit"
+    mapping = ",".join(f"{ours}={guess.get(ours, 'YOUR_COLUMN')}" for ours in wanted)
+    return _refused(
+        "unknown_columns",
+        f"the columns {_names(rows)}",
+        f"the columns of a known format; the closest is {closest} ({', '.join(wanted)})",
+        f"say which columns stand for these: --map {shown(mapping)}",
+    )
+
+
+def _closest(ours: str, names: Sequence[str]) -> str | None:
+    lowered = {name.lower().strip(): name for name in names}
+    for candidate in (ours, *_OTHER_NAMES[ours]):
+        if candidate in lowered:
+            return lowered[candidate]
+    near = difflib.get_close_matches(ours, lowered, n=1, cutoff=0.7)
+    return lowered[near[0]] if near else None

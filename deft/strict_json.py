@@ -1,0 +1,79 @@
+"""JSON read strictly: no duplicate keys, NaN, infinity, lone surrogates or bottomless nesting. Torch-free.
+
+orjson is the parser, and refuses most of that by itself. It takes the last of duplicate keys without a word, so they
+are looked for apart: when no colon follows white space, each key's colon follows its closing quote, and a document
+with as many `":` as it has keys holds no key twice. Only other documents are parsed a second time, key by key.
+"""
+
+import json
+from typing import Any
+
+import orjson
+
+from deft.errors import shown
+from deft.row_checks import BadRow
+
+MAX_DEPTH = 32
+_SPACED_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
+
+
+def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
+    """Return the value of *document*.
+
+    Raises:
+        BadRow: malformed_json, wrong_encoding, number_range, lone_surrogate, duplicate_key or too_deep.
+    """
+    try:
+        value = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise _refused(document, error) from None
+    keys = _count_keys(value, 0)
+    if document.count(b'":') != keys or any(colon in document for colon in _SPACED_COLONS):
+        json.loads(document, object_pairs_hook=_unique)
+    return value
+
+
+def _count_keys(value: object, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise BadRow("too_deep", None, f"more than {MAX_DEPTH} levels", f"at most {MAX_DEPTH}", "flatten the row")
+    if isinstance(value, dict):
+        nested = [item for item in value.values() if isinstance(item, dict | list)]
+        return len(value) + sum(_count_keys(item, depth + 1) for item in nested)
+    if isinstance(value, list):
+        return sum(_count_keys(item, depth + 1) for item in value if isinstance(item, dict | list))
+    return 0
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow("duplicate_key", shown(twice), f"the key {shown(twice)} twice", "every key once", "remove one")
+    return result
+
+
+def _refused(document: bytes, error: orjson.JSONDecodeError) -> BadRow:
+    place, fix = f"at character {error.pos + 1}", "correct the row; every JSON library can write it"
+    if "UTF-8" in error.msg:
+        return _wrong_encoding(document)
+    near = shown(error.doc[error.pos : error.pos + 24])
+    if "infinity" in error.msg:
+        return BadRow("number_range", None, f"a number too large {place}: '{near}'", "a finite number", fix)
+    if near.lstrip("-").startswith(("NaN", "Infinity")):
+        return BadRow("number_range", None, f"'{near}' {place}", "a finite number or null", "write null instead")
+    if "surrogate" in error.msg:
+        return BadRow("lone_surrogate", None, f"half a surrogate pair {place}: '{near}'", "whole characters", fix)
+    if "depth" in error.msg:
+        return BadRow("too_deep", None, "more than 1,024 levels", f"at most {MAX_DEPTH}", "flatten the row")
+    found = f"{error.msg} {place}" + (f": '{near}'" if near else "")
+    return BadRow("malformed_json", None, found, "one JSON object", fix)
+
+
+def _wrong_encoding(document: bytes) -> BadRow:
+    try:
+        document.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"the byte 0x{document[error.start]:02x} at byte {error.start + 1}"
+        return BadRow("wrong_encoding", None, found, "UTF-8", "save it as UTF-8: iconv -f LATIN1 -t UTF-8 FILE")
+    return BadRow("wrong_encoding", None, "text that is not UTF-8", "UTF-8", "save the file as UTF-8")
