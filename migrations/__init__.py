@@ -1,0 +1,1 @@
+"""Alembic's migrations. They make tables only: no roles, no extensions, nothing that needs a superuser."""

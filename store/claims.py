@@ -1,0 +1,379 @@
+"""What a worker does to a job: claim it, keep it, tell about it, end it.
+
+Every statement after the claim carries `WHERE id AND fence AND status = 'running'`: a worker whose lease ran out and
+whose job went to another changes nothing and gets `LeaseLost`. Each function is one short transaction of its own
+(`with database.write() as session`); files are sealed before it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy.orm import Session
+
+from deft.folders import read_manifest
+from store import moves
+from store.artifacts import SealedArtifact, record
+from store.database import lock_queue
+from store.finite import finite
+from store.states import CLAIMED, FAILED, POISONED, REQUEUED, STOPPED, SUCCEEDED, Status
+from store.tables import Artifact, Checkpoint, Job, JobInput, MetricValue, Score
+from store.types import database_now
+
+LEASE_SECONDS = 30.0
+MAX_STUCK_ATTEMPTS = 3
+LOG_TAIL_CHARACTERS = 64 * 1024
+_UNCOUNTED = case((Job.stuck_attempts > 0, Job.stuck_attempts - 1), else_=0)
+
+
+class LeaseLost(Exception):
+    """The job is no longer this claim's: stop, kill the child, touch nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker may run: the *fence* proves it, the *inputs* are ids of artifacts by reference name."""
+
+    job_id: str
+    team_id: str
+    parent_id: str | None
+    kind: str
+    spec: dict[str, Any]
+    model_id: str | None
+    inputs: dict[str, str]
+    attempt: int
+    fence: int
+    owner: str
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a renewal found: whether the job is still ours, and whether its owner wants it stopped."""
+
+    is_ours: bool
+    is_cancel_requested: bool
+
+
+def claim(
+    session: Session, owner: str, resource_classes: str | Sequence[str], lease_seconds: float = LEASE_SECONDS
+) -> Claim | None:
+    """Take the best queued job of these classes (priority, least running share of its team, age); None: there is none.
+
+    The job is then `running`: fence + 1, attempt + 1, leased to *owner* for *lease_seconds* by the database's clock.
+    """
+    classes = [resource_classes] if isinstance(resource_classes, str) else list(resource_classes)
+    lock_queue(session)
+    job_id = _best_queued(session, classes)
+    if job_id is None:
+        return None
+    values = {
+        "owner": owner,
+        "fence": Job.fence + 1,
+        "attempt": Job.attempt + 1,
+        "stuck_attempts": Job.stuck_attempts + 1,
+        "lease_expires_at": database_now(lease_seconds),
+        "started_at": func.coalesce(Job.started_at, database_now()),
+        "phase": None,
+        "progress_done": None,
+        "progress_total": None,
+        "progress_unit": None,
+        "progress_at": None,
+        "progress_since": None,
+    }
+    job = moves.move(session, job_id, CLAIMED, values=values)
+    if job is None:
+        return None
+    found = session.execute(select(JobInput.name, JobInput.artifact_id).where(JobInput.job_id == job.id))
+    inputs = {name: artifact_id for name, artifact_id in found if artifact_id is not None}
+    return Claim(
+        job.id,
+        job.team_id,
+        job.parent_id,
+        job.kind,
+        job.spec,
+        job.model_id,
+        inputs,
+        job.attempt,
+        job.fence,
+        owner,
+        lease_seconds,
+    )
+
+
+def renew(session: Session, claim: Claim) -> Lease:
+    """Extend the lease. Not ours any more: the child must be killed, nothing else may be written."""
+    statement = (
+        update(Job)
+        .where(*_is_ours(claim))
+        .values(lease_expires_at=database_now(claim.lease_seconds))  # no reader sees it: the version stays
+        .returning(Job.cancel_requested_at)
+        .execution_options(synchronize_session=False)
+    )
+    row = session.execute(statement).one_or_none()
+    return Lease(row is not None, row is not None and row[0] is not None)
+
+
+def report_phase(session: Session, claim: Claim, phase: str) -> None:
+    """Note that *phase* begins; its progress starts anew.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    values = {
+        "phase": phase,
+        "progress_done": None,
+        "progress_total": None,
+        "progress_unit": None,
+        "progress_at": None,
+        "progress_since": None,
+    }
+    _write(session, claim, values, ("phase", {"phase": phase}))
+
+
+def report_progress(session: Session, claim: Claim, done: int, total: int, unit: str) -> None:
+    """Note that *done* of *total* *unit*s of the phase are finished. No event: the row alone.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    values = {
+        "progress_done": done,
+        "progress_total": total,
+        "progress_unit": unit,
+        "progress_at": database_now(),
+        "progress_since": func.coalesce(Job.progress_since, database_now()),
+    }
+    _write(session, claim, values)
+
+
+def report_note(session: Session, claim: Claim, message: str) -> None:
+    """Put one line on the job's record.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    _write(session, claim, {}, ("note", {"message": message}))
+
+
+def report_log(session: Session, claim: Claim, text: str) -> None:
+    """Replace the job's log tail by the last 64 Ki characters of *text*.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    _write(session, claim, {"log_tail": text[-LOG_TAIL_CHARACTERS:]})
+
+
+def report_metrics(session: Session, claim: Claim, step: int, values: Mapping[str, float]) -> None:
+    """Store *values* of *step*; a step told again overwrites.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    _write(session, claim, {})
+    for name, value in values.items():
+        key = {"job_id": claim.job_id, "step": step, "name": name}
+        session.merge(MetricValue(**key, team_id=claim.team_id, value=finite(float(value))))
+    session.flush()
+
+
+def report_checkpoint(session: Session, claim: Claim, step: int, folder: Path) -> None:
+    """Record the sealed *folder* as resume state after *step*; a step not reached before ends a row of stuck attempts.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+        ArtifactCorrupt: the folder has no manifest.
+    """
+    manifest = read_manifest(folder)
+    reached = select(func.max(Checkpoint.step)).where(Checkpoint.job_id == claim.job_id)
+    last = session.execute(reached).scalar_one()
+    is_new = last is None or step > last
+    values = {"stuck_attempts": 0} if is_new else {}
+    _write(session, claim, values, ("checkpoint", {"step": step}))
+    row = Checkpoint(
+        job_id=claim.job_id,
+        step=step,
+        team_id=claim.team_id,
+        folder=folder.name,
+        sha256=manifest["sha256"],
+        fence=claim.fence,
+    )
+    session.merge(row)
+    session.flush()
+
+
+def checkpoints(session: Session, claim: Claim) -> list[Checkpoint]:
+    """Return the job's recorded resume states, newest step first."""
+    return list(
+        session.scalars(select(Checkpoint).where(Checkpoint.job_id == claim.job_id).order_by(Checkpoint.step.desc()))
+    )
+
+
+def succeed(
+    session: Session,
+    claim: Claim,
+    sealed: SealedArtifact,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    log_tail: str | None = None,
+) -> Artifact:
+    """Publish the job's one result: the artifact's row, its scores, the job's end, and the release of who waits for it.
+
+    *sealed* comes from `ArtifactFiles.seal`; when the lease is lost its folder stays behind as litter. The artifact
+    takes the job's name. A job that was asked to stop but finished first has succeeded.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's; nothing was written.
+    """
+    lock_queue(session)
+    name = session.execute(select(Job.name).where(*_is_ours(claim))).one_or_none()
+    if name is None:
+        raise LeaseLost(claim.job_id)
+    artifact = record(session, claim.team_id, sealed, job_id=claim.job_id)
+    artifact.name = sealed.name or name[0]
+    _record_scores(session, artifact, sealed.folder)
+    values: dict[str, Any] = {"artifact_id": artifact.id, "summary": finite(dict(summary or artifact.summary))}
+    values |= _log(log_tail)
+    if moves.move(session, claim.job_id, SUCCEEDED, where=_is_ours(claim), values=values) is None:
+        raise LeaseLost(claim.job_id)
+    return artifact
+
+
+def fail(session: Session, claim: Claim, failure: Mapping[str, Any], *, log_tail: str | None = None) -> None:
+    """End the job as failed: *failure* is {category, code, message, findings, retryable, reference}.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    lock_queue(session)
+    told = finite(dict(failure))
+    values = {"failure": told, **_log(log_tail)}
+    if moves.move(session, claim.job_id, FAILED, where=_is_ours(claim), values=values, data={"failure": told}) is None:
+        raise LeaseLost(claim.job_id)
+
+
+def release(
+    session: Session, claim: Claim, reason: str, *, counts_as_attempt: bool, log_tail: str | None = None
+) -> Status:
+    """Give the job back and return its status: `queued`; `cancelled` if that was asked for; `failed` as poison.
+
+    *counts_as_attempt*: False for a drain (SIGTERM), True for a child that died without a report: the third such
+    attempt in a row without a new checkpoint is the last.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    lock_queue(session)
+    values = _log(log_tail)
+    job = give_back(session, claim.job_id, _is_ours(claim), reason, counts_as_attempt, values)
+    if job is None:
+        raise LeaseLost(claim.job_id)
+    return job
+
+
+def settle_cancelled(session: Session, claim: Claim, *, log_tail: str | None = None) -> None:
+    """End a running job as cancelled, after its child has stopped.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    lock_queue(session)
+    if moves.move(session, claim.job_id, STOPPED, where=_is_ours(claim), values=_log(log_tail)) is None:
+        raise LeaseLost(claim.job_id)
+
+
+def give_back(
+    session: Session,
+    job_id: str,
+    where: Sequence[ColumnElement[bool]],
+    reason: str,
+    counts_as_attempt: bool,
+    values: Mapping[str, Any],
+) -> Status | None:
+    """Take a running job for which *where* holds out of its worker's hands; return its status, None if it did not.
+
+    The sweeper's half of `release`.
+    """
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        return None
+    data = {"why": reason, "attempt": job.attempt}
+    if job.cancel_requested_at is not None:
+        moved = moves.move(session, job_id, STOPPED, where=where, values=values, data=data)
+    elif counts_as_attempt and job.stuck_attempts >= MAX_STUCK_ATTEMPTS:
+        failure = _poison(job, reason)
+        moved = moves.move(
+            session, job_id, POISONED, where=where, values={**values, "failure": failure}, data={"failure": failure}
+        )
+    else:
+        uncounted = {} if counts_as_attempt else {"stuck_attempts": _UNCOUNTED}
+        moved = moves.move(session, job_id, REQUEUED, where=where, values={**values, **uncounted}, data=data)
+    return None if moved is None else moved.status  # type: ignore[return-value]  # the column is checked
+
+
+def _best_queued(session: Session, classes: Sequence[str]) -> str | None:
+    running = (
+        select(Job.team_id, func.count().label("number"))
+        .where(Job.status == "running", Job.resource_class.is_not(None))
+        .group_by(Job.team_id)
+        .subquery()
+    )
+    statement = (
+        select(Job.id)
+        .outerjoin(running, running.c.team_id == Job.team_id)
+        .where(Job.status == "queued", Job.resource_class.in_(classes))
+        .order_by(Job.priority.desc(), func.coalesce(running.c.number, 0), Job.created_at, Job.id)
+        .limit(1)
+    )
+    return session.execute(statement).scalar_one_or_none()
+
+
+def _is_ours(claim: Claim) -> list[ColumnElement[bool]]:
+    return [Job.id == claim.job_id, Job.fence == claim.fence, Job.status == "running"]
+
+
+def _write(
+    session: Session, claim: Claim, values: Mapping[str, Any], event: tuple[str, Mapping[str, Any]] | None = None
+) -> None:
+    if moves.write(session, claim.job_id, _is_ours(claim), values, event) is None:
+        raise LeaseLost(claim.job_id)
+
+
+def _log(log_tail: str | None) -> dict[str, Any]:
+    return {} if log_tail is None else {"log_tail": log_tail[-LOG_TAIL_CHARACTERS:]}
+
+
+def _poison(job: Job, reason: str) -> dict[str, Any]:
+    return {
+        "category": "system",
+        "code": "poison",
+        "message": f"{MAX_STUCK_ATTEMPTS} attempts in a row ended without a report and without a new checkpoint "
+        f"(the last: {reason})",
+        "findings": [],
+        "retryable": False,
+        "reference": f"{job.id}/{job.attempt}",
+    }
+
+
+def _record_scores(session: Session, artifact: Artifact, folder: Path) -> None:
+    path = folder / "metrics.json"
+    if artifact.kind != "evaluation" or not path.is_file():
+        return
+    columns = ("arm", "value", "n", "low", "high", "settings_hash")
+    for row in finite(json.loads(path.read_text(encoding="utf-8"))):
+        key = {"system": row["system"], "metric": row["metric"], "slice": row.get("slice", "all")}
+        values = {name: row.get(name) for name in columns}
+        session.merge(
+            Score(
+                artifact_id=artifact.id,
+                team_id=artifact.team_id,
+                is_trained_on=bool(row.get("is_trained_on")),
+                **key,
+                **values,
+            )
+        )
+    session.flush()

@@ -1,0 +1,67 @@
+"""Parents and children: a pipeline is never claimed, its state follows from its children's."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store import moves
+from store.states import CANCELLED, FINISHED, UNFINISHED, Status, derived
+from store.tables import Job
+from store.types import database_now
+
+
+def child_changed(session: Session, parent_id: str) -> None:
+    """Derive the parent's status and progress from its children; called in the transaction that changed a child."""
+    parent = session.get(Job, parent_id, populate_existing=True)
+    if parent is None or parent.status in FINISHED:
+        return
+    children = children_of(session, parent_id)
+    status = derived_status([child.status for child in children], parent.cancel_requested_at is not None)
+    done = sum(child.status in FINISHED for child in children)
+    told = {"progress_done": done, "progress_total": len(children), "progress_unit": "jobs"}
+    if status == parent.status:
+        if (parent.progress_done, parent.progress_total) != (done, len(children)):
+            moves.write(session, parent_id, [Job.status.in_(sorted(UNFINISHED))], told)
+        return
+    failed = next((child for child in children if child.status == "failed"), None)
+    outputs = [child.artifact_id for child in children if child.kind == "evaluate" and child.artifact_id]
+    values = dict(told)
+    if status == "running" and parent.started_at is None:
+        values["started_at"] = database_now()
+    if status == "failed" and failed is not None:
+        values["failure"] = failed.failure
+    if status == "succeeded" and outputs:
+        values["artifact_id"] = outputs[-1]
+    moves.move(session, parent_id, derived(status), values=values)
+
+
+def derived_status(children: list[str], is_cancelling: bool) -> Status:
+    """Return the parent's status for these *children*: it ends when none of them is still at work."""
+    active = [status for status in children if status not in FINISHED]
+    if "running" in active:
+        return "running"
+    if active:
+        is_begun = len(active) < len(children)
+        return "running" if is_begun else "queued"
+    if is_cancelling and "cancelled" in children:
+        return "cancelled"
+    if any(status in ("failed", "cancelled") for status in children):
+        return "failed"
+    return "succeeded" if children else "queued"
+
+
+def cancel_children(session: Session, parent_id: str) -> None:
+    """Cancel every child that does not run and ask the running ones to stop, then settle what follows."""
+    children = children_of(session, parent_id)
+    moved = [moves.move_alone(session, child.id, CANCELLED) for child in children]
+    for child in children:
+        moves.ask_to_stop(session, child.id)
+    # Only now, so that a child that waits for another is cancelled like it and not failed for want of its input.
+    for job in moved:
+        if job is not None:
+            moves.settle(session, job)
+
+
+def children_of(session: Session, parent_id: str) -> list[Job]:
+    """Return the parent's children as they are now, oldest first."""
+    statement = select(Job).where(Job.parent_id == parent_id).order_by(Job.created_at, Job.id)
+    return list(session.scalars(statement, execution_options={"populate_existing": True}))

@@ -1,0 +1,91 @@
+"""What an operator sets: environment variables with the prefix DEFT_, read once, when `Settings()` is called.
+
+It must not connect to anything and must not create a folder.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+GIB = 1024**3
+MIB = 1024**2
+ResourceClass = Literal["cpu", "gpu"]
+
+DatabaseUrl = Annotated[str, Field(min_length=1)]
+Listed = Annotated[list[Path], NoDecode]
+ListedClasses = Annotated[list[ResourceClass], NoDecode]
+
+
+def _both_classes() -> list[ResourceClass]:
+    return ["cpu", "gpu"]
+
+
+class Settings(BaseSettings):
+    """Settings of every process of the service; the defaults are those of `deft serve` on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="DEFT_", frozen=True, extra="ignore")
+
+    data_folder: Path = Field(
+        Path("deft-data"), description="Artifacts, checkpoints, the SQLite file, the bell's files."
+    )
+    database_url: DatabaseUrl | None = Field(None, description="postgresql://... or sqlite:///...; null: SQLite there.")
+    broker_url: str = Field("filesystem://", description="redis://... in production.")
+    model_roots: Listed = Field(
+        default_factory=list, description="Folders below which base models may lie, separated like PATH."
+    )
+    bootstrap_key: SecretStr | None = Field(None, description="The first team's key; null: made and printed once.")
+    max_upload_bytes: int = Field(2 * GIB, ge=1)
+    max_body_bytes: int = Field(MIB, ge=1)
+    lease_seconds: float = Field(30, gt=0)
+    renew_seconds: float = Field(10, gt=0)
+    sweep_seconds: float = Field(10, gt=0)
+    slots: int = Field(1, ge=1, description="Jobs that one worker process runs at a time.")
+    resource_classes: ListedClasses = Field(
+        default_factory=_both_classes, description="What a worker serves, separated by commas."
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split_path(cls, value: object) -> object:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("resource_classes", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL; by default a SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_folder.resolve() / 'deft.sqlite3'}"
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where artifacts lie, one folder each, named by their id."""
+        return self.data_folder / "artifacts"
+
+    @property
+    def staging_folder(self) -> Path:
+        """Where attempts and uploads write before anything is published; same file system as the artifacts."""
+        return self.data_folder / "staging"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where resume states lie: one folder a job, named by its id."""
+        return self.data_folder / "checkpoints"
+
+    @property
+    def model_folder(self) -> Path:
+        """Where models of the Hub are kept once a worker has fetched them."""
+        return self.data_folder / "models"
+
+    @property
+    def bell_folder(self) -> Path:
+        """Where the embedded broker keeps its messages."""
+        return self.data_folder / "bell"
