@@ -1,0 +1,76 @@
+"""Puts the application together. Everything under `/v1` needs a key, by the router that all nouns hang on."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
+
+from api import handlers, openapi, pages
+from api.middleware import Envelope
+from api.problems import Problem
+from api.routes import artifacts, datasets, health, jobs, models, team
+from api.services import caller_of, make_services, refuse_unknown_parameters
+from store.settings import Settings
+
+NOUN_ROUTERS = (team.router, models.router, datasets.router, jobs.router, *artifacts.routers())
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in {
+        401: "No valid key.",
+        404: "Not there, or not this team's.",
+        422: "Not valid; `errors` says where and why.",
+        500: "The service failed.",
+        503: "The database is away; try again after `Retry-After` seconds.",
+    }.items()
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application for *settings*. Nothing is connected before the first request."""
+    app = FastAPI(
+        title="DEFT",
+        summary="Align language models: score preference data, keep the part that matters, fine-tune, compare.",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = make_services(settings)
+    handlers.install(app)
+    app.include_router(health.router)
+    app.include_router(_v1())
+    pages.install(app)
+    openapi.install(app)
+    app.add_middleware(Envelope)
+    return app
+
+
+def _v1() -> APIRouter:
+    router = APIRouter(
+        prefix="/v1", dependencies=[Depends(caller_of), Depends(refuse_unknown_parameters)], responses=ERRORS
+    )
+    for noun in NOUN_ROUTERS:
+        router.include_router(noun)
+    return router
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.services.database.dispose()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _version() -> str:
+    try:
+        return version("deft-service")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0.1.0"

@@ -1,0 +1,143 @@
+"""Files of artifacts over HTTP: ETag, HEAD, conditional requests and one byte range, streamed from the disk.
+
+The path is looked up in the manifest, never joined to a folder unseen. It knows no route.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from api.problems import problem_of, request_id_of
+from deft.errors import ArtifactCorrupt, NotFound, RangeNotSatisfiable
+
+CHUNK_BYTES = 256 * 1024
+RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
+MEDIA_TYPES: Mapping[str, str] = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".jsonl": "application/jsonl",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The bytes from *start* up to, not including, *end*, of *size*."""
+
+    start: int
+    end: int
+    size: int
+
+
+def requested_slice(header: str, size: int) -> Slice | None:
+    """Return the one range that *header* asks for; None for several ranges or a form we do not serve.
+
+    RFC 9110 section 14.2 lets a server ignore a Range header; a client must take the whole file then.
+
+    Raises:
+        RangeNotSatisfiable: the range begins behind the end.
+    """
+    match = RANGE.fullmatch(header.strip())
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        wanted = Slice(max(0, size - int(last)), size, size)
+    else:
+        wanted = Slice(int(first), min(size, int(last) + 1) if last else size, size)
+        if last and int(last) < int(first):
+            return None
+    if wanted.start >= wanted.end:
+        raise RangeNotSatisfiable(f"The file has {size} bytes.")
+    return wanted
+
+
+def is_match(header: str, etag: str) -> bool:
+    """Whether *etag* is among those of an If-None-Match header (weak comparison)."""
+    return header.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in header.split(",")}
+
+
+def entry_of(files: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any]:
+    """Return the manifest's entry for *path*.
+
+    Raises:
+        NotFound: the manifest has no such file.
+    """
+    for entry in files:
+        if entry["path"] == path:
+            return entry
+    raise NotFound("The artifact has no such file.")
+
+
+def file_response(request: Request, folder: Path, entry: Mapping[str, Any]) -> Response:
+    """Return the answer to a GET or HEAD of the file *entry* of the published artifact in *folder*.
+
+    Raises:
+        ArtifactCorrupt: the file is missing or not of the recorded size; nothing has been sent.
+    """
+    path = folder / entry["path"]
+    etag = f'"{entry["sha256"]}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    if is_match(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    size = _checked_size(path, entry)
+    headers |= {"Content-Disposition": disposition(PurePosixPath(entry["path"]).name), "Repr-Digest": _digest(entry)}
+    try:
+        part = requested_slice(_range_of(request, etag), size)
+    except RangeNotSatisfiable as error:
+        return problem_of(request_id_of(request), error, {"Content-Range": f"bytes */{size}"})
+    return _answer(request, path, part or Slice(0, size, size), headers, is_partial=part is not None)
+
+
+def _range_of(request: Request, etag: str) -> str:
+    """Return the Range header if it is to be obeyed: If-Range must name exactly this version."""
+    is_obeyed = request.headers.get("if-range", etag) == etag
+    return request.headers.get("range", "") if is_obeyed else ""
+
+
+def _checked_size(path: Path, entry: Mapping[str, Any]) -> int:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise ArtifactCorrupt("A file of the artifact is missing from the store.") from None
+    if size != entry["bytes"]:
+        raise ArtifactCorrupt("A file of the artifact has not the recorded size.")
+    return size
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(entry['sha256'])).decode()}:"
+
+
+def disposition(name: str) -> str:
+    """Return the Content-Disposition that saves the file as *name* (RFC 6266), whatever characters it has."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
+    extended = f"; filename*=UTF-8''{quote(name, safe='')}" if plain != name else ""
+    return f'attachment; filename="{plain}"{extended}'
+
+
+def _answer(request: Request, path: Path, part: Slice, headers: dict[str, str], *, is_partial: bool) -> Response:
+    headers["Content-Length"] = str(part.end - part.start)
+    if is_partial:
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{part.size}"
+    status = 206 if is_partial else 200
+    media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(_bytes_of(path, part), status, headers, media_type)
+
+
+def _bytes_of(path: Path, part: Slice) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(part.start)
+        left = part.end - part.start
+        while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+            left -= len(chunk)
+            yield chunk

@@ -1,0 +1,68 @@
+"""Turns every exception into a problem document. Knows no route."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from api.problems import CODES, problem, problem_of, request_id_of
+from api.spec_errors import findings_of
+from deft.errors import DeftError, Finding, InvalidInput, Unavailable
+
+
+def install(app: FastAPI) -> None:
+    """Give *app* the handlers of this module."""
+    handlers: dict[Any, Any] = {
+        DeftError: _ours,
+        HTTPException: _http,
+        RequestValidationError: _parameters,
+        OperationalError: _database_away,
+        InterfaceError: _database_away,
+        PoolTimeout: _database_away,
+        ClientDisconnect: _gone,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def _ours(request: Request, error: DeftError) -> JSONResponse:
+    return problem_of(request_id_of(request), error)
+
+
+def _http(request: Request, error: HTTPException) -> JSONResponse:
+    code = CODES.get(error.status_code, "http_error")
+    detail = DETAILS.get(error.status_code, str(error.detail))
+    return problem(request_id_of(request), error.status_code, code, detail, headers=error.headers)
+
+
+DETAILS = {
+    404: "There is nothing at this address; /docs lists what there is.",
+    405: "This address does not take this method; the header Allow lists those that it takes.",
+}
+
+
+def _parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+    findings = [_parameter_finding(item) for item in error.errors()]
+    message = "A parameter of the address is not valid."
+    return problem_of(request_id_of(request), InvalidInput(message, code="invalid_parameter", findings=findings))
+
+
+def _parameter_finding(error: dict[str, Any]) -> Finding:
+    """Return the finding with the parameter's name as its column, since a parameter has no pointer."""
+    name = str(error["loc"][-1])
+    inner = findings_of([{**error, "loc": ("value",)}], {"value": error.get("input")}, {})[0]
+    found = "nothing" if error["type"] == "missing" else inner.found
+    return Finding(inner.code, found, inner.expected, inner.fix, column=name)
+
+
+def _database_away(request: Request, _error: Exception) -> JSONResponse:
+    return problem_of(request_id_of(request), Unavailable("The database does not answer; try again shortly."))
+
+
+def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    return Response(status_code=499)  # nobody reads it; 499 is what proxies log for it

@@ -1,0 +1,134 @@
+"""Scorings, subsets, calibrations, adapters, evaluations: list, get, download. One router for each noun."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import answer
+from api.bodies import body_of
+from api.documents import (
+    NOUNS,
+    ArtifactDocument,
+    EvaluationDocument,
+    JobDocument,
+    PageDocument,
+    artifact_document,
+)
+from api.downloads import entry_of, file_response
+from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
+from api.once import OnceOf
+from api.openapi import json_body
+from api.routes.jobs import post_job
+from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
+from deft.specs import ArtifactKind, SelectSpec
+from store import artifacts
+from store.finite import finite
+from store.tables import Artifact
+
+SELECT_SPEC: TypeAdapter[SelectSpec] = TypeAdapter(SelectSpec)
+FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file; its ETag is the SHA-256.", "content": {"application/octet-stream": {}}},
+    206: {"description": "The range that was asked for.", "content": {"application/octet-stream": {}}},
+    304: {"description": "The caller has it already."},
+    416: {"description": "The range begins behind the end."},
+}
+
+
+def routers() -> list[APIRouter]:
+    """Return the routers of all nouns but datasets, which have an upload of their own."""
+    kinds: tuple[ArtifactKind, ...] = ("scoring", "subset", "calibration", "adapter", "evaluation")
+    made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
+    for kind, router in made.items():
+        add_routes(router, kind)
+    made["subset"].post("", status_code=202, response_model=JobDocument, openapi_extra=json_body(SELECT_SPEC))(
+        create_subset
+    )
+    return list(made.values())
+
+
+def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
+    """Give *router* the list, the object and the files of *kind*."""
+    _add_list(router, kind)
+    if kind == "evaluation":
+        router.get("/{artifact_id}", response_model=EvaluationDocument)(get_evaluation)
+    else:
+        _add_object(router, kind)
+    _add_files(router, kind)
+
+
+def _add_list(router: APIRouter, kind: ArtifactKind) -> None:
+    def list_artifacts(
+        session: Reading, caller: CallerOf, limit: Limit = DEFAULT_LIMIT, after: After = None, order: Order = "desc"
+    ) -> PageDocument[ArtifactDocument]:
+        page = artifacts.page(session, caller.team_id, kind=kind, limit=limit, after=after, order=order)
+        return page_document(page, artifact_document)
+
+    router.add_api_route("", list_artifacts, name=f"list_{NOUNS[kind]}", summary=f"List the {NOUNS[kind]}")
+
+
+def _add_object(router: APIRouter, kind: ArtifactKind) -> None:
+    def get_artifact(request: Request, artifact_id: str, session: Reading, caller: CallerOf) -> Response:
+        return answer(request, artifact_document(artifacts.get(session, caller.team_id, artifact_id, kind)))
+
+    router.add_api_route(
+        "/{artifact_id}",
+        get_artifact,
+        name=f"get_{kind}",
+        summary=f"Return one {kind}",
+        response_model=ArtifactDocument,
+    )
+
+
+def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
+    def get_file(
+        request: Request, artifact_id: str, path: str, session: Reading, services: ServicesOf, caller: CallerOf
+    ) -> Response:
+        row = artifacts.get(session, caller.team_id, artifact_id, kind)
+        return file_response(request, services.files.folder(row), entry_of(row.files, path))
+
+    for method, name in (("GET", f"download_{kind}_file"), ("HEAD", f"head_{kind}_file")):
+        router.add_api_route(
+            "/{artifact_id}/files/{path:path}",
+            get_file,
+            methods=[method],
+            name=name,
+            summary=f"Download a file of one {kind}",
+            responses=FILE_ANSWERS,
+            response_class=Response,
+        )
+
+
+def create_subset(
+    body: Annotated[SelectSpec, Depends(body_of(SELECT_SPEC))],
+    session: Writing,
+    caller: CallerOf,
+    rings: Rings,
+    once: OnceOf,
+) -> Response:
+    """Select from a scoring: the shorthand of a job of kind `select`, which answers in seconds."""
+    return post_job(body, session, caller, rings, once)
+
+
+def get_evaluation(
+    request: Request, artifact_id: str, session: Reading, services: ServicesOf, caller: CallerOf
+) -> Response:
+    """Return one evaluation with its metrics and its comparison."""
+    row = artifacts.get(session, caller.team_id, artifact_id, "evaluation")
+    document = EvaluationDocument(
+        **artifact_document(row).model_dump(),
+        metrics=_json_file(services, row, "metrics.json") or [],
+        comparison=_json_file(services, row, "comparison.json"),
+    )
+    return answer(request, document)
+
+
+def _json_file(services: Services, row: Artifact, name: str) -> Any:  # noqa: ANN401 - JSON
+    """Return the JSON of one file of the artifact, None if it has no such file."""
+    if name not in {entry["path"] for entry in row.files}:
+        return None
+    text = (services.files.folder(row) / name).read_text(encoding="utf-8")
+    return finite(json.loads(text))

@@ -1,0 +1,125 @@
+"""What a request needs: the caller, a session, the settings. Dependencies only; no route, no query.
+
+A session dependency ends before the answer is sent (function scope), so that what a caller reads has been committed.
+The bell rings after the commit and after the answer: it can delay or fail nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from celery import Celery
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
+
+from api.spec_errors import unknown_name
+from deft.errors import InvalidInput, NotAuthenticated
+from store.accounts import Caller, authenticate
+from store.artifacts import ArtifactFiles
+from store.bell import make_celery, ring
+from store.database import Database
+from store.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the application holds for all requests."""
+
+    settings: Settings
+    database: Database
+    files: ArtifactFiles
+    bell: Celery
+
+
+def make_services(settings: Settings) -> Services:
+    """Return the services for *settings*; nothing is connected yet."""
+    return Services(
+        settings=settings,
+        database=Database(settings.resolved_database_url),
+        files=ArtifactFiles(settings),
+        bell=make_celery(settings, role="producer"),
+    )
+
+
+def services_of(request: Request) -> Services:
+    """Return the application's services."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+
+bearer = HTTPBearer(auto_error=False, scheme_name="api_key", description="An API key, `deft_...`.")
+
+
+def caller_of(
+    services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Caller:
+    """Return who calls; its own short session, so that strangers never hold a place of a writer.
+
+    Raises:
+        NotAuthenticated: the header names no valid key.
+    """
+    if credentials is None:
+        raise NotAuthenticated
+    with services.database.read() as session:
+        return authenticate(session, credentials.credentials)
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def rings(services: ServicesOf) -> Iterator[list[str]]:
+    """Yield a list for ids of jobs; workers are told of them once the answer is out."""
+    job_ids: list[str] = []
+    yield job_ids
+    for job_id in job_ids:
+        ring(services.bell, job_id)
+
+
+Rings = Annotated[list[str], Depends(rings)]
+
+
+def _reading(services: ServicesOf, _caller: CallerOf) -> Iterator[Session]:
+    with services.database.read() as session:
+        yield session
+
+
+def _writing(services: ServicesOf, _caller: CallerOf, _rings: Rings) -> Iterator[Session]:
+    with services.database.write() as session:
+        yield session
+
+
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+Writing = Annotated[Session, Depends(_writing, scope="function")]
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not take: a misspelt filter must not answer with everything.
+
+    Raises:
+        InvalidInput: the query has one; the finding names those that there are.
+    """
+    known = _query_parameters(request.app)[request.scope["route"].name]
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise InvalidInput(
+            "The address has a parameter that it does not take.",
+            code="unknown_parameter",
+            findings=[unknown_name(name, known, "parameters") for name in unknown[:20]],
+        )
+
+
+def _query_parameters(app: FastAPI) -> dict[str, set[str]]:
+    """Return the names of each operation's query parameters, read from the OpenAPI document once."""
+    if not hasattr(app.state, "query_parameters"):
+        operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
+        app.state.query_parameters = {
+            operation["operationId"]: {
+                parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
+            }
+            for operation in operations
+        }
+    known: dict[str, set[str]] = app.state.query_parameters
+    return known

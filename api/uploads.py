@@ -1,0 +1,169 @@
+"""Receives the files of a dataset: streamed to a staging folder under one byte cap, a running hash beside it.
+
+It knows neither what is in the files nor where a dataset is kept.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from api.bodies import capped, check_content_type, validated
+from deft.errors import Finding, InvalidInput, shown
+
+MAX_FILES = 64
+MAX_FIELDS = 16
+MAX_FIELD_BYTES = 64 * 1024
+COPY_BYTES = 1024 * 1024
+UNSAFE = re.compile(r"[^A-Za-z0-9._\-]+")
+
+
+class DatasetOptions(BaseModel):
+    """What comes with the files of a dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(None, min_length=1, max_length=200)
+    format: str = Field("auto", min_length=1, max_length=40, description="auto, or the name of an importer.")
+    columns: dict[str, str] | None = Field(None, description="Our fields and the file's columns that hold them.")
+    on_bad_row: Literal["refuse", "skip"] = Field(
+        "refuse", description="refuse: a bad row refuses the upload; skip: bad rows go to a report."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What was received: *paths* of the files, the *options*, and a *digest* of all of it."""
+
+    paths: list[Path]
+    options: DatasetOptions
+    digest: str
+
+
+def safe_name(name: str | None) -> str:
+    """Return a file name made from a caller's *name*: its last part, other than letters, digits, `.`, `_`, `-` as `_`.
+
+    The suffix stays, since it says what the file is; nothing of the name can lead out of a folder.
+    """
+    last = PurePosixPath((name or "").replace("\\", "/")).name
+    cleaned = UNSAFE.sub("_", last).lstrip(".")
+    return cleaned[-100:] or "upload"
+
+
+async def receive_raw(request: Request, folder: Path, filename: str | None, options: DatasetOptions) -> Upload:
+    """Write the body of *request* to *folder* as one file.
+
+    Raises:
+        TooLarge: the body is over the limit; the rest is not read.
+        UnsupportedMedia: the body is a form.
+    """
+    check_raw_type(request)
+    digest = hashlib.sha256(_options_bytes(options))
+    path = folder / safe_name(filename)
+    with path.open("wb") as file:
+        async for chunk in capped(request, request.app.state.services.settings.max_upload_bytes):
+            digest.update(chunk)
+            await run_in_threadpool(file.write, chunk)
+    return Upload([path], options, digest.hexdigest())
+
+
+def check_raw_type(request: Request) -> None:
+    """Refuse a form sent to the address that takes the file itself."""
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        check_content_type(request, "application/octet-stream")
+
+
+async def receive_form(request: Request, folder: Path) -> Upload:
+    """Write the files of a multipart form to *folder* and return them with the form's fields.
+
+    Raises:
+        TooLarge: the form is over the limit; the rest is not read.
+        UnsupportedMedia: the body is not a multipart form.
+        InvalidInput: the form is malformed, lacks a file, or has a field that there is not.
+    """
+    check_content_type(request, "multipart/form-data")
+    form = await _parsed_form(request)
+    try:
+        files = _files_of(form)
+        options = _options_of(form)
+        digest = hashlib.sha256(_options_bytes(options))
+        paths = [folder / f"{index:02d}" / safe_name(file.filename) for index, file in enumerate(files)]
+        for file, path in zip(files, paths, strict=True):
+            digest.update(await run_in_threadpool(_copy, file, path))
+    finally:
+        await form.close()
+    return Upload(paths, options, digest.hexdigest())
+
+
+async def _parsed_form(request: Request) -> FormData:
+    stream = capped(request, request.app.state.services.settings.max_upload_bytes)
+    parser = MultiPartParser(
+        request.headers, stream, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        finding = Finding("invalid_form", shown(error.message), "a multipart form", "Send a valid form.", column="form")
+        raise InvalidInput("The form cannot be read.", code="invalid_form", findings=[finding]) from None
+
+
+def _files_of(form: FormData) -> Sequence[UploadFile]:
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    misnamed = [name for name, value in form.multi_items() if isinstance(value, UploadFile) and name != "file"]
+    if misnamed or not files:
+        found = shown(misnamed[0]) if misnamed else "nothing"
+        fix = "Send each file in a form field named `file`."
+        finding = Finding("missing_file", found, "one or more files in the field `file`", fix, column="file")
+        raise InvalidInput("The form has no usable file.", code="invalid_form", findings=[finding])
+    return files
+
+
+def _options_of(form: FormData) -> DatasetOptions:
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, str) and value != "":
+            fields[name] = _columns(value) if name == "columns" else value
+    return options_from(fields)
+
+
+def options_from(fields: Mapping[str, Any]) -> DatasetOptions:
+    """Return the options that *fields* of a form or of a query hold.
+
+    Raises:
+        InvalidInput: a field is unknown or not valid; the pointer names it.
+    """
+    return validated(DATASET_OPTIONS, dict(fields))
+
+
+def _columns(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # the model says what is wrong with it
+
+
+def _options_bytes(options: DatasetOptions) -> bytes:
+    return options.model_dump_json().encode()
+
+
+def _copy(file: UploadFile, path: Path) -> bytes:
+    """Copy a received file to *path* and return its SHA-256."""
+    path.parent.mkdir()
+    digest = hashlib.sha256()
+    with path.open("wb") as target:
+        while chunk := file.file.read(COPY_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+    return digest.digest()
+
+
+DATASET_OPTIONS: TypeAdapter[DatasetOptions] = TypeAdapter(DatasetOptions)
