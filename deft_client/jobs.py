@@ -72,6 +72,31 @@ class Jobs:
         lines = answer.get("lines", answer.get("log", "")) if isinstance(answer, dict) else answer
         return "\n".join(lines) if isinstance(lines, list) else str(lines)
 
+    def watch(
+        self, job_id: str, *, poll_seconds: float = 1.0, patience_seconds: float = 120.0
+    ) -> Iterator[tuple[Json, bool]]:
+        """Yield the job as it is now and whether it has changed, every *poll_seconds*, until it has ended.
+
+        A service that is away is waited for as long as *patience_seconds*, so that its restart goes unnoticed; until
+        it is back the last known state is yielded.
+        """
+        job, etag = self._if_changed(job_id, None)
+        last_answer_at = time.monotonic()
+        changed: Json | None = job
+        while job is not None:
+            yield job, changed is not None
+            if job["status"] in ENDED:
+                return
+            self.exchange.pause(poll_seconds)
+            try:
+                changed, etag = self._if_changed(job_id, etag)
+                last_answer_at = time.monotonic()
+            except ClientError as error:
+                if not is_passing(error) or time.monotonic() - last_answer_at > patience_seconds:
+                    raise
+                changed = None
+            job = changed or job
+
     def wait(
         self,
         job_id: str,
@@ -79,33 +104,21 @@ class Jobs:
         *,
         poll_seconds: float = 1.0,
         timeout_seconds: float | None = None,
-        patience_seconds: float = 120.0,
     ) -> Json:
         """Wait until the job has ended and return it; *on_change* gets each new state of it.
-
-        A service that is away is waited for as long as *patience_seconds*, so that its restart goes unnoticed.
 
         Raises:
             WaitedTooLong: *timeout_seconds* passed first; the job goes on.
         """
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        etag, last_answer_at = None, time.monotonic()
-        while True:
-            try:
-                job, etag = self._if_changed(job_id, etag)
-                last_answer_at = time.monotonic()
-            except ClientError as error:
-                if not is_passing(error) or time.monotonic() - last_answer_at > patience_seconds:
-                    raise
-                job = None
-            if job is not None:
-                if on_change is not None:
-                    on_change(job)
-                if job["status"] in ENDED:
-                    return job
-            if deadline is not None and time.monotonic() >= deadline:
+        started_at = time.monotonic()
+        job: Json = {}
+        for job, is_changed in self.watch(job_id, poll_seconds=poll_seconds):
+            if is_changed and on_change is not None:
+                on_change(job)
+            is_late = timeout_seconds is not None and time.monotonic() - started_at >= timeout_seconds
+            if is_late and job["status"] not in ENDED:
                 raise WaitedTooLong(f"{job_id} has not ended within {timeout_seconds:g} s; it goes on")
-            self.exchange.pause(poll_seconds)
+        return job
 
     def _if_changed(self, job_id: str, etag: str | None) -> tuple[Json | None, str | None]:
         headers = {"If-None-Match": etag} if etag else {}

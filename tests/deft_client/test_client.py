@@ -42,7 +42,7 @@ def test_address_and_key_are_read_when_the_client_is_made(monkeypatch: pytest.Mo
     assert client.exchange.http.headers["authorization"] == "Bearer deft_from_environment"
 
 
-def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_asked_for_this_machine() -> None:
     assert deft_client.client.is_loopback("http://127.0.0.1:80")
     assert deft_client.client.is_loopback("http://localhost:80")
     assert deft_client.client.is_loopback("http://[::1]:80")

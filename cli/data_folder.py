@@ -1,0 +1,109 @@
+"""The data folder of `deft serve`: private, on a local disk, used by one server at a time."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from cli.connect import KEY_FILE, SERVING_FILE
+from deft.errors import Conflict, Finding, InvalidInput
+
+LOCK_FILE = "serve.lock"
+MOUNTS = Path("/proc/mounts")
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "lustre", "afs")
+"""SQLite's locks and write-ahead log are not safe on these."""
+
+
+def prepare(folder: Path) -> Path:
+    """Make *folder* (mode 0700) and return its absolute path.
+
+    Raises:
+        InvalidInput: it lies on a network file system.
+    """
+    folder = folder.expanduser().absolute()
+    kind = file_system(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise InvalidInput(
+            f"the data folder {folder} lies on a network file system ({kind}), where SQLite loses data",
+            code="network_file_system",
+            findings=[
+                Finding(
+                    code="network_file_system",
+                    found=f"{folder} on {kind}",
+                    expected="a folder on a local disk",
+                    fix="deft serve --data-folder /var/tmp/deft-data, or run Postgres and set DEFT_DATABASE_URL",
+                )
+            ],
+        )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    return folder
+
+
+def file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the type of the file system that *path* lies (or would lie) on; None where *mounts* cannot be read."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    existing = next(one for one in [path, *path.parents] if one.exists()).resolve()
+    best: tuple[int, str] | None = None
+    for line in lines:
+        _, point, kind, *_ = line.split()
+        mounted_at = Path(point.encode().decode("unicode_escape"))
+        if existing.is_relative_to(mounted_at) and (best is None or len(mounted_at.parts) >= best[0]):
+            best = (len(mounted_at.parts), kind)
+    return best[1] if best else None
+
+
+class Lock:
+    """The right to serve a data folder; held until the process ends or `release` is called."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            Conflict: another `deft serve` has it.
+        """
+        self.path = folder / LOCK_FILE
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self.descriptor)
+            raise Conflict(
+                f"another `deft serve` (process {self.path.read_text() or '?'}) uses {folder}; "
+                "stop it, or give this one its own --data-folder",
+                code="data_folder_in_use",
+            ) from error
+        os.truncate(self.descriptor, 0)
+        os.write(self.descriptor, str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Let another server have the folder."""
+        os.close(self.descriptor)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write *text* to *path* so that only this user can read it, in one step."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.unlink(missing_ok=True)
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    staged.replace(path)
+
+
+def store_key(folder: Path, key: str) -> None:
+    """Keep the first API key for the command line of this machine."""
+    write_private(folder / KEY_FILE, key + "\n")
+
+
+def announce(folder: Path, url: str) -> None:
+    """Write down where the server of *folder* listens, once it does."""
+    write_private(folder / SERVING_FILE, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+
+
+def withdraw(folder: Path) -> None:
+    """Remove what `announce` wrote."""
+    (folder / SERVING_FILE).unlink(missing_ok=True)
