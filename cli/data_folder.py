@@ -10,7 +10,9 @@ from deft.errors import Conflict, Finding, InvalidInput
 
 LOCK_FILE = "serve.lock"
 MOUNTS = Path("/proc/mounts")
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "lustre", "afs")
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "fuse.glusterfs", "lustre", "afs"]
+)
 """SQLite's locks and write-ahead log are not safe on these."""
 
 

@@ -1,4 +1,4 @@
-"""What the command line prints: data on stdout (tables on a terminal, plain lines without one, JSON), chatter on stderr.
+"""What the command line prints: data on stdout (tables on a terminal, plain lines else, JSON), chatter on stderr.
 
 It knows nothing of the service.
 """

@@ -60,7 +60,10 @@ class Client:
 
     def is_ready(self) -> bool:
         """Whether the service and what it needs are ready; raises `Unreachable` when nothing answers."""
-        return self.exchange.http.get("/readyz").status_code == 200
+        try:
+            return self.exchange.http.get("/readyz").status_code == 200
+        except httpx2.TransportError as error:
+            raise self.exchange.unreachable(error) from error
 
     def close(self) -> None:
         """Close the connections."""

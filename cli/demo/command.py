@@ -1,0 +1,115 @@
+"""The command `deft demo`."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.connect import data_folder
+from cli.demo import checks, origin
+from cli.demo.failure import DemoFailed
+from cli.demo.flow import Checks, Results, cancel_earlier_runs, check, download, run_pipeline, step, upload
+from cli.demo.options import MODEL_NAME, DemoOptions
+from cli.demo.report import commands, print_report, write_report
+from cli.demo.server import Server
+from cli.failures import HANDLED, JOB_FAILED, explain
+from cli.output import duration_text, say
+from cli.serve import models_cache
+from deft_client import Client
+
+Count = Annotated[int, typer.Option(min=1)]
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Preference pairs of any supported format and size; else DEFT_DEMO_DATA, ...")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the downloads go.")] = Path("demo-output"),
+    folder: Annotated[
+        Path | None, typer.Option("--data-folder", help="The demo server's own folder. [default: deft-data/demo]")
+    ] = None,
+    keep_running: Annotated[bool, typer.Option("--keep-running", help="Leave the server running.")] = False,
+    score_sample: Annotated[int, typer.Option(min=8, help="Pairs scored.")] = 160,
+    keep: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of the scored pairs that is kept.")] = 0.25,
+    epochs: Count = 1,
+    batch_size: Count = 8,
+    random_draws: Count = 1,
+    pairs: Annotated[int, typer.Option(min=1, help="Held-out pairs judged by likelihood.")] = 48,
+    prompts: Annotated[int, typer.Option(min=0, help="Held-out prompts that are answered.")] = 16,
+    max_new_tokens: Count = 48,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Do the whole job on real pairs and a small model: upload, score, select, train, compare, download, check."""
+    sizes = {"score_sample": score_sample, "keep": keep, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    more = {"random_draws": random_draws, "pairs": pairs, "prompts": prompts, "max_new_tokens": max_new_tokens}
+    options = DemoOptions(out=out, **sizes, **more)  # type: ignore[arg-type]
+    home = (folder or data_folder() / "demo").absolute()
+    server = Server(home, models_cache(), is_to_stay=keep_running)
+    is_up = False
+    try:
+        is_up = _run(server, data, options)
+    except (DemoFailed, *HANDLED) as error:
+        code = _give_up(error, server)
+        raise typer.Exit(code) from error
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(130) from None
+    finally:
+        if not is_up:
+            server.stop()
+
+
+def _run(server: Server, data: Path | None, options: DemoOptions) -> bool:
+    """Do it all; return whether the server goes on."""
+    started_at = time.monotonic()
+    base = models_cache() / MODEL_NAME
+    with step("model: SmolLM2-135M-Instruct (Apache-2.0), weights of a 4-bit GGUF file written out as float32"):
+        checks.model(base)
+        say(f"   {base}")
+    with step("server: deft serve (SQLite, a folder, an embedded broker; API and worker as child processes)"):
+        url, key = server.start()
+        say(f"   {url}, data and logs in {server.folder}")
+    where = origin.find(data, server.folder)
+    with Client(url, key) as client:
+        results = _through_the_service(client, where, options, server)
+        with step(f"download over HTTP into {options.out}/"):
+            download(client, results, options.out)
+    with step("check the downloads, each in a fresh process"):
+        found = check(options.out, base, Checks())
+    took = duration_text(time.monotonic() - started_at)
+    next_commands = commands(results, options, _deft(), url, key, server)
+    write_report(options.out, where, options, results, found, took)
+    print_report(where, results, found, took)
+    for line in next_commands:
+        print(line)
+    return server.is_to_stay
+
+
+def _through_the_service(client: Client, where: origin.Origin, options: DemoOptions, server: Server) -> Results:
+    cancel_earlier_runs(client)
+    with step(f"upload: {where.label}"):
+        dataset = upload(client, where)
+    with step("one pipeline job: score, select, train each arm, evaluate, compare"):
+        for line in options.lines():
+            say(f"   {line}")
+        return run_pipeline(client, dataset, options, server.check)
+
+
+def _give_up(error: Exception, server: Server) -> int:
+    code = explain(error) if isinstance(error, HANDLED) else JOB_FAILED
+    if isinstance(error, DemoFailed):
+        say(f"error: {error}")
+    say(f"the demo failed; its logs: {server.folder / 'logs'} (serve.log, api.log, worker.log)")
+    return code
+
+
+def _deft() -> str:
+    """Return how this user types `deft`."""
+    if shutil.which("deft"):
+        return "deft"
+    beside = Path(sys.executable).parent / "deft"
+    return os.path.relpath(beside) if beside.exists() else "python -m cli.main"

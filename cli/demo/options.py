@@ -1,0 +1,59 @@
+"""What the demo does and how much of it; pure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deft.specs import ArmName
+
+MODEL_NAME = "smollm2-135m"
+ARMS: tuple[ArmName, ...] = ("deft", "no_reward_term", "random_with_term", "random")
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Sizes that fit ten minutes on two cores, and where things go."""
+
+    out: Path = Path("demo-output")
+    score_sample: int = 160
+    keep: float = 0.25
+    epochs: int = 1
+    batch_size: int = 8
+    random_draws: int = 1
+    pairs: int = 48
+    prompts: int = 16
+    max_new_tokens: int = 48
+    seed: int = 0
+
+    def spec(self, dataset_id: str) -> dict[str, Any]:
+        """Return the body of the one pipeline job."""
+        return {
+            "kind": "pipeline",
+            "name": "demo",
+            "dataset": dataset_id,
+            "model": MODEL_NAME,
+            "score_sample": self.score_sample,
+            "seed": self.seed,
+            "selection": {"keep": self.keep, "seed": self.seed},
+            "method": {"type": "dpo"},
+            "optimisation": {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed},
+            "arms": list(ARMS),
+            "random_draws": self.random_draws,
+            "evaluation": {
+                "pairs": self.pairs,
+                "prompts": self.prompts,
+                "max_new_tokens": self.max_new_tokens,
+                "seed": self.seed,
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Return the sizes and seeds for a person."""
+        return [
+            f"score a seeded sample of {self.score_sample} pairs of the train split (Q_diff is counted on all of it), "
+            f"keep {self.keep:.0%}",
+            f"DPO with LoRA, {self.epochs} epoch an arm in batches of {self.batch_size}; arms: {', '.join(ARMS)}",
+            f"judge {self.pairs} held-out pairs by likelihood and {self.prompts} prompts x {self.max_new_tokens} "
+            f"tokens by generation",
+            f"seed {self.seed} for the sample, the random subset, the training order and the bootstrap",
+        ]

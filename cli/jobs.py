@@ -1,0 +1,182 @@
+"""`deft jobs`: run, ls, show, wait, cancel, log."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from cli import watch
+from cli.connect import connect
+from cli.failures import JOB_FAILED, REFUSED, USAGE, fail
+from cli.output import AsJson, is_terminal, print_facts, print_json, print_rows, say
+from cli.results import print_comparison
+from deft.specs import job_spec
+from deft_client import Client
+
+app = typer.Typer(help="Jobs: run, look, wait, cancel.", no_args_is_help=True)
+
+Json = dict[str, Any]
+JobId = Annotated[str, typer.Argument(help="job_...")]
+
+
+@app.command()
+def run(
+    spec_file: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC.json]", exists=True, dir_okay=False, help="The body of the job.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="A dataset id, for a pipeline without a file.")] = None,
+    model: Annotated[str | None, typer.Option(help="A base model's name or id.")] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the scored pairs that is kept. [default: auto]")] = None,
+    score_sample: Annotated[int | None, typer.Option(min=1, help="Score a sample of this many pairs.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    arms: Annotated[str | None, typer.Option(help="Comma-separated, for example deft,random.")] = None,
+    random_draws: Annotated[int | None, typer.Option(min=1)] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Show it until it ends; exit 1 if it fails.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Post a job: a file with any spec, or a pipeline by flags; flags overwrite what the file says."""
+    body = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
+    flags: Json = {"dataset": dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
+    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
+    body |= {key: value for key, value in flags.items() if value is not None}
+    if keep is not None:
+        body["selection"] = {**body.get("selection", {}), "keep": keep}
+    if epochs is not None:
+        body["optimisation"] = {**body.get("optimisation", {}), "epochs": epochs}
+    if not spec_file and not (dataset and model):
+        fail("a pipeline needs --dataset and --model, or name a SPEC.json", USAGE)
+    _check(body)
+    with connect() as client:
+        job = client.jobs.create(body)
+        say(f"{job['id']} {job['status']}")
+        if follow:
+            _follow(client, job["id"], as_json)
+        elif as_json:
+            print_json(job)
+        else:
+            print(job["id"])
+            say(f"next: deft jobs wait {job['id']}")
+
+
+def _read_spec(path: Path) -> Json:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        fail(f"{path}: not JSON: {error}", REFUSED)
+    if not isinstance(body, dict):
+        fail(f"{path}: found a {type(body).__name__}, expected an object", REFUSED)
+    return body
+
+
+def _check(body: Json) -> None:
+    """Refuse a spec that the service would refuse, without asking it."""
+    try:
+        job_spec.validate_json(json.dumps(body))
+    except ValidationError as error:
+        say("error: the job's spec is not valid  [invalid_spec]")
+        for problem in error.errors(include_url=False, include_context=False)[:20]:
+            place = "/" + "/".join(str(part) for part in problem["loc"][1:])
+            say(f"  {place}: {problem['msg']}, found {str(problem.get('input'))[:80]!r}")
+        raise typer.Exit(REFUSED) from error
+
+
+@app.command("wait")
+def wait(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show the job until it ends; exit 1 if it did not succeed."""
+    with connect() as client:
+        _follow(client, job_id, as_json)
+
+
+def _follow(client: Client, job_id: str, as_json: bool) -> None:
+    try:
+        job = watch.watch(client, job_id)
+    except KeyboardInterrupt:
+        say(f"{job_id} goes on; look again with: deft jobs wait {job_id}; stop it with: deft jobs cancel {job_id}")
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(job)
+    if job["status"] != "succeeded":
+        _end_failed(client, job)
+    if not as_json:
+        _print_outcome(client, job)
+
+
+def _end_failed(client: Client, job: Json) -> NoReturn:
+    watch.explain_failure(client, job)
+    raise typer.Exit(JOB_FAILED)
+
+
+def _print_outcome(client: Client, job: Json) -> None:
+    artifact = job.get("artifact") or {}
+    print_facts(
+        [("job", job["id"]), ("status", job["status"]), (artifact.get("kind") or "artifact", artifact.get("id"))]
+    )
+    if artifact.get("kind") == "evaluation":
+        print()
+        print_comparison(client.evaluations.get(artifact["id"]))
+
+
+@app.command("ls")
+def ls(
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with connect() as client:
+        found = list(client.jobs.list(status=status, kind=kind, limit=limit))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (job["id"], job.get("name"), job["kind"], job["status"], job.get("phase"), job["created_at"]) for job in found
+    ]
+    print_rows(("id", "name", "kind", "status", "phase", "created"), rows)
+
+
+@app.command()
+def show(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show one job with its children."""
+    with connect() as client:
+        job = client.jobs.get(job_id)
+    if as_json:
+        print_json(job)
+        return
+    failure = job.get("failure") or {}
+    print_facts(
+        [
+            *((key, job.get(key)) for key in ("id", "name", "kind", "status", "phase", "attempt", "waiting_reason")),
+            ("queue position", job.get("queue_position")),
+            ("failure", f"{failure['category']}/{failure['code']}: {failure['message']}" if failure else None),
+            ("artifact", (job.get("artifact") or {}).get("id")),
+            *((key, job.get(key)) for key in ("created_at", "started_at", "finished_at", "spec_hash")),
+        ]
+    )
+    if job.get("children"):
+        rows = [(child["id"], child.get("name"), child["status"], child.get("phase")) for child in job["children"]]
+        print_rows(("child", "name", "status", "phase"), rows)
+    elif is_terminal():
+        print(json.dumps(job.get("spec"), indent=2))
+
+
+@app.command()
+def log(job_id: JobId) -> None:
+    """Print the last lines of a job's log."""
+    with connect() as client:
+        print(client.jobs.log(job_id))
+
+
+@app.command()
+def cancel(job_id: JobId, as_json: AsJson = False) -> None:
+    """Ask a job to stop at its next safe point."""
+    with connect() as client:
+        job = client.jobs.cancel(job_id)
+    if as_json:
+        print_json(job)
+    else:
+        print(f"{job['id']}  {job['status']}")
