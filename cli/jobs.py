@@ -39,7 +39,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Post a job: a file with any spec, or a pipeline by flags; flags overwrite what the file says."""
-    body = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
+    body: Json = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
     flags: Json = {"dataset": dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
     flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
     body |= {key: value for key, value in flags.items() if value is not None}
