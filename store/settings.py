@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30, gt=0)
     renew_seconds: float = Field(10, gt=0)
     sweep_seconds: float = Field(10, gt=0)
+    stop_grace_seconds: float = Field(
+        30, gt=0, description="How long a process that was asked to stop may take to reach a safe point."
+    )
+    silence_seconds: float = Field(
+        1800, gt=0, description="A process that says nothing for this long is ended, and its job tried again."
+    )
     slots: int = Field(1, ge=1, description="Jobs that one worker process runs at a time.")
     resource_classes: ListedClasses = Field(
         default_factory=_both_classes, description="What a worker serves, separated by commas."

@@ -225,3 +225,17 @@ def parse_event(line: bytes) -> Event | None:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
     return event if event["event"] in KNOWN_EVENTS else None
+
+
+def environment_for_child(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a child may know of *environment*: nothing of the service's own settings and secrets."""
+    return {name: value for name, value in environment.items() if not name.startswith("DEFT_")}
+
+
+def describe_death(status: int) -> str:
+    """Return in words how a child ended with exit *status* that said neither `done` nor `failed`."""
+    if status == INTERRUPTED:
+        return "the process was stopped from outside"
+    if status < 0:
+        return f"the process was killed by signal {-status}"
+    return f"the process ended with status {status} and without a report"

@@ -1,0 +1,37 @@
+import os
+import shutil
+
+import pytest
+
+from tests.databases import (  # noqa: F401 - fixtures
+    BACKENDS,
+    database_url,
+    empty_database_url,
+    migrated_postgres,
+    postgres_server,
+    template,
+)
+from tests.faults.house import House, RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    if shutil.which("redis-server") is None:
+        if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
+            pytest.fail("no redis-server")
+        pytest.skip("no redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def house(tmp_path, request, database_url):  # noqa: F811 - the fixture
+    """SQLite with the embedded broker, or Postgres with Redis."""
+    is_embedded = database_url.startswith("sqlite")
+    broker = "filesystem://" if is_embedded else request.getfixturevalue("redis").url
+    made = House(tmp_path, database_url, broker)
+    yield made
+    made.close()
+    if not is_embedded:
+        request.getfixturevalue("redis").command("flushall")

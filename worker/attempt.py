@@ -1,0 +1,282 @@
+"""One attempt at one job, in a straight line: inputs, child, result. The child does the work; this thread waits.
+
+What it may touch is decided by the fence in every statement of `store.claims`; `worker.lease` ends the child before
+another worker can begin. It knows no Celery and no other attempt.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from sqlalchemy.orm import Session
+
+from deft.errors import InvalidInput, StorageFull, Unavailable
+from deft.failures import failure_of
+from deft.specs import OUTPUT_KIND
+from store import artifacts, claims, models
+from store.claims import Claim, LeaseLost
+from store.tables import Model
+from worker import child as child_processes
+from worker import resume
+from worker.child import Child, Order
+from worker.lease import Answer, LeaseKeeper, Terms
+from worker.reporter import Reporter
+from worker.workplace import Workplace
+
+Result = TypeVar("Result")
+Asked = Literal["cancel", "shutdown", "silence"]
+
+TICK_SECONDS = 0.2
+LOOK_SECONDS = 1.0
+"""Pause between two looks at the row for a request to cancel."""
+
+RETRY_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Ending(NamedTuple):
+    """How a child ended: its exit status, and why it was asked to stop, if it was."""
+
+    status: int
+    asked: Asked | None
+
+
+class Attempt:
+    """One claimed job on its way to its one result."""
+
+    def __init__(self, place: Workplace, claim: Claim) -> None:
+        self._place = place
+        self._claim = claim
+        self._child: Child | None = None
+        self._child_lock = threading.Lock()
+        self._looked_at = 0.0
+        self._checkpoints = place.settings.checkpoint_folder / claim.job_id
+        own = resume.attempt_folder(self._checkpoints, claim.fence)
+        self._reporter = Reporter(place.database, claim, checkpoints=own, log=self._log_text)
+        terms = Terms(claim.lease_seconds, place.settings.renew_seconds)
+        self._keeper = LeaseKeeper(self._renew, terms, on_lost=self._kill)
+
+    @property
+    def reference(self) -> str:
+        """What a user quotes and an operator greps for."""
+        return f"{self._claim.job_id}/{self._claim.attempt}"
+
+    def run(self) -> None:
+        """Run the job and settle it. Raises nothing: whatever happens, the row or the sweeper knows what is next."""
+        log.info("%s: %s begins", self.reference, self._claim.kind)
+        try:
+            with self._keeper:
+                self._line()
+        except LeaseLost:
+            log.warning("%s: the lease is lost; nothing was published", self.reference)
+        except Exception:
+            log.exception("%s: given up; the lease will run out", self.reference)
+
+    def _line(self) -> None:
+        try:
+            work = self._place.files.stage("attempt")
+            try:
+                word = self._operate(work)
+            finally:
+                self._place.files.discard(work)
+        except (LeaseLost, Unavailable):
+            raise
+        except Exception as error:
+            log.warning("%s: cannot run", self.reference, exc_info=True)
+            self._fail(failure_of(error))
+            return
+        log.info("%s: %s", self.reference, word)
+
+    def _operate(self, work: Path) -> str:
+        """Bring everything here, run the operation and settle; return one word for the log."""
+        self._write(lambda session: claims.report_phase(session, self._claim, "preparing"))
+        fetched = self._fetch_model()
+        if fetched is not None and self._reporter.word != "done":
+            return self._settle(fetched)
+        order = self._order(work)
+        ending = self._run(child_processes.command(order))
+        return self._settle(ending, order.out)
+
+    def _fetch_model(self) -> Ending | None:
+        """Bring a model of the Hub here, in a child of its own; None: there is nothing to bring."""
+        model = self._model()
+        if model is None or model.hub_id is None or model.revision is None:
+            return None
+        folder = models.folder_of(self._place.settings, model)
+        if folder.is_dir():
+            return None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return self._run([sys.executable, "-m", "worker.fetch", model.hub_id, model.revision, str(folder)])
+
+    def _order(self, work: Path) -> Order:
+        """Check the inputs and lay out the attempt's folders."""
+        spec, out = work / "spec.json", work / "out"
+        out.mkdir()
+        spec.write_text(json.dumps(self._claim.spec), encoding="utf-8")
+        rows = self._write(lambda session: claims.checkpoints(session, self._claim))
+        recorded = [resume.Recorded(row.fence, row.folder) for row in rows]
+        return Order(
+            spec=spec.resolve(),
+            inputs=self._inputs(),
+            out=out.resolve(),
+            checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
+        )
+
+    def _inputs(self) -> dict[str, Path]:
+        found = self._write(
+            lambda session: {
+                name: artifacts.get(session, self._claim.team_id, artifact_id)
+                for name, artifact_id in self._claim.inputs.items()
+            }
+        )
+        checked = {artifact.id: self._place.files.open_checked(artifact).resolve() for artifact in found.values()}
+        inputs = {name: checked[artifact.id] for name, artifact in found.items()}
+        model = self._model()
+        if model is not None:
+            inputs["model"] = self._model_folder(model)
+        return inputs
+
+    def _model(self) -> Model | None:
+        if self._claim.model_id is None:
+            return None
+        return self._write(lambda session: session.get(Model, self._claim.model_id))
+
+    def _model_folder(self, model: Model) -> Path:
+        folder = models.folder_of(self._place.settings, model).resolve()
+        if not folder.is_dir():
+            raise InvalidInput(f"the folder of the model {model.name} is not on this worker", code="model_missing")
+        return folder
+
+    def _run(self, arguments: Sequence[str]) -> Ending:
+        """Run a child to its end, passing on what it says and what is asked of it."""
+        self._reporter.begin()
+        child = child_processes.start(arguments, environment=child_processes.environment_for_child(os.environ))
+        with self._child_lock:
+            self._child = child
+        try:
+            asked = self._accompany(child)
+        finally:
+            status = child.end()
+            for event in child.last_events():
+                self._reporter.take(event)
+        self._require_lease()
+        return Ending(status, asked)
+
+    def _accompany(self, child: Child) -> Asked | None:
+        asked: Asked | None = None
+        kill_at = float("inf")
+        while child.is_running and time.monotonic() < kill_at:
+            for event in child.events(TICK_SECONDS):
+                self._reporter.take(event)
+            self._require_lease()
+            self._reporter.flush_if_due()
+            if asked is None and (asked := self._reason_to_stop()):
+                log.info("%s: stopping the child (%s)", self.reference, asked)
+                child.ask_to_stop()
+                kill_at = time.monotonic() + self._place.settings.stop_grace_seconds
+        return asked
+
+    def _reason_to_stop(self) -> Asked | None:
+        """Return why the child should stop. Pause joins here: another column of the row, another word."""
+        if self._keeper.is_cancel_requested or self._sees_cancel():
+            return "cancel"
+        if self._place.stopping.is_set():
+            return "shutdown"
+        if time.monotonic() - self._reporter.heard_at > self._place.settings.silence_seconds:
+            return "silence"
+        return None
+
+    def _sees_cancel(self) -> bool:
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return False
+        self._looked_at = time.monotonic()
+        try:
+            with self._place.database.read() as session:
+                return claims.look(session, self._claim).is_cancel_requested
+        except Unavailable:
+            return False
+
+    def _settle(self, ending: Ending, out: Path | None = None) -> str:
+        """Write the end that *ending* and the child's last word make, by the row's own columns."""
+        self._write_gathered()
+        if self._reporter.word == "done" and ending.status == 0 and out is not None:
+            return self._succeed(out)
+        if self._reporter.word == "failed":
+            return self._fail(self._reporter.failure())
+        if ending.asked == "cancel":
+            self._write(lambda session: claims.settle_cancelled(session, self._claim, log_tail=self._log_text()))
+            resume.forget(self._checkpoints)
+            return "cancelled"
+        if ending.asked == "shutdown":
+            return self._release("shutdown", counts=False)
+        if ending.asked == "silence":
+            return self._release(f"nothing heard for {self._place.settings.silence_seconds:g} s", counts=True)
+        return self._release(child_processes.describe_death(ending.status), counts=True)
+
+    def _succeed(self, out: Path) -> str:
+        sealed = self._place.files.seal(OUTPUT_KIND[self._claim.kind], out, self._reporter.summary())
+        # On LeaseLost the folder stays as litter: after a commit that broke off we cannot know that it has no row.
+        self._write(lambda session: claims.succeed(session, self._claim, sealed, log_tail=self._log_text()))
+        resume.forget(self._checkpoints)
+        return "succeeded"
+
+    def _fail(self, failure: Mapping[str, Any]) -> str:
+        told = {**failure, "reference": self.reference}
+        self._write(lambda session: claims.fail(session, self._claim, told, log_tail=self._log_text()))
+        resume.forget(self._checkpoints)
+        return f"failed ({told.get('category')}/{told.get('code')})"
+
+    def _release(self, reason: str, *, counts: bool) -> str:
+        status = self._write(
+            lambda session: claims.release(
+                session, self._claim, reason, counts_as_attempt=counts, log_tail=self._log_text()
+            )
+        )
+        if status != "queued":
+            resume.forget(self._checkpoints)
+        return f"{status} ({reason})"
+
+    def _write_gathered(self) -> None:
+        while True:
+            try:
+                return self._reporter.flush()
+            except (Unavailable, StorageFull):
+                self._pause()
+
+    def _write(self, action: Callable[[Session], Result]) -> Result:
+        """Do *action* in a transaction, again while the database is away and the lease lasts."""
+        while True:
+            self._require_lease()
+            try:
+                with self._place.database.write() as session:
+                    return action(session)
+            except (Unavailable, StorageFull):
+                self._pause()
+
+    def _pause(self) -> None:
+        self._require_lease()
+        time.sleep(RETRY_SECONDS)
+
+    def _require_lease(self) -> None:
+        if self._keeper.seconds_left <= 0:
+            raise LeaseLost(self._claim.job_id)
+
+    def _renew(self) -> Answer:
+        with self._place.database.write() as session:
+            lease = claims.renew(session, self._claim)
+        return Answer(lease.is_ours, lease.is_cancel_requested)
+
+    def _kill(self) -> None:
+        with self._child_lock:
+            if self._child is not None and self._child.is_running:
+                child_processes.end_group(self._child.pid)
+
+    def _log_text(self) -> str:
+        return "" if self._child is None else self._child.log.text()
