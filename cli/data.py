@@ -62,7 +62,7 @@ def check(
         print_json(summary)
     else:
         _print_summary(summary)
-        print_findings(summary.get("findings") or [], files[0].name)
+        print_findings(summary.get("findings") or [], [path.name for path in files], print)
     if rejected:
         say(f"{rejected} rows would be refused; `deft data push --on-bad-row skip` leaves them out and reports them")
         raise typer.Exit(REFUSED)
@@ -100,7 +100,7 @@ def push(
         return
     print_facts([("dataset", dataset["id"])])
     _print_summary(dataset.get("summary") or {})
-    print_findings((dataset.get("summary") or {}).get("findings") or [], files[0].name)
+    print_findings((dataset.get("summary") or {}).get("findings") or [], [path.name for path in files])
     say(f"next: deft jobs run --dataset {dataset['id']} --model smollm2-135m --keep 0.25 --watch")
 
 

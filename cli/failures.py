@@ -3,7 +3,8 @@
 Exit codes: 0 done, 1 a job failed or was cancelled, 2 usage, 3 refused input, 4 authentication, 5 server or no answer.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -53,23 +54,33 @@ def fail(message: str, code: int, *more: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-def print_findings(findings: Iterable[Mapping[str, Any]], file: str = "") -> None:
-    """Print each finding: the place, what was found, what was expected, and the fix."""
+def print_findings(
+    findings: Iterable[Mapping[str, Any]], files: Sequence[str] = (), write: Callable[[str], None] = say
+) -> None:
+    """Print each finding: the place (in one of *files*), what was found, what was expected, and the fix."""
     for finding in findings:
-        say(finding_text(finding, file))
+        write(finding_text(finding, files))
         if finding.get("fix"):
-            say(f"    fix: {finding['fix']}")
+            write(f"    fix: {finding['fix']}")
 
 
-def finding_text(finding: Mapping[str, Any], file: str = "") -> str:
+def finding_text(finding: Mapping[str, Any], files: Sequence[str] = ()) -> str:
     """Return one finding as `file:line  column: found ..., expected ...  (n places)`."""
-    name = str(finding.get("file") or file)
+    name, pointer = _file_of(finding.get("pointer"), files)
     line = finding.get("line")
     place = f"{name}:{line}" if name and line else name or (f"line {line}" if line else "")
-    where = [part for part in (place, finding.get("pointer"), finding.get("column")) if part]
+    where = [part for part in (place, pointer, finding.get("column")) if part]
     count = finding.get("count", 1)
     more = f"   ({count} places like this; this is the first)" if count > 1 else ""
     return f"  {'  '.join(where)}: found {finding.get('found')}, expected {finding.get('expected')}{more}"
+
+
+def _file_of(pointer: str | None, files: Sequence[str]) -> tuple[str, str | None]:
+    """Return the file that a finding is about, and the rest of its pointer: `/files/1` is the second file sent."""
+    number = re.fullmatch(r"/files/(\d+)", pointer or "")
+    if number and int(number[1]) < len(files):
+        return files[int(number[1])], None
+    return (files[0] if len(files) == 1 else ""), pointer
 
 
 def _code(error: Exception) -> str:

@@ -6,10 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx2
+
 from deft_client.artifacts import Artifacts
 from deft_client.exchange import Exchange, Json
 
 CHUNK_BYTES = 1 << 20
+UPLOAD_TIMEOUT = httpx2.Timeout(3600.0, connect=10.0)
+"""The service checks every row before it answers, which takes minutes for files of gigabytes."""
+
 OnSent = Callable[[int, int], None]
 """Called as a file is sent: the bytes sent, the bytes in all."""
 
@@ -53,7 +58,7 @@ class Datasets(Artifacts):
             "PUT",
             "/v1/datasets",
             params={**fields, "filename": path.name},
-            content=lambda: {"content": _chunks(path, on_sent)},
+            content=lambda: {"content": _chunks(path, on_sent), "timeout": UPLOAD_TIMEOUT},
             headers=headers,
         )
         return answer
@@ -64,7 +69,7 @@ class Datasets(Artifacts):
 
             def content() -> Mapping[str, Any]:
                 opened = [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
-                return {"data": form, "files": [("file", one) for one in opened]}
+                return {"data": form, "files": [("file", one) for one in opened], "timeout": UPLOAD_TIMEOUT}
 
             answer: Json = self.exchange.json("POST", "/v1/datasets", content=content)
         return answer

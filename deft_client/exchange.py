@@ -11,6 +11,7 @@ import httpx2
 from deft_client.errors import Unavailable, UnexpectedAnswer, Unreachable, from_response
 
 RETRIED_STATUSES = frozenset({502, 503, 504})
+MAKING = frozenset({"POST", "PUT"})
 LONGEST_PAUSE_SECONDS = 8.0
 
 Json = dict[str, Any]
@@ -21,8 +22,8 @@ Content = Callable[[], Mapping[str, Any]]
 class Exchange:
     """Sends requests over one pool of connections.
 
-    A request that got no answer, or 502, 503 or 504, is sent again up to *attempts* times with growing pauses. A POST
-    carries one `Idempotency-Key` for all its attempts, so that the service does once what was asked once.
+    A request that got no answer, or 502, 503 or 504, is sent again up to *attempts* times with growing pauses. What
+    makes something carries one `Idempotency-Key` for all its attempts, so that the service does once what was asked.
     """
 
     def __init__(self, http: httpx2.Client, *, attempts: int, pause: Callable[[float], None] = time.sleep) -> None:
@@ -63,7 +64,7 @@ class Exchange:
             Unreachable: it did not answer in any attempt.
         """
         sent = dict(headers or {})
-        if method == "POST":
+        if method in MAKING:
             sent["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
         query = {name: value for name, value in (params or {}).items() if value is not None}
         for attempt in range(1, self.attempts + 1):
