@@ -12,14 +12,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deft.errors import Finding, InvalidInput, shown
+from deft.examples import is_transcript
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
-    from deft.examples import Example
+    from deft.examples import Example, Message
     from deft.specs import TokenOptions
 
 EXAMPLES_PER_BATCH = 2048
@@ -79,7 +80,7 @@ def _texts(example: Example, tokenizer: Tokenizer, template: str) -> tuple[str, 
     """Return prompt and responses as texts, and whether the prompt already has its specials."""
     prompt = example.prompt
     if template == "auto":
-        template = "chat" if not isinstance(prompt, str) else "hh" if _ends_in_mark(prompt) else "plain"
+        template = "chat" if not isinstance(prompt, str) else "hh" if is_transcript(prompt) else "plain"
     if template == "chat":
         return _chat_prompt(example, tokenizer), list(example.responses), True
     if template == "plain":
@@ -106,12 +107,12 @@ def _chat_prompt(example: Example, tokenizer: Tokenizer) -> str:
             code="no_chat_template",
         )
     prompt = example.prompt
-    messages = _messages(prompt) if isinstance(prompt, str) else list(prompt)
+    messages = _messages(prompt) if isinstance(prompt, str) else prompt
     text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return text
 
 
-def _messages(prompt: str) -> list[dict[str, str]]:
+def _messages(prompt: str) -> list[Message]:
     """Read a text prompt as messages: a transcript turn by turn, any other text as one user message."""
     pieces = _TURN.split("\n\n" + prompt.lstrip("\n").rstrip())
     if len(pieces) < 3 or pieces[0].strip() or not _ends_in_mark(prompt):
@@ -120,7 +121,7 @@ def _messages(prompt: str) -> list[dict[str, str]]:
     return [{"role": "user" if who == "Human" else "assistant", "content": text.strip()} for who, text in turns]
 
 
-def _transcript(messages: Iterable[Any]) -> str:
+def _transcript(messages: Iterable[Message]) -> str:
     names = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
     turns = [names.get(message["role"], "\n\n") + message["content"].strip() for message in messages]
     return "".join(turns) + "\n\n" + ASSISTANT_MARK

@@ -1,0 +1,141 @@
+"""The differential distribution of a data set: M1-M3, as integer counts and a float64 vector. Torch-free.
+
+Knows token ids only: no text, model or split. V is the size of the model's vocabulary (rows of its head).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
+
+if TYPE_CHECKING:
+    from deft.tokens import TokenizedExample
+
+SUM_TOLERANCE = 1e-12
+_EXAMPLES_PER_BATCH = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each token stands in the chosen and in the rejected responses: int64 [V] each; *rows* examples."""
+
+    chosen: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    rows: int
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.chosen + other.chosen, self.rejected + other.rejected, self.rows + other.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Q_diff (M3), float64 [V], with the counts it comes from and what it was counted on."""
+
+    counts: Counts
+    q_diff: NDArray[np.float64]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def l1(self) -> float:
+        """Sum of |Q_diff|: 0 when chosen and rejected use tokens alike, 2 when they share none."""
+        return float(np.abs(self.q_diff).sum())
+
+
+def count(tokenized: Iterable[TokenizedExample], vocabulary_size: int, special_ids: Iterable[int]) -> Counts:
+    """Count tokens for M1 and M2, after truncation, without special tokens.
+
+    The first response of an example counts as chosen, all others as rejected.
+
+    Raises:
+        ModelNotUsable: a token id is not in the vocabulary.
+    """
+    chosen, rejected = np.zeros(vocabulary_size, np.int64), np.zeros(vocabulary_size, np.int64)
+    rows = 0
+    for batch in _batches(tokenized):
+        rows += len(batch)
+        chosen += _count(chain.from_iterable(e.response_ids[0] for e in batch), vocabulary_size)
+        rejected += _count(chain.from_iterable(chain.from_iterable(e.response_ids[1:]) for e in batch), vocabulary_size)
+    specials = [index for index in special_ids if index < vocabulary_size]
+    chosen[specials] = 0
+    rejected[specials] = 0
+    return Counts(chosen, rejected, rows)
+
+
+def difference(counts: Counts) -> NDArray[np.float64]:
+    """M3: Q_diff[v] = chosen[v] / sum(chosen) - rejected[v] / sum(rejected), float64 [V], summing to 0.
+
+    Raises:
+        InvalidInput: one side has no tokens.
+    """
+    total_chosen, total_rejected = int(counts.chosen.sum()), int(counts.rejected.sum())
+    if not total_chosen or not total_rejected:
+        raise InvalidInput("there is nothing to count: no chosen or no rejected response has a token")
+    return checked(counts.chosen / total_chosen - counts.rejected / total_rejected)
+
+
+def checked(q_diff: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return *q_diff* when it is float64, finite and sums to 0 within 1e-12; any edit of it must re-centre first.
+
+    Raises:
+        ValueError: it is not; the reward's softmax normaliser would not cancel.
+    """
+    if q_diff.dtype != np.float64 or q_diff.ndim != 1:
+        raise ValueError(f"Q_diff must be a float64 vector, not {q_diff.dtype} of {q_diff.ndim} dimensions")
+    total = math.fsum(q_diff.tolist())
+    if not abs(total) <= SUM_TOLERANCE:
+        raise ValueError(f"Q_diff must sum to 0 within {SUM_TOLERANCE}, not to {total:.3g}: re-centre it after an edit")
+    return q_diff
+
+
+def save(path: Path, distribution: Distribution) -> None:
+    """Write *distribution* as safetensors: `count_chosen`, `count_rejected` int64 [V], `q_diff` float64 [V]."""
+    from safetensors.numpy import save_file
+
+    tensors = {
+        "count_chosen": distribution.counts.chosen,
+        "count_rejected": distribution.counts.rejected,
+        "q_diff": distribution.q_diff,
+    }
+    save_file(tensors, str(path), metadata={**distribution.facts, "rows": str(distribution.counts.rows)})
+
+
+def load(path: Path) -> Distribution:
+    """Read what `save` wrote.
+
+    Raises:
+        ArtifactCorrupt: the file is not such a distribution, or its Q_diff does not sum to 0.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            facts = dict(file.metadata())
+            counts = Counts(file.get_tensor("count_chosen"), file.get_tensor("count_rejected"), int(facts.pop("rows")))
+            return Distribution(counts, checked(file.get_tensor("q_diff")), facts)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ArtifactCorrupt(f"{path.name} is not a distribution: {error}") from error
+
+
+def _batches(tokenized: Iterable[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
+    iterator = iter(tokenized)
+    while batch := list(islice(iterator, _EXAMPLES_PER_BATCH)):
+        yield batch
+
+
+def _count(ids: Iterable[int], vocabulary_size: int) -> NDArray[np.int64]:
+    found = np.bincount(np.fromiter(ids, np.int64), minlength=vocabulary_size)
+    if len(found) > vocabulary_size:
+        raise ModelNotUsable(
+            f"token id {len(found) - 1} is beyond the model's vocabulary of {vocabulary_size}: "
+            "the tokenizer does not belong to the model"
+        )
+    return found.astype(np.int64)

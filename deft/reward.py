@@ -1,0 +1,208 @@
+"""The distribution reward: M4-M5 without logits where the head allows it. Pure but for one probe of the model.
+
+    R_d(x, y) = sum_v Q_diff[v] * (1/T) sum_t log p(v | x, y_<t)
+
+Because Q_diff sums to 0 the softmax normaliser cancels. With logits scale * (W h + b) it is linear in the hidden state:
+
+    R_d = scale * (u . mean_t h_t + Q_diff . b),   u = W^T Q_diff
+
+With soft-capped logits c * tanh(logit / c) it is not linear, but still needs no normaliser. Which kind a model has is
+read from its modules and config and then checked against its own logits; anything else is refused.
+Shape letters: P positions, V vocabulary, D hidden width. Q_diff never leaves float32 or float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deft.distribution import checked
+from deft.errors import Finding, ModelNotUsable
+from deft.losses import head_logits, mean_by_sequence
+from deft.models import causal_model, decoder
+
+_ROWS_PER_CHUNK = 8192
+_POSITIONS_PER_CHUNK = 256
+_MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
+_DIVISORS = ("logits_scaling",)
+_MULTIPLIES_DESPITE_NAME = ("hyperclovax",)
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A language-model head: logits = softcap(scale * (W h + b)). *weight* [V, D], *bias* [V] or None."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """`softcap`, `bias`, `scaled` or `plain`."""
+        if self.softcap is not None:
+            return "softcap"
+        return "bias" if self.bias is not None else "scaled" if self.scale != 1.0 else "plain"
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [P, V] float32 of *hidden* [P, D]."""
+        return head_logits(hidden, self.weight, self.bias, self.scale, self.softcap)
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What turns hidden states into R_d.
+
+    *u* float32 [D] is W^T Q_diff; R_d = *scale* * (u . mean h) + *offset*, with *offset* = scale * Q_diff . b. For a
+    soft-capped head *capped* holds the head and *q_diff* float32 [V]; *u* has no meaning there.
+    """
+
+    u: Tensor
+    scale: float = 1.0
+    offset: float = 0.0
+    capped: Head | None = None
+    q_diff: Tensor | None = None
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether R_d is a function of the mean hidden state."""
+        return self.capped is None
+
+
+def head_direction(model: nn.Module, q_diff: NDArray[np.float64]) -> Direction:
+    """Return the direction of *q_diff* (float64 [V]) under *model*'s head.
+
+    u is accumulated in float64 and kept in float32, on the model's device.
+
+    Raises:
+        ModelNotUsable: the head is of no known kind, or V is not its size.
+        ValueError: *q_diff* is not float64 or does not sum to 0.
+    """
+    return direction_of(head_of(model), q_diff)
+
+
+def direction_of(head: Head, q_diff: NDArray[np.float64]) -> Direction:
+    """Return the direction of *q_diff* (float64 [V]) under *head*; as `head_direction`."""
+    rows, width = head.weight.shape
+    if len(q_diff) != rows:
+        raise ModelNotUsable(f"Q_diff was counted over {len(q_diff)} tokens, the model's head has {rows}")
+    q = torch.from_numpy(checked(q_diff)).to(head.weight.device)
+    if head.softcap is not None:
+        return Direction(torch.zeros(width, device=q.device), head.scale, 0.0, head, q.float())
+    u = torch.zeros(width, dtype=torch.float64, device=q.device)
+    for start in range(0, rows, _ROWS_PER_CHUNK):
+        piece = slice(start, start + _ROWS_PER_CHUNK)
+        u += q[piece] @ head.weight[piece].detach().double()
+    offset = 0.0 if head.bias is None else head.scale * float(q @ head.bias.detach().double())
+    return Direction(u.float(), head.scale, offset)
+
+
+def distribution_reward(mean_hidden: Tensor, direction: Direction) -> Tensor:
+    """M5 from the mean hidden states [.., D] over the positions that predict a response: R_d [..].
+
+    float32; float64 where the mean is given as such.
+
+    Raises:
+        ValueError: the head is soft-capped, so that R_d is no function of the mean; use `response_rewards`.
+    """
+    if not direction.is_linear:
+        raise ValueError("R_d under a soft-capped head is no function of the mean hidden state: use response_rewards")
+    exact = mean_hidden if mean_hidden.dtype == torch.float64 else mean_hidden.float()
+    return direction.scale * (exact @ direction.u.to(exact.dtype)) + direction.offset
+
+
+def response_rewards(hidden: Tensor, sequence: Tensor, sequences: int, direction: Direction) -> Tensor:
+    """M5 from the hidden states [P, D] at the positions that predict response tokens: R_d [S], float32.
+
+    *sequence* [P] int64 says which response (0..S-1) each position belongs to. Gradients flow to *hidden*.
+    """
+    if direction.is_linear:
+        return distribution_reward(mean_by_sequence(hidden, sequence, sequences), direction)
+    return mean_by_sequence(_capped_rewards(hidden, direction), sequence, sequences)
+
+
+def reward_from_logits(logits: Tensor, q_diff: NDArray[np.float64]) -> Tensor:
+    """M4-M5 the long way: *logits* [T, V] of one response, at the positions that predict its tokens, to R_d (scalar).
+
+    Soft-max and sums are in float64: the reference that every shortcut is tested against.
+    """
+    mean_logp = torch.log_softmax(logits.double(), dim=-1).mean(dim=0)
+    return torch.from_numpy(checked(q_diff)).to(logits.device) @ mean_logp
+
+
+def head_of(model: nn.Module) -> Head:
+    """Return *model*'s head, read from modules and config, then checked against the model's own logits.
+
+    Raises:
+        ModelNotUsable: it has no linear head, the head carries an adapter, or its logits are not what is known.
+    """
+    causal = causal_model(model)
+    module = causal.get_output_embeddings()
+    if module is None or not isinstance(getattr(module, "weight", None), Tensor):
+        raise _refusal("no linear language-model head")
+    if hasattr(module, "base_layer") or hasattr(module, "modules_to_save"):
+        raise _refusal("an adapter on its head", "leave the head out of the LoRA target modules")
+    if not module.weight.is_floating_point():
+        raise _refusal("a quantised head")
+    config = causal.config.get_text_config()
+    head = Head(module.weight, getattr(module, "bias", None), _scale(config), _softcap(config))
+    _check_against_logits(model, head)
+    return head
+
+
+def _scale(config: Any) -> float:  # noqa: ANN401 -- any transformers config
+    scale = 1.0
+    for name in _MULTIPLIERS:
+        scale *= float(getattr(config, name, None) or 1.0)
+    for name in _DIVISORS:
+        value = float(getattr(config, name, None) or 1.0)
+        scale = scale * value if config.model_type in _MULTIPLIES_DESPITE_NAME else scale / value
+    return scale
+
+
+def _softcap(config: Any) -> float | None:  # noqa: ANN401 -- any transformers config
+    values = [getattr(config, name, None) for name in _SOFTCAPS]
+    return next((float(value) for value in values if value), None)
+
+
+@torch.no_grad()
+def _check_against_logits(model: nn.Module, head: Head) -> None:
+    """Run the model on a few tokens and compare its logits with those of *head*, up to rounding."""
+    caught: list[Tensor] = []
+    hook = decoder(model).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
+    was_training = model.training
+    model.eval()
+    ids = torch.linspace(0, head.weight.shape[0] - 1, 8, device=head.weight.device).long().unsqueeze(0)
+    try:
+        theirs = model(input_ids=ids, use_cache=False).logits[0].float()
+    finally:
+        hook.remove()
+        model.train(was_training)
+    if not caught or caught[0].shape[-1] != head.weight.shape[1]:
+        raise _refusal("a backbone whose output is not what its head reads")
+    ours = head.logits(caught[0][0])
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
+    if ours.shape != theirs.shape or not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()):
+        raise _refusal("logits that are not W h (+ b), scaled or soft-capped as known")
+
+
+def _capped_rewards(hidden: Tensor, direction: Direction) -> Tensor:
+    """sum_v Q_diff[v] * softcap(logit[v]) for each position of *hidden* [P, D]: [P] float32, in chunks."""
+    assert direction.capped is not None and direction.q_diff is not None  # noqa: S101 -- is_linear was asked
+    parts = []
+    for piece in torch.split(hidden, _POSITIONS_PER_CHUNK):
+        parts.append(direction.capped.logits(piece) @ direction.q_diff)
+    return torch.cat(parts)
+
+
+def _refusal(found: str, fix: str = "use a model with a linear head, such as Llama, Qwen or Mistral") -> ModelNotUsable:
+    finding = Finding(
+        code="unknown_head", found=found, expected="a head whose logits are W h (+ b), scaled or soft-capped", fix=fix
+    )
+    return ModelNotUsable(f"the model has {found}; R_d cannot be computed for it", findings=[finding])

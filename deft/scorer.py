@@ -1,0 +1,147 @@
+"""One model at work on tokenised examples: R_d (M4-M5) and the mean hidden state of every response.
+
+The model runs without its head; an example's responses share their prompt in one pass where the model can do that.
+Knows no file and no data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deft.errors import ModelNotUsable, OutOfMemory
+from deft.losses import mean_by_sequence
+from deft.packing import Pack, plan, row_length, separate, shared, shares_prompts
+from deft.reports import Report, Silent, stop_if_asked
+from deft.reward import Direction, distribution_reward, response_rewards
+from deft.tokens import TokenizedExample
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of S responses, in order of example, then response (best first).
+
+    *r_d* float64 [S]; *hidden* float32 [S, D], the mean of the final hidden states over the positions that predict the
+    response (None under a soft-capped head); *tokens* int32 [S], T of each.
+    """
+
+    r_d: NDArray[np.float64]
+    hidden: NDArray[np.float32] | None
+    tokens: NDArray[np.int32]
+
+
+def score_examples(
+    model: nn.Module,
+    tokenized: Sequence[TokenizedExample],
+    direction: Direction,
+    *,
+    tokens_per_pass: int | None = None,
+    share: bool | None = None,
+    report: Report | None = None,
+) -> Scores:
+    """Return R_d (M4-M5) of every response of *tokenized*.
+
+    The result does not depend on the order of the examples or on how they are packed, up to rounding.
+
+    Args:
+        model: a causal language model, base or with adapters.
+        tokenized: the examples.
+        direction: Q_diff under this model's head (`reward.head_direction`).
+        tokens_per_pass: padded tokens of one forward pass; None decides by device. Halved when memory runs out.
+        share: whether an example's responses share their prompt; None tries out whether the model can.
+        report: told the progress, in examples; may ask to stop.
+
+    Raises:
+        OutOfMemory: a single example does not fit.
+        Interrupted: the report asked to stop.
+    """
+    scorer = Scorer(model, direction, tokens_per_pass, share, report or Silent())
+    scorer.total = len(tokenized)
+    return scorer.score(tokenized)
+
+
+class Scorer:
+    """One model at work: what is decided once (layout, budget) and what is counted on the way."""
+
+    def __init__(
+        self, model: nn.Module, direction: Direction, tokens_per_pass: int | None, share: bool | None, report: Report
+    ) -> None:
+        weight = next(p for p in model.parameters() if p.is_floating_point())
+        self.model, self.direction, self.report, self.share = model, direction, report, share
+        self.dtype, self.device = weight.dtype, weight.device
+        self.budget = tokens_per_pass or TOKENS_PER_PASS.get(self.device.type, TOKENS_PER_PASS["cpu"])
+        self.done = self.total = 0
+        self.is_shared = False
+
+    def score(self, tokenized: Sequence[TokenizedExample]) -> Scores:
+        starts = np.cumsum([0, *(len(example.response_ids) for example in tokenized)])
+        scores = self._empty(tokenized, int(starts[-1]))
+        is_shared = self.is_shared = self._is_shared(tokenized)
+        lengths = [self._length(example, is_shared) for example in tokenized]
+        for group in plan(lengths, self.budget):
+            stop_if_asked(self.report)
+            at = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in group])
+            self._score_group([tokenized[i] for i in group], is_shared, scores, at)
+            self.done += len(group)
+            self.report.progress(self.done, self.total, "examples")
+        return scores
+
+    def _empty(self, tokenized: Sequence[TokenizedExample], responses: int) -> Scores:
+        tokens = np.array([len(ids) for example in tokenized for ids in example.response_ids], np.int32)
+        width = self.direction.u.shape[0]
+        hidden = np.empty((responses, width), np.float32) if self.direction.is_linear else None
+        return Scores(np.empty(responses, np.float64), hidden, tokens)
+
+    def _is_shared(self, tokenized: Sequence[TokenizedExample]) -> bool:
+        if self.share is not None:
+            return self.share
+        longest = max((len(e.prompt_ids) + max(map(len, e.response_ids)) for e in tokenized), default=0)
+        return shares_prompts(self.model, longest)
+
+    @staticmethod
+    def _length(example: TokenizedExample, is_shared: bool) -> int:
+        if is_shared:
+            return row_length(example)
+        longest = max(len(ids) for ids in example.response_ids)
+        return len(example.response_ids) * (len(example.prompt_ids) + longest - 1)
+
+    def _score_group(
+        self, examples: Sequence[TokenizedExample], is_shared: bool, scores: Scores, at: NDArray[np.int64]
+    ) -> None:
+        """Score *examples* into the places *at* of *scores*; in halves when memory runs out."""
+        try:
+            pack = shared(examples, self.dtype, self.device) if is_shared else separate(examples, self.device)
+            self._score_pack(pack, scores, at)
+        except torch.OutOfMemoryError as error:
+            if len(examples) == 1:
+                raise OutOfMemory("one example does not fit into memory: lower max_total_tokens") from error
+            self.budget = max(self.budget // 2, 1)
+        else:
+            return
+        half = len(examples) // 2
+        cut = sum(len(example.response_ids) for example in examples[:half])
+        self._score_group(examples[:half], is_shared, scores, at[:cut])
+        self._score_group(examples[half:], is_shared, scores, at[cut:])
+
+    @torch.inference_mode()
+    def _score_pack(self, pack: Pack, scores: Scores, at: NDArray[np.int64]) -> None:
+        hidden = pack.hidden(self.model)
+        if self.direction.is_linear:
+            mean = mean_by_sequence(hidden, pack.sequence, pack.responses)
+            r_d = distribution_reward(mean.double(), self.direction)
+            assert scores.hidden is not None  # noqa: S101 -- made so by _empty
+            scores.hidden[at] = mean.cpu().numpy()
+        else:
+            r_d = response_rewards(hidden, pack.sequence, pack.responses, self.direction)
+        scores.r_d[at] = r_d.double().cpu().numpy()
+        if not np.isfinite(scores.r_d[at]).all():
+            raise ModelNotUsable(f"the model gives NaN or infinite states in {self.dtype}: score it in fp32 or bf16")

@@ -1,0 +1,227 @@
+"""The operation `score`: count Q_diff (M1-M3) on a data set, then score its responses under one model (M4-M5).
+
+The mean hidden states are kept, so that any other Q_diff is a dot product away, except under a soft-capped head.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deft import distribution as distributions
+from deft.datasets import read_examples
+from deft.distribution import Distribution
+from deft.errors import Finding, InvalidInput
+from deft.models import check_fit, load_base, load_tokenizer
+from deft.reports import Report, stop_if_asked
+from deft.reward import Head, direction_of, head_of
+from deft.scorer import Scorer, Scores, score_examples
+from deft.splits import chosen_rows
+from deft.tokens import (
+    EXAMPLES_PER_BATCH,
+    TokenizedExample,
+    encode_examples,
+    iter_encoded,
+    special_token_ids,
+    tokenizer_hash,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from deft.examples import Example
+    from deft.specs import ScoreSpec
+
+__all__ = ["Scores", "run_score", "score_examples"]
+
+EXAMPLES_PER_WINDOW = 4096
+"""Examples that are tokenised, sorted by length and scored together: bounds memory, not the result."""
+
+
+def run_score(
+    spec: ScoreSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it; a scoring starts anew
+    report: Report,
+) -> dict[str, Any]:
+    """Count and score a data set; write a scoring folder's files into *out* and return its summary.
+
+    Args:
+        spec: what is asked for.
+        inputs: folders `dataset` and `model`.
+        out: exists and is empty; gets distribution.safetensors, scores.parquet, hidden.npy (not under a soft-capped
+            head), scoring.json, and the data set's own files as hard links.
+        checkpoints: not used.
+        report: told phases and progress; may ask to stop.
+
+    Raises:
+        InvalidInput: no rows, or rows without tokens.
+        ModelNotUsable: the model, its head or its tokenizer is not supported.
+        Interrupted: the report asked to stop.
+    """
+    dataset, seconds = inputs["dataset"], dict[str, float]()
+    with _phase("load_model", report, seconds):
+        tokenizer = load_tokenizer(inputs["model"])
+        model = load_base(inputs["model"], precision=spec.precision)
+        check_fit(model, tokenizer, spec.tokens)
+    with _phase("count", report, seconds):
+        examples = dict(read_examples(dataset))
+        counted = _rows_or_refusal(chosen_rows(dataset, spec.count_rows), "count_rows")
+        encoded = iter_encoded((examples[row] for row in counted), tokenizer, spec.tokens)
+        vocabulary_size = model.get_output_embeddings().weight.shape[0]
+        counts = distributions.count(
+            _watched(encoded, len(counted), report), vocabulary_size, special_token_ids(tokenizer)
+        )
+        facts = {
+            "dataset_sha256": _dataset_hash(dataset),
+            "tokenizer_sha256": tokenizer_hash(tokenizer),
+            "options": spec.tokens.model_dump_json(),
+        }
+        distribution = Distribution(counts, distributions.difference(counts), facts)
+        distributions.save(out / "distribution.safetensors", distribution)
+    with _phase("score", report, seconds):
+        rows = _rows_or_refusal(chosen_rows(dataset, spec.rows), "rows")
+        head = head_of(model)
+        scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
+        table = _score_rows(scorer, rows, examples, tokenizer, spec, out)
+    for name in ("examples.parquet", "original.parquet"):
+        _link(dataset / name, out / name)
+    summary = _summary(model, head, distribution, scorer, table, seconds)
+    (out / "scoring.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return summary
+
+
+def _score_rows(
+    scorer: Scorer,
+    rows: Sequence[int],
+    examples: Mapping[int, Example],
+    tokenizer: PreTrainedTokenizerBase,
+    spec: ScoreSpec,
+    out: Path,
+) -> pa.Table:
+    """Score *rows* window by window; write hidden.npy and scores.parquet, and return the latter's table."""
+    responses = sum(len(examples[row].responses) for row in rows)
+    scorer.total = len(rows)
+    hidden = None
+    if scorer.direction.is_linear:
+        shape = (responses, scorer.direction.u.shape[0])
+        hidden = np.lib.format.open_memmap(out / "hidden.npy", mode="w+", dtype=np.float32, shape=shape)
+    parts, at = [], 0
+    for start in range(0, len(rows), EXAMPLES_PER_WINDOW):
+        window = rows[start : start + EXAMPLES_PER_WINDOW]
+        tokenized = encode_examples((examples[row] for row in window), tokenizer, spec.tokens)
+        scores = scorer.score(tokenized)
+        if hidden is not None and scores.hidden is not None:
+            hidden[at : at + len(scores.r_d)] = scores.hidden
+        at += len(scores.r_d)
+        parts.append(_table(window, tokenized, scores))
+    if hidden is not None:
+        hidden.flush()
+    table = pa.concat_tables(parts)
+    pq.write_table(table, out / "scores.parquet", compression="zstd")
+    return table
+
+
+def _table(rows: Sequence[int], tokenized: Sequence[TokenizedExample], scores: Scores) -> pa.Table:
+    """One row a scored response, in the order of *scores*."""
+    of = [(row, index, example) for row, example in zip(rows, tokenized, strict=True) for index in _indices(example)]
+    columns = {
+        "row": pa.array([row for row, _, _ in of], pa.int64()),
+        "response": pa.array([index for _, index, _ in of], pa.int32()),
+        "response_tokens": pa.array(scores.tokens, pa.int32()),
+        "prompt_tokens": pa.array([len(example.prompt_ids) for _, _, example in of], pa.int32()),
+        "is_cut": pa.array([example.is_cut[index] for _, index, example in of], pa.bool_()),
+        "r_d": pa.array(scores.r_d, pa.float64()),
+    }
+    return pa.table(columns)
+
+
+def _summary(
+    model: PreTrainedModel,
+    head: Head,
+    distribution: Distribution,
+    scorer: Scorer,
+    table: pa.Table,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    response = table["response"].to_numpy()
+    r_d = table["r_d"].to_numpy()
+    chosen, first_rejected = r_d[response == 0], r_d[response == 1]
+    tokens = int(table["response_tokens"].to_numpy().sum() + table["prompt_tokens"].to_numpy()[response == 0].sum())
+    return {
+        "architecture": type(model).__name__,
+        "dtype": str(scorer.dtype).removeprefix("torch."),
+        "head": head.kind,
+        "vocabulary_size": len(distribution.q_diff),
+        "width": int(scorer.direction.u.shape[0]),
+        "l1": distribution.l1,
+        "rows_counted": distribution.counts.rows,
+        "tokens_counted": int(distribution.counts.chosen.sum() + distribution.counts.rejected.sum()),
+        "rows_scored": len(chosen),
+        "responses_scored": len(r_d),
+        "responses_cut": int(table["is_cut"].to_numpy(zero_copy_only=False).sum()),
+        "tokens_scored": tokens,
+        "is_prompt_shared": scorer.is_shared,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "mean_r_d_chosen": float(chosen.mean()),
+        "mean_r_d_rejected": float(r_d[response > 0].mean()),
+        "share_chosen_higher": float((chosen > first_rejected).mean()),
+    }
+
+
+def _indices(example: TokenizedExample) -> range:
+    return range(len(example.response_ids))
+
+
+@contextmanager
+def _phase(name: str, report: Report, seconds: dict[str, float]) -> Iterator[None]:
+    stop_if_asked(report)
+    report.phase(name)
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def _watched(encoded: Iterable[TokenizedExample], total: int, report: Report) -> Iterator[TokenizedExample]:
+    for done, example in enumerate(encoded, start=1):
+        if done % EXAMPLES_PER_BATCH == 0 or done == total:
+            report.progress(done, total, "examples")
+            stop_if_asked(report)
+        yield example
+
+
+def _rows_or_refusal(rows: Sequence[int], field: str) -> Sequence[int]:
+    if not rows:
+        finding = Finding(
+            code="no_rows",
+            pointer=f"/{field}",
+            found="no row",
+            expected="at least one row",
+            fix="choose another split, other fractions, or `all`",
+        )
+        raise InvalidInput(f"{field} chooses no row of the dataset", findings=[finding])
+    return rows
+
+
+def _dataset_hash(dataset: Path) -> str:
+    path = dataset / "dataset.json"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("content_hash", "")) if path.exists() else ""
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make *target* a second name of *source*, or a copy where the file systems differ."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
