@@ -129,8 +129,8 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
     """Check that *tokenizer* and the token limits fit *model*.
 
     Raises:
-        ModelNotUsable: the tokenizer has ids beyond the vocabulary, or max_total_tokens and the end token do not fit
-            into the model's context.
+        ModelNotUsable: the tokenizer has ids beyond the vocabulary, or max_total_tokens does not fit into the
+            model's context.
     """
     config = causal_model(model).config.get_text_config()
     if len(tokenizer) > config.vocab_size:
@@ -138,12 +138,12 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
             f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do not belong together"
         )
     context = getattr(config, "max_position_embeddings", None)
-    if context is not None and options.max_total_tokens + 1 > context:
+    if context is not None and options.max_total_tokens > context:
         finding = Finding(
             code="context_too_short",
             pointer="/tokens/max_total_tokens",
             found=str(options.max_total_tokens),
-            expected=f"at most {context - 1}: the model's context, less one for the end token",
+            expected=f"at most {context}: the model's context (the appended end token is predicted, not read)",
             fix="lower max_total_tokens (and max_prompt_tokens below it)",
         )
         raise ModelNotUsable(

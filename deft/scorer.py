@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
 
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Of S responses, in order of example, then response (best first).
@@ -83,6 +84,7 @@ class Scorer:
         self.is_shared = False
 
     def score(self, tokenized: Sequence[TokenizedExample]) -> Scores:
+        """Return the scores of *tokenized*; `total` is set by the caller, `done` counts on from call to call."""
         starts = np.cumsum([0, *(len(example.response_ids) for example in tokenized)])
         scores = self._empty(tokenized, int(starts[-1]))
         is_shared = self.is_shared = self._is_shared(tokenized)

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deft import distribution as distributions
-from deft.datasets import read_examples
-from deft.distribution import Distribution
-from deft.errors import Finding, InvalidInput
+from deft.datasets import iterate_examples
+from deft.distribution import Counts, Distribution
 from deft.models import check_fit, load_base, load_tokenizer
 from deft.reports import Report, stop_if_asked
 from deft.reward import Head, direction_of, head_of
@@ -75,14 +75,9 @@ def run_score(
         tokenizer = load_tokenizer(inputs["model"])
         model = load_base(inputs["model"], precision=spec.precision)
         check_fit(model, tokenizer, spec.tokens)
+        head = head_of(model)
     with _phase("count", report, seconds):
-        examples = dict(read_examples(dataset))
-        counted = _rows_or_refusal(chosen_rows(dataset, spec.count_rows), "count_rows")
-        encoded = iter_encoded((examples[row] for row in counted), tokenizer, spec.tokens)
-        vocabulary_size = model.get_output_embeddings().weight.shape[0]
-        counts = distributions.count(
-            _watched(encoded, len(counted), report), vocabulary_size, special_token_ids(tokenizer)
-        )
+        counts = _count(spec, dataset, tokenizer, head.weight.shape[0], report)
         facts = {
             "dataset_sha256": _dataset_hash(dataset),
             "tokenizer_sha256": tokenizer_hash(tokenizer),
@@ -91,10 +86,8 @@ def run_score(
         distribution = Distribution(counts, distributions.difference(counts), facts)
         distributions.save(out / "distribution.safetensors", distribution)
     with _phase("score", report, seconds):
-        rows = _rows_or_refusal(chosen_rows(dataset, spec.rows), "rows")
-        head = head_of(model)
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
-        table = _score_rows(scorer, rows, examples, tokenizer, spec, out)
+        table = _score_rows(scorer, spec, dataset, tokenizer, out)
     for name in ("examples.parquet", "original.parquet"):
         _link(dataset / name, out / name)
     summary = _summary(model, head, distribution, scorer, table, seconds)
@@ -102,30 +95,34 @@ def run_score(
     return summary
 
 
+def _count(
+    spec: ScoreSpec, dataset: Path, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, report: Report
+) -> Counts:
+    rows = chosen_rows(dataset, spec.count_rows)
+    encoded = iter_encoded((example for _, example in _examples(dataset, rows)), tokenizer, spec.tokens)
+    return distributions.count(_watched(encoded, len(rows), report), vocabulary_size, special_token_ids(tokenizer))
+
+
 def _score_rows(
-    scorer: Scorer,
-    rows: Sequence[int],
-    examples: Mapping[int, Example],
-    tokenizer: PreTrainedTokenizerBase,
-    spec: ScoreSpec,
-    out: Path,
+    scorer: Scorer, spec: ScoreSpec, dataset: Path, tokenizer: PreTrainedTokenizerBase, out: Path
 ) -> pa.Table:
-    """Score *rows* window by window; write hidden.npy and scores.parquet, and return the latter's table."""
-    responses = sum(len(examples[row].responses) for row in rows)
+    """Score the rows window by window; write hidden.npy and scores.parquet, and return the latter's table."""
+    rows = chosen_rows(dataset, spec.rows)
+    responses = sum(len(example.responses) for _, example in _examples(dataset, rows))
     scorer.total = len(rows)
     hidden = None
     if scorer.direction.is_linear:
         shape = (responses, scorer.direction.u.shape[0])
         hidden = np.lib.format.open_memmap(out / "hidden.npy", mode="w+", dtype=np.float32, shape=shape)
     parts, at = [], 0
-    for start in range(0, len(rows), EXAMPLES_PER_WINDOW):
-        window = rows[start : start + EXAMPLES_PER_WINDOW]
-        tokenized = encode_examples((examples[row] for row in window), tokenizer, spec.tokens)
+    examples = _examples(dataset, rows)
+    while window := list(islice(examples, EXAMPLES_PER_WINDOW)):
+        tokenized = encode_examples((example for _, example in window), tokenizer, spec.tokens)
         scores = scorer.score(tokenized)
         if hidden is not None and scores.hidden is not None:
             hidden[at : at + len(scores.r_d)] = scores.hidden
         at += len(scores.r_d)
-        parts.append(_table(window, tokenized, scores))
+        parts.append(_table([row for row, _ in window], tokenized, scores))
     if hidden is not None:
         hidden.flush()
     table = pa.concat_tables(parts)
@@ -201,17 +198,9 @@ def _watched(encoded: Iterable[TokenizedExample], total: int, report: Report) ->
         yield example
 
 
-def _rows_or_refusal(rows: Sequence[int], field: str) -> Sequence[int]:
-    if not rows:
-        finding = Finding(
-            code="no_rows",
-            pointer=f"/{field}",
-            found="no row",
-            expected="at least one row",
-            fix="choose another split, other fractions, or `all`",
-        )
-        raise InvalidInput(f"{field} chooses no row of the dataset", findings=[finding])
-    return rows
+def _examples(dataset: Path, rows: Sequence[int]) -> Iterator[tuple[int, Example]]:
+    wanted = set(rows)
+    return ((row, example) for row, example in iterate_examples(dataset) if row in wanted)
 
 
 def _dataset_hash(dataset: Path) -> str:

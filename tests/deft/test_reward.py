@@ -1,0 +1,176 @@
+"""M4-M5: by hand, against naive full-logit log-softmax on tiny models of every known head, and what is refused."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from deft.errors import ModelNotUsable
+from deft.models import decoder
+from deft.reward import (
+    Head,
+    direction_of,
+    distribution_reward,
+    head_direction,
+    head_of,
+    response_rewards,
+    reward_from_logits,
+)
+from tests.models import tiny_llama
+
+V = 40
+SHAPE = {
+    "vocab_size": V,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "llama": ("llama", {}, "plain"),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}, "plain"),
+    "qwen2": ("qwen2", {}, "plain"),
+    "mistral": ("mistral", {}, "plain"),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}, "plain"),
+    "phi-bias": ("phi", {}, "bias"),
+    "cohere": ("cohere", {"logit_scale": 0.0625}, "scaled"),
+    "granite": ("granite", {"logits_scaling": 8.0}, "scaled"),
+    "gemma2": ("gemma2", {"final_logit_softcapping": 3.0}, "softcap"),
+    "gemma3": ("gemma3_text", {"final_logit_softcapping": 3.0}, "softcap"),
+    "gemma3-uncapped": ("gemma3_text", {"final_logit_softcapping": None}, "plain"),
+}
+
+
+def tiny(family: str) -> Any:
+    model_type, settings, _ = FAMILIES[family]
+    torch.manual_seed(3)
+    shape = SHAPE if family != "gpt2" else {key: SHAPE[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**shape, **settings})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and "ln_" not in name:
+                parameter.normal_(0, 0.3)  # wide, and biases too, so that every part of a head shows
+    return model
+
+
+def q_diff(size: int = V, seed: int = 0) -> NDArray[np.float64]:
+    vector = np.random.default_rng(seed).normal(size=size)
+    vector = vector / np.abs(vector).sum()
+    return vector - vector.mean()
+
+
+def test_reward_by_hand() -> None:
+    """W = [[1, 0], [0, 1], [0, 0]], Q_diff = [1/2, -1/4, -1/4]: u = W^T Q = [1/2, -1/4].
+
+    Hidden states [2, 0] and [0, 4] have the mean [1, 2]: R_d = 1/2 * 1 - 1/4 * 2 = 0.
+    With b = [1, 0, 0] R_d is 0 + 1/2, and with logits times 3 it is 3 * (0 + 1/2) = 1.5.
+    """
+    weight, q = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), np.array([0.5, -0.25, -0.25])
+    hidden = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+    plain = direction_of(Head(weight), q)
+    assert plain.u.tolist() == [0.5, -0.25]
+    assert distribution_reward(hidden.mean(0), plain).item() == 0.0
+    bias = direction_of(Head(weight, torch.tensor([1.0, 0.0, 0.0])), q)
+    assert distribution_reward(hidden.mean(0), bias).item() == 0.5
+    scaled = direction_of(Head(weight, torch.tensor([1.0, 0.0, 0.0]), scale=3.0), q)
+    assert distribution_reward(hidden.mean(0), scaled).item() == 1.5
+
+
+def test_reward_from_logits_by_hand() -> None:
+    """Probabilities (1/2, 1/2) and (1/4, 3/4): lbar = (ln(1/8)/2, ln(3/8)/2); with Q = (1/2, -1/2) R_d = -ln(3)/4."""
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.25, 0.75]]))
+    assert reward_from_logits(logits, np.array([0.5, -0.5])).item() == pytest.approx(-math.log(3) / 4, abs=1e-7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reward_without_softmax_is_that_of_the_models_own_full_logits(family: str) -> None:
+    model, q = tiny(family), q_diff()
+    ids = torch.randint(1, V, (1, 20))
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, 4:15]
+        hidden = decoder(model)(input_ids=ids).last_hidden_state[0, 4:15]
+    logp = torch.log_softmax(logits.float(), -1)
+    naive = sum(float(q[v]) * float(logp[:, v].mean()) for v in range(V))
+    direction = head_direction(model, q)
+    ours = response_rewards(hidden, torch.zeros(11, dtype=torch.int64), 1, direction).item()
+    assert head_of(model).kind == FAMILIES[family][2]
+    assert ours == pytest.approx(naive, abs=1e-6 * max(1, float(logits.abs().max())))
+    assert abs(naive) > 1e-3
+    assert reward_from_logits(logits, q).item() == pytest.approx(naive, abs=1e-6)
+
+
+def test_reward_of_several_responses_at_once() -> None:
+    model, q = tiny_llama(vocabulary_size=V), q_diff()
+    direction, hidden = head_direction(model, q), torch.randn(5, 32)
+    both = response_rewards(hidden, torch.tensor([0, 1, 0, 1, 1]), 2, direction)
+    assert both[0].item() == pytest.approx(distribution_reward(hidden[[0, 2]].mean(0), direction).item(), abs=1e-6)
+    assert both[1].item() == pytest.approx(distribution_reward(hidden[[1, 3, 4]].mean(0), direction).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_gradient_of_the_reward_is_its_finite_difference(family: str) -> None:
+    model, q = tiny(family).double(), q_diff()
+    head = head_of(model)
+    direction = direction_of(head, q)
+    sequence = torch.tensor([0, 0, 0])
+    hidden = torch.randn(3, 32, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(response_rewards(hidden, sequence, 1, direction).sum(), hidden)
+    step = torch.zeros_like(hidden)
+    step[1, 7] = 1e-2
+    with torch.no_grad():
+        high, low = (reward_from_logits(head.logits(hidden + s), q).item() for s in (step, -step))
+    assert gradient[1, 7].item() == pytest.approx((high - low) / 2e-2, abs=1e-4)
+    assert abs(gradient[1, 7].item()) > 1e-3
+
+
+def test_the_adapter_counts_when_it_is_not_on_the_head() -> None:
+    model = get_peft_model(
+        tiny_llama(vocabulary_size=V), LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    )
+    assert head_of(model).kind == "plain"
+    ids = torch.randint(V, (1, 9))
+    with torch.no_grad():
+        active = decoder(model)(input_ids=ids).last_hidden_state
+        with model.disable_adapter():
+            assert not torch.allclose(active, decoder(model)(input_ids=ids).last_hidden_state)
+
+
+def test_an_adapter_on_the_head_is_refused() -> None:
+    model = get_peft_model(tiny_llama(vocabulary_size=V), LoraConfig(target_modules=["lm_head"]))
+    with pytest.raises(ModelNotUsable, match="adapter on its head"):
+        head_of(model)
+
+
+def test_a_head_that_does_something_unknown_is_refused() -> None:
+    model = tiny_llama(vocabulary_size=V)
+    inner = model.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        out = inner(*args, **options)
+        out.logits = out.logits * 1.01
+        return out
+
+    model.forward = forward
+    with pytest.raises(ModelNotUsable, match="as known"):
+        head_of(model)
+
+
+def test_another_vocabulary_size_is_refused() -> None:
+    with pytest.raises(ModelNotUsable, match="41"):
+        head_direction(tiny_llama(vocabulary_size=V), q_diff(V + 1))
+
+
+def test_a_rounded_q_diff_is_refused() -> None:
+    with pytest.raises(ValueError, match="float64"):
+        head_direction(tiny_llama(vocabulary_size=V), q_diff().astype(np.float32))

@@ -1,0 +1,138 @@
+"""Prompt and response as token ids, exactly as the method says; one byte is one token here."""
+
+import pytest
+
+from deft.errors import InvalidInput
+from deft.examples import Example
+from deft.specs import TokenOptions
+from deft.tokens import encode_examples, end_token_id, special_token_ids, specials_before
+from tests.models import SPECIALS, byte_tokenizer
+
+
+def ids_of(text: str, **options: bool) -> list[int]:
+    return byte_tokenizer(**options)(text, add_special_tokens=False)["input_ids"]
+
+
+def encode(example: Example, **options: object) -> tuple[list[int], list[list[int]], list[bool]]:
+    tokenizer = byte_tokenizer(has_chat_template=bool(options.pop("chat", True)), bos=bool(options.pop("bos", False)))
+    (tokens,) = encode_examples([example], tokenizer, TokenOptions(**options))
+    return tokens.prompt_ids, tokens.response_ids, tokens.is_cut
+
+
+def test_a_transcript_gives_its_response_exactly_one_leading_space() -> None:
+    prompt = "\n\nHuman: a\n\nAssistant:"
+    prompt_ids, responses, _ = encode(Example(prompt, ("  yes \n", "no")))
+    assert prompt_ids == ids_of(prompt)
+    assert responses == [ids_of(" yes"), ids_of(" no")]
+
+
+def test_plain_text_is_taken_as_it_is() -> None:
+    prompt_ids, responses, is_cut = encode(Example("Q: a ", ("  yes ", "no")))
+    assert (prompt_ids, responses) == (ids_of("Q: a "), [ids_of("  yes "), ids_of("no")])
+    assert is_cut == [False, False]
+
+
+def test_plain_can_be_asked_for_a_transcript() -> None:
+    _, responses, _ = encode(Example("Human: a\n\nAssistant:", (" yes", "no")), template="plain")
+    assert responses == [ids_of(" yes"), ids_of("no")]
+
+
+def test_hh_refuses_a_prompt_without_its_mark_and_names_the_line() -> None:
+    with pytest.raises(InvalidInput, match="line 7") as caught:
+        encode(Example("no mark", ("a", "b"), source_line=7), template="hh")
+    assert caught.value.findings[0].line == 7
+    assert "plain" in caught.value.findings[0].fix
+
+
+def test_messages_go_through_the_chat_template_with_a_generation_prompt() -> None:
+    prompt_ids, responses, _ = encode(Example([{"role": "user", "content": "hi"}], (" yes", "no")))
+    assert prompt_ids == ids_of("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+    assert responses == [ids_of(" yes"), ids_of("no")]
+
+
+def test_a_transcript_under_the_chat_template_becomes_its_turns() -> None:
+    prompt = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+    prompt_ids, _, _ = encode(Example(prompt, ("x", "y")), template="chat")
+    turns = ("user\na", "assistant\nb", "user\nc")
+    text = "".join(f"<|im_start|>{turn}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n"
+    assert prompt_ids == ids_of(text)
+
+
+def test_messages_can_be_written_as_a_transcript() -> None:
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    prompt_ids, responses, _ = encode(Example(messages, ("x", "y")), template="hh", chat=False)
+    assert prompt_ids == ids_of("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:")
+    assert responses[0] == ids_of(" x")
+
+
+def test_messages_without_a_chat_template_are_refused_with_the_fix() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        encode(Example([{"role": "user", "content": "hi"}], ("a", "b"), source_line=3), chat=False)
+    assert caught.value.findings[0].code == "no_chat_template"
+    assert "template `hh`" in caught.value.findings[0].fix
+
+
+def test_bos_stands_once_on_the_prompt_and_never_on_a_response() -> None:
+    prompt_ids, responses, _ = encode(Example("abc", ("x", "y")), bos=True)
+    assert prompt_ids == [0, *ids_of("abc")]
+    assert responses == [ids_of("x"), ids_of("y")]
+
+
+def test_a_chat_template_has_the_last_word_on_specials() -> None:
+    prompt_ids, _, _ = encode(Example([{"role": "user", "content": "hi"}], ("x", "y")), bos=True)
+    assert prompt_ids[0] == 1
+    assert 0 not in prompt_ids
+
+
+def test_the_prompt_is_cut_on_the_left_and_keeps_bos() -> None:
+    """Of BOS + 6 letters, 4 tokens are kept: BOS and the last 3."""
+    prompt_ids, responses, is_cut = encode(
+        Example("abcdef", ("wxyz", "w")), bos=True, max_prompt_tokens=4, max_total_tokens=7
+    )
+    assert prompt_ids == [0, *ids_of("def")]
+    assert responses == [ids_of("wxy"), ids_of("w")]
+    assert is_cut == [True, False]
+
+
+def test_a_response_that_just_fits_is_not_cut() -> None:
+    _, responses, is_cut = encode(Example("abc", ("wxyz", "w")), max_prompt_tokens=4, max_total_tokens=7)
+    assert responses[0] == ids_of("wxyz")
+    assert is_cut == [False, False]
+
+
+def test_rows_without_tokens_are_refused_by_line() -> None:
+    good, bad = Example("a", ("b", "c"), source_line=1), Example("a", ("b", ""), source_line=9)
+    with pytest.raises(InvalidInput, match="lines 9") as caught:
+        encode_examples([good, bad], byte_tokenizer(), TokenOptions())
+    assert [finding.line for finding in caught.value.findings] == [9]
+
+
+def test_order_is_kept_over_batches() -> None:
+    examples = [Example(f"p{n}", (f"c{n}", f"r{n}")) for n in range(5000)]
+    tokens = encode_examples(examples, byte_tokenizer(), TokenOptions())
+    assert len(tokens) == 5000
+    assert tokens[4321].response_ids[1] == ids_of("r4321")
+
+
+def test_truncation_left_on_in_the_tokenizer_is_switched_off() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    (tokens,) = encode_examples([Example("abcdef", ("uvwxyz", "b"))], tokenizer, TokenOptions())
+    assert (len(tokens.prompt_ids), len(tokens.response_ids[0])) == (6, 6)
+
+
+def test_the_end_token_is_the_one_of_the_chat_template_else_end_of_text() -> None:
+    chat = byte_tokenizer()
+    chat.eos_token = SPECIALS[0]  # as base tokenizers with a chat template added often have it
+    assert end_token_id(chat) == 2
+    assert end_token_id(byte_tokenizer(has_chat_template=False)) == 0
+
+
+def test_specials_are_found() -> None:
+    assert special_token_ids(byte_tokenizer()) == {0, 1, 2}
+    assert specials_before(byte_tokenizer(bos=True)) == [0]
+    assert specials_before(byte_tokenizer()) == []
