@@ -5,28 +5,25 @@ whose job went to another changes nothing and gets `LeaseLost`. Each function is
 (`with database.write() as session`); files are sealed before it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from deft.folders import read_manifest
-from store import moves
+from store import attempts, moves, scores
 from store.artifacts import SealedArtifact, record
 from store.database import lock_queue
 from store.finite import finite
-from store.states import CLAIMED, FAILED, POISONED, REQUEUED, STOPPED, SUCCEEDED, Status
-from store.tables import Artifact, Checkpoint, Job, JobInput, MetricValue, Score
+from store.states import CLAIMED, FAILED, STOPPED, SUCCEEDED, Status
+from store.tables import Artifact, Checkpoint, Job, JobInput, MetricValue
 from store.types import database_now
 
 LEASE_SECONDS = 30.0
-MAX_STUCK_ATTEMPTS = 3
 LOG_TAIL_CHARACTERS = 64 * 1024
-_UNCOUNTED = case((Job.stuck_attempts > 0, Job.stuck_attempts - 1), else_=0)
 
 
 class LeaseLost(Exception):
@@ -241,7 +238,7 @@ def succeed(
         raise LeaseLost(claim.job_id)
     artifact = record(session, claim.team_id, sealed, job_id=claim.job_id)
     artifact.name = sealed.name or name[0]
-    _record_scores(session, artifact, sealed.folder)
+    scores.record(session, artifact, sealed.folder)
     values: dict[str, Any] = {"artifact_id": artifact.id, "summary": finite(dict(summary or artifact.summary))}
     values |= _log(log_tail)
     if moves.move(session, claim.job_id, SUCCEEDED, where=_is_ours(claim), values=values) is None:
@@ -275,7 +272,7 @@ def release(
     """
     lock_queue(session)
     values = _log(log_tail)
-    job = give_back(session, claim.job_id, _is_ours(claim), reason, counts_as_attempt, values)
+    job = attempts.give_back(session, claim.job_id, _is_ours(claim), reason, counts_as_attempt, values)
     if job is None:
         raise LeaseLost(claim.job_id)
     return job
@@ -290,35 +287,6 @@ def settle_cancelled(session: Session, claim: Claim, *, log_tail: str | None = N
     lock_queue(session)
     if moves.move(session, claim.job_id, STOPPED, where=_is_ours(claim), values=_log(log_tail)) is None:
         raise LeaseLost(claim.job_id)
-
-
-def give_back(
-    session: Session,
-    job_id: str,
-    where: Sequence[ColumnElement[bool]],
-    reason: str,
-    counts_as_attempt: bool,
-    values: Mapping[str, Any],
-) -> Status | None:
-    """Take a running job for which *where* holds out of its worker's hands; return its status, None if it did not.
-
-    The sweeper's half of `release`.
-    """
-    job = session.get(Job, job_id, populate_existing=True)
-    if job is None:
-        return None
-    data = {"why": reason, "attempt": job.attempt}
-    if job.cancel_requested_at is not None:
-        moved = moves.move(session, job_id, STOPPED, where=where, values=values, data=data)
-    elif counts_as_attempt and job.stuck_attempts >= MAX_STUCK_ATTEMPTS:
-        failure = _poison(job, reason)
-        moved = moves.move(
-            session, job_id, POISONED, where=where, values={**values, "failure": failure}, data={"failure": failure}
-        )
-    else:
-        uncounted = {} if counts_as_attempt else {"stuck_attempts": _UNCOUNTED}
-        moved = moves.move(session, job_id, REQUEUED, where=where, values={**values, **uncounted}, data=data)
-    return None if moved is None else moved.status  # type: ignore[return-value]  # the column is checked
 
 
 def _best_queued(session: Session, classes: Sequence[str]) -> str | None:
@@ -351,35 +319,3 @@ def _write(
 
 def _log(log_tail: str | None) -> dict[str, Any]:
     return {} if log_tail is None else {"log_tail": log_tail[-LOG_TAIL_CHARACTERS:]}
-
-
-def _poison(job: Job, reason: str) -> dict[str, Any]:
-    return {
-        "category": "system",
-        "code": "poison",
-        "message": f"{MAX_STUCK_ATTEMPTS} attempts in a row ended without a report and without a new checkpoint "
-        f"(the last: {reason})",
-        "findings": [],
-        "retryable": False,
-        "reference": f"{job.id}/{job.attempt}",
-    }
-
-
-def _record_scores(session: Session, artifact: Artifact, folder: Path) -> None:
-    path = folder / "metrics.json"
-    if artifact.kind != "evaluation" or not path.is_file():
-        return
-    columns = ("arm", "value", "n", "low", "high", "settings_hash")
-    for row in finite(json.loads(path.read_text(encoding="utf-8"))):
-        key = {"system": row["system"], "metric": row["metric"], "slice": row.get("slice", "all")}
-        values = {name: row.get(name) for name in columns}
-        session.merge(
-            Score(
-                artifact_id=artifact.id,
-                team_id=artifact.team_id,
-                is_trained_on=bool(row.get("is_trained_on")),
-                **key,
-                **values,
-            )
-        )
-    session.flush()

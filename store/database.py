@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from deft.errors import StorageFull, Unavailable
+from store.local_disk import refuse_network
 from store.types import database_now
 
 QUEUE_LOCK = 0x64656674  # "deft": the advisory lock of Postgres that `lock_queue` takes
@@ -159,7 +160,9 @@ def _postgres_engine(url: URL) -> Engine:
 
 def _prepare_sqlite_file(url: URL) -> None:
     assert url.database is not None  # noqa: S101 - _parsed refuses such URLs
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(url.database).parent
+    refuse_network(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _sqlite_engine(url: URL, *, is_writer: bool) -> Engine:

@@ -31,7 +31,8 @@ def write(
     options = {"populate_existing": True, "synchronize_session": False}
     job = session.scalars(statement, execution_options=options).one_or_none()
     if job is not None and event is not None:
-        session.add(Event(job_id=job.id, seq=job.event_seq, team_id=job.team_id, type=event[0], data=dict(event[1])))
+        data = {"attempt": job.attempt, **event[1]}
+        session.add(Event(job_id=job.id, seq=job.event_seq, team_id=job.team_id, type=event[0], data=data))
         session.flush()
     return job
 

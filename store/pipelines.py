@@ -1,5 +1,7 @@
 """Parents and children: a pipeline is never claimed, its state follows from its children's."""
 
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -27,11 +29,17 @@ def child_changed(session: Session, parent_id: str) -> None:
     values = dict(told)
     if status == "running" and parent.started_at is None:
         values["started_at"] = database_now()
-    if status == "failed" and failed is not None:
-        values["failure"] = failed.failure
+    if status == "failed":
+        values["failure"] = failed.failure if failed else _child_cancelled(parent_id)
     if status == "succeeded" and outputs:
         values["artifact_id"] = outputs[-1]
     moves.move(session, parent_id, derived(status), values=values)
+
+
+def _child_cancelled(parent_id: str) -> dict[str, Any]:
+    message = "a job of this pipeline was cancelled by itself"
+    told = {"category": "user", "code": "child_cancelled", "message": message, "findings": []}
+    return {**told, "retryable": False, "reference": parent_id}
 
 
 def derived_status(children: list[str], is_cancelling: bool) -> Status:

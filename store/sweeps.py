@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from store import claims, moves
+from store import attempts, moves
 from store.database import lock_queue
 from store.states import FINISHED
 from store.tables import IdempotencyKey, Job, JobInput
@@ -39,7 +39,7 @@ def expire_leases(session: Session) -> list[str]:
     lock_queue(session)
     is_expired = [Job.status == "running", Job.resource_class.is_not(None), Job.lease_expires_at < database_now()]
     ids = session.scalars(select(Job.id).where(*is_expired).order_by(Job.lease_expires_at).limit(EXPIRED_AT_ONCE)).all()
-    return [job_id for job_id in ids if claims.give_back(session, job_id, is_expired, "lease expired", True, {})]
+    return [job_id for job_id in ids if attempts.give_back(session, job_id, is_expired, "lease expired", True, {})]
 
 
 def release_waiting(session: Session) -> list[str]:

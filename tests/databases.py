@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database, migrate
 from store.tables import Base
@@ -54,7 +55,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     admin = make_url(POSTGRES).set(drivername="postgresql+psycopg")
     try:
         server = PostgresServer(admin)
-    except Exception as error:
+    except SQLAlchemyError as error:
         reason = f"no Postgres at {admin.host}:{admin.port}: {type(error).__name__}"
         if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)

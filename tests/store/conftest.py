@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from store import accounts, artifacts, models
+from store import accounts, models
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings

@@ -1,0 +1,37 @@
+"""The numbers of evaluations, as rows, copied from `metrics.json` in the transaction that publishes it."""
+
+import json
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.finite import finite
+from store.tables import Artifact, Score
+
+
+def of(session: Session, team_id: str, artifact_id: str) -> list[Score]:
+    """Return the numbers of the team's evaluation, by metric, system and slice."""
+    statement = select(Score).where(Score.artifact_id == artifact_id, Score.team_id == team_id)
+    return list(session.scalars(statement.order_by(Score.metric, Score.system, Score.slice)))
+
+
+def record(session: Session, artifact: Artifact, folder: Path) -> None:
+    """Store the rows of `metrics.json` in *folder*; nothing for an artifact that is no evaluation."""
+    path = folder / "metrics.json"
+    if artifact.kind != "evaluation" or not path.is_file():
+        return
+    columns = ("arm", "value", "n", "low", "high", "settings_hash")
+    for row in finite(json.loads(path.read_text(encoding="utf-8"))):
+        key = {"system": row["system"], "metric": row["metric"], "slice": row.get("slice", "all")}
+        values = {name: row.get(name) for name in columns}
+        session.merge(
+            Score(
+                artifact_id=artifact.id,
+                team_id=artifact.team_id,
+                is_trained_on=bool(row.get("is_trained_on")),
+                **key,
+                **values,
+            )
+        )
+    session.flush()
