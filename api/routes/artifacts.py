@@ -105,12 +105,13 @@ def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
 def create_subset(
     body: Annotated[SelectSpec, Depends(body_of(SELECT_SPEC))],
     session: Writing,
+    services: ServicesOf,
     caller: CallerOf,
     rings: Rings,
     once: OnceOf,
 ) -> Response:
     """Select from a scoring: the shorthand of a job of kind `select`, which answers in seconds."""
-    return post_job(body, session, caller, rings, once)
+    return post_job(body, session, services, caller, rings, once)
 
 
 def get_evaluation(

@@ -22,10 +22,11 @@ from api.documents import (
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import Once, OnceOf, reply
 from api.openapi import json_body
-from api.services import CallerOf, Reading, Rings, Writing
+from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import OUTPUT_KIND, JobSpec, PipelineSpec, job_spec
 from store import jobs, pipelines
 from store.accounts import Caller
+from store.expansion import expand
 from store.idempotency import StoredReply
 from store.paging import Page
 from store.tables import Job
@@ -46,29 +47,33 @@ def document_of(session: Session, row: Job) -> JobDocument:
     )
 
 
-def post_job(spec: JobSpec, session: Session, caller: Caller, rings: list[str], once: Once) -> Response:
-    """Create the job of *spec*, and ring for what can start."""
+def post_job(
+    spec: JobSpec, session: Session, services: Services, caller: Caller, rings: list[str], once: Once
+) -> Response:
+    """Create the job of *spec*, with its children when it is a pipeline, and ring for what can start."""
 
     def make() -> StoredReply:
-        row = _create(session, caller.team_id, spec)
+        if isinstance(spec, PipelineSpec):
+            row = expand(session, services.files, caller.team_id, spec)
+        else:
+            row = jobs.create(session, caller.team_id, spec)
         rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
         return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
 
     return once.do(session, make)
 
 
-def _create(session: Session, team_id: str, spec: JobSpec) -> Job:
-    if isinstance(spec, PipelineSpec):
-        return pipelines.expand(session, team_id, spec)  # type: ignore[attr-defined, no-any-return]
-    return jobs.create(session, team_id, spec)
-
-
 @router.post("", status_code=202, response_model=JobDocument, openapi_extra=json_body(job_spec))
 def create_job(
-    spec: Annotated[JobSpec, Depends(body_of(job_spec))], session: Writing, caller: CallerOf, rings: Rings, once: OnceOf
+    spec: Annotated[JobSpec, Depends(body_of(job_spec))],
+    session: Writing,
+    services: ServicesOf,
+    caller: CallerOf,
+    rings: Rings,
+    once: OnceOf,
 ) -> Response:
     """Create a job. The answer has every default written in."""
-    return post_job(spec, session, caller, rings, once)
+    return post_job(spec, session, services, caller, rings, once)
 
 
 @router.get("")
