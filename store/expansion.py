@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deft.selection import resolve_keep
 from sqlalchemy.orm import Session
 
 from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children
 from deft.errors import InvalidInput
+from deft.selection import resolve_keep
 from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, Rows, spec_hash, spec_json
 from deft.splits import chosen_rows
 from store import artifacts, jobs
