@@ -1,7 +1,7 @@
 """Resume state on disk: staged, sealed, renamed once; safetensors and JSON only, no pickle read or written.
 
 A checkpoint is a folder `step-000020` below the run's own root: groups of tensors (`adapter`, `optimizer`, ...) each in
-one safetensors file, and `state.json`. This module knows files, tensors and random generators; it must not know the
+one safetensors file, and JSON documents. This module knows files, tensors and random generators; it must not know the
 trainer, the loss or the data.
 """
 
@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ KEPT = 2
 """How many of the newest checkpoints stay on disk: the newest, and one to fall back to."""
 
 PREFIX = "step-"
-STATE = "state.json"
 
 Tensors = Mapping[str, torch.Tensor]
+Json: TypeAlias = Any
 
 
 def write(
-    root: Path, step: int, *, run: Mapping[str, str], groups: Mapping[str, Tensors], state: Mapping[str, Any]
+    root: Path, step: int, *, run: Mapping[str, str], groups: Mapping[str, Tensors], documents: Mapping[str, Any]
 ) -> Path:
     """Write the checkpoint of optimiser step *step* below *root* and return its folder.
 
@@ -44,7 +44,8 @@ def write(
     staged.mkdir(parents=True)
     for name, tensors in groups.items():
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, _group(staged, name))
-    (staged / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+    for name, document in documents.items():
+        (staged / f"{name}.json").write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     seal(staged, {"step": step, "run": dict(run), "torch": torch.__version__})
     if final.exists():  # of the same step, written by an attempt whose result was not used
         shutil.rmtree(final)
@@ -77,10 +78,10 @@ def newest(root: Path, *, run: Mapping[str, str], report: Report) -> Path | None
     return None
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """Return the JSON state of the checkpoint at *folder*."""
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    return state
+def read_document(folder: Path, name: str) -> Json:
+    """Return one JSON document of the checkpoint at *folder*."""
+    document: Json = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return document
 
 
 def read_group(folder: Path, name: str) -> dict[str, torch.Tensor]:

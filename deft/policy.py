@@ -30,7 +30,7 @@ def attach_lora(base: nn.Module, lora: Lora, *, seed: int, start: Path | None = 
         ModelNotUsable: the adapter in *start* does not fit the base.
     """
     if start is not None:
-        return load_policy(base, start, is_trainable=True)  # type: ignore[arg-type]
+        return load_policy(base, start, is_trainable=True)
     torch.manual_seed(seed)  # LoRA's A is drawn from the global generator
     config = LoraConfig(
         r=lora.r,

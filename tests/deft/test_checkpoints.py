@@ -25,7 +25,7 @@ class Notes(Silent):
 
 def write(root: Path, step: int, value: float = 1.0) -> Path:
     groups = {"adapter": {"w": torch.full((3,), value)}}
-    return checkpoints.write(root, step, run=RUN, groups=groups, state={"step": step, "rate": 0.1})
+    return checkpoints.write(root, step, run=RUN, groups=groups, documents={"state": {"step": step, "rate": 0.1}})
 
 
 def test_tensors_and_state_come_back_as_written(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_tensors_and_state_come_back_as_written(tmp_path: Path) -> None:
     assert folder.name == "step-000020"
     assert checkpoints.newest(tmp_path, run=RUN, report=Silent()) == folder
     assert checkpoints.read_group(folder, "adapter")["w"].tolist() == [0.25] * 3
-    assert checkpoints.read_state(folder) == {"step": 20, "rate": 0.1}
+    assert checkpoints.read_document(folder, "state") == {"step": 20, "rate": 0.1}
     assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
 
 
@@ -97,10 +97,12 @@ def test_random_generators_continue_where_they_were(tmp_path: Path) -> None:
 
     draw()
     tensors, numbers = checkpoints.random_state()
-    folder = checkpoints.write(tmp_path, 1, run=RUN, groups={"random": tensors}, state=numbers)
+    folder = checkpoints.write(tmp_path, 1, run=RUN, groups={"random": tensors}, documents={"numbers": numbers})
     expected = draw()
     draw()
-    checkpoints.restore_random_state(checkpoints.read_group(folder, "random"), checkpoints.read_state(folder))
+    checkpoints.restore_random_state(
+        checkpoints.read_group(folder, "random"), checkpoints.read_document(folder, "numbers")
+    )
     assert draw() == expected
 
 
@@ -114,12 +116,14 @@ def test_the_optimiser_continues_bit_for_bit(tmp_path: Path) -> None:
     step(straight, optimizer)
     tensors, groups = checkpoints.optimizer_parts(optimizer)
     state = {"groups": groups}
-    folder = checkpoints.write(tmp_path, 1, run=RUN, groups={"optimizer": tensors, "w": {"w": straight}}, state=state)
+    folder = checkpoints.write(
+        tmp_path, 1, run=RUN, groups={"optimizer": tensors, "w": {"w": straight}}, documents=state
+    )
     step(straight, optimizer)
 
     resumed = torch.nn.Parameter(checkpoints.read_group(folder, "w")["w"])
     again = torch.optim.AdamW([resumed], lr=0.5)
-    recorded = checkpoints.read_state(folder)["groups"]
+    recorded = checkpoints.read_document(folder, "groups")
     checkpoints.load_optimizer(again, checkpoints.read_group(folder, "optimizer"), recorded)
     step(resumed, again)
     assert torch.equal(resumed, straight)

@@ -1,0 +1,131 @@
+"""M10: how large omega must be for the reward term to be felt as a tenth of the base loss, measured once at step 0.
+
+Knows gradients and norms; the batches come from `deft.preparation`, so that a calibration and the training that uses
+it see the same ones.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deft.errors import InvalidInput
+from deft.objective import Objective, StepSize
+from deft.preparation import exact_arithmetic, prepare
+from deft.reports import Report, stop_if_asked
+from deft.specs import MeasureOmegaSpec
+
+SHARE = 0.1
+BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """omega, and the norms (over all trainable parameters) of the mean gradients of L_base and R_d it comes from."""
+
+    omega: float
+    base_gradient_norm: float
+    term_gradient_norm: float
+    batches: int
+
+
+def run_measure_omega(
+    spec: MeasureOmegaSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None = None,
+    report: Report,
+) -> dict[str, Any]:
+    """Measure omega for a training with these settings and write `omega.json` into *out*.
+
+    Raises:
+        InvalidInput: inputs that do not fit, or a gradient that is zero or not finite.
+        Interrupted: it was asked to stop.
+    """
+    del checkpoints
+    with exact_arithmetic():
+        prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=True)
+        calibration = measure_omega(prepared.model, prepared.objective, prepared.steps, report=report)
+    summary = asdict(calibration)
+    (out / "omega.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return summary
+
+
+def measure_omega(
+    model: nn.Module, objective: Objective, steps: Sequence[Sequence[int]], *, report: Report
+) -> Calibration:
+    """M10: omega = 0.1 * |mean gradient of L_base| / |mean gradient of R_d| over the first 8 of *steps*.
+
+    The policy is its own reference, dropout is off, and nothing of the model changes. A fresh LoRA adapter has B = 0,
+    so that only B has a gradient here; its norm counts.
+
+    Raises:
+        InvalidInput: one of the norms is zero or not finite.
+        Interrupted: the operation was asked to stop.
+    """
+    report.phase("measure_omega")
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    base, term = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    first = steps[:BATCHES]
+    was_training = model.training
+    model.eval()
+    for number, step in enumerate(first):
+        size = objective.size_of(step)
+        for indices in objective.micro_batches(step):
+            _add_gradients(model, objective, indices, size, parameters, base, term)
+        report.progress(number + 1, len(first), "batches")
+        stop_if_asked(report)
+    model.train(was_training)
+    norms = [_norm(gradients) / len(first) for gradients in (base, term)]
+    return calibration_of(norms[0], norms[1], batches=len(first))
+
+
+def calibration_of(base_norm: float, term_norm: float, *, batches: int) -> Calibration:
+    """Return the omega of two gradient norms.
+
+    Raises:
+        InvalidInput: one is zero or not finite, so that no omega follows.
+    """
+    for norm, of in ((base_norm, "the base loss"), (term_norm, "the distribution reward")):
+        if not math.isfinite(norm) or norm == 0:
+            raise InvalidInput(
+                f"omega cannot be measured: the gradient norm of {of} is {norm} at step 0; give deft.omega as a number",
+                code="omega_not_measurable",
+            )
+    return Calibration(SHARE * base_norm / term_norm, base_norm, term_norm, batches)
+
+
+def read_omega(folder: Path) -> float:
+    """Return the omega of the calibration in *folder*."""
+    return float(json.loads((folder / "omega.json").read_text(encoding="utf-8"))["omega"])
+
+
+def _add_gradients(
+    model: nn.Module,
+    objective: Objective,
+    indices: Sequence[int],
+    size: StepSize,
+    parameters: Sequence[nn.Parameter],
+    base: Sequence[Tensor],
+    term: Sequence[Tensor],
+) -> None:
+    """Add the gradients of a micro-batch's L_base and mean R_d to *base* and *term*, from one forward pass."""
+    parts = objective.parts(model, indices, size, at_start=True)
+    if parts.r_d is None:
+        raise RuntimeError("omega is measured against a distribution, and there is none")
+    rewards = parts.r_d.sum() / size.examples
+    for value, gradients, keep in ((parts.base, base, True), (rewards, term, False)):
+        found = torch.autograd.grad(value, parameters, retain_graph=keep, allow_unused=True)
+        for total, gradient in zip(gradients, found, strict=True):
+            if gradient is not None:
+                total += gradient
+
+
+def _norm(gradients: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))

@@ -1,0 +1,206 @@
+"""What training and the calibration of omega have in common: examples, model, objective and the plan of steps.
+
+Both must see the same first batches of the same model, so both come through here. Knows specs and input folders; it
+takes no gradient and writes nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.deterministic as deterministic
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from deft.batches import TrainingExample, optimiser_steps, training_examples
+from deft.datasets import read_examples
+from deft.distribution import load as load_distribution
+from deft.errors import Finding, InvalidInput, OutOfMemory
+from deft.failures import is_out_of_memory
+from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.objective import RESPONSES, Objective
+from deft.policy import attach_lora, choose_layout
+from deft.reports import Report
+from deft.reward import direction_of, head_of
+from deft.specs import MeasureOmegaSpec, TrainSpec
+from deft.splits import chosen_rows
+from deft.tokens import encode_examples, end_token_id, tokenizer_hash
+
+DISTRIBUTION = "distribution.safetensors"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Everything that a run needs before its first gradient."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PeftModel
+    objective: Objective
+    rows: list[int]
+    steps: list[list[int]]
+    steps_in_epoch: int
+    base_hash: str
+    data_hash: str
+    has_start_adapter: bool
+
+    @property
+    def examples(self) -> list[TrainingExample]:
+        """The examples of the run, in the order of their rows."""
+        return list(self.objective.examples)
+
+    def as_reference(self) -> AbstractContextManager[Any]:
+        """Return the context in which the untrained model is the reference.
+
+        That is the base without its fresh adapter, or with the adapter that it starts from.
+        """
+        context: AbstractContextManager[Any] = nullcontext() if self.has_start_adapter else self.model.disable_adapter()
+        return context
+
+
+def prepare(
+    spec: TrainSpec | MeasureOmegaSpec, *, inputs: Mapping[str, Path], report: Report, needs_distribution: bool
+) -> Prepared:
+    """Read the data, load the model with its adapter, and plan every optimiser step.
+
+    Raises:
+        InvalidInput: rows, distribution, adapter or settings do not fit each other.
+        ModelNotUsable: the model does not fit its tokenizer, or its head is of no known kind.
+    """
+    report.phase("load")
+    tokenizer = load_tokenizer(inputs["model"])
+    q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
+    numbered = _examples(spec, inputs["data"])
+    tokenized = encode_examples([example for _, example in numbered], tokenizer, spec.tokens)
+    examples = training_examples(tokenized, end_token_id(tokenizer), responses=RESPONSES[spec.method.type])
+    base_hash = weights_hash(inputs["model"])
+    start = inputs.get("adapter")
+    if start is not None:
+        _require_same_base(start, base_hash)
+    base = load_base(inputs["model"], precision=spec.optimisation.precision)
+    check_fit(base, tokenizer, spec.tokens)
+    head = head_of(base)
+    model = attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)
+    size = spec.optimisation.micro_batch_size
+    if size is None and not torch.cuda.is_available():
+        size = 1  # a CPU gains nothing from wider batches, and one example needs no padding
+    objective = Objective(
+        method=spec.method,
+        examples=examples,
+        layout=choose_layout(model, examples, max_tokens=spec.tokens.max_total_tokens + 1),
+        micro_batch_size=size,
+        head=head,
+        direction=None if q_diff is None else direction_of(head, q_diff),
+    )
+    plan = spec.optimisation
+    steps = optimiser_steps(len(examples), batch_size=plan.batch_size, epochs=plan.epochs, seed=plan.seed)
+    return Prepared(
+        tokenizer=tokenizer,
+        model=model,
+        objective=objective,
+        rows=[row for row, _ in numbered],
+        steps=steps,
+        steps_in_epoch=len(steps) // plan.epochs,
+        base_hash=base_hash,
+        data_hash=_hash_of(examples),
+        has_start_adapter=start is not None,
+    )
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """On a CPU, let every operation give the same bits each time; turn running out of memory into our error.
+
+    Raises:
+        OutOfMemory: with the settings that help, in the order of their effect.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = deterministic  # a module of properties, which mypy does not see
+    is_filling = memory.fill_uninitialized_memory
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            "training ran out of memory: lower optimisation.micro_batch_size, then tokens.max_total_tokens, then "
+            "lora.r, or use optimisation.precision bf16"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = is_filling
+
+
+def _examples(spec: TrainSpec | MeasureOmegaSpec, folder: Path) -> list[tuple[int, Any]]:
+    """Return the numbered examples: all of a subset, of a dataset the rows that the spec asks for."""
+    numbered = read_examples(folder)
+    if (folder / "subset.json").is_file():
+        return numbered
+    wanted = set(chosen_rows(folder, spec.rows))
+    return [(row, example) for row, example in numbered if row in wanted]
+
+
+def _q_diff(
+    inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, *, is_needed: bool
+) -> NDArray[np.float64] | None:
+    """Return Q_diff from the subset itself, else from the scoring; without a term it only serves the metrics."""
+    folders = [inputs[name] for name in ("data", "scoring") if name in inputs]
+    path = next((folder / DISTRIBUTION for folder in folders if (folder / DISTRIBUTION).is_file()), None)
+    if path is None:
+        if is_needed:
+            raise _refusal(
+                "no_distribution",
+                "/scoring",
+                "no distribution",
+                "a scoring of this data, whose Q_diff the DEFT term uses",
+                "name a scoring in `scoring`, train on a subset, or set `deft` to null",
+            )
+        return None
+    distribution = load_distribution(path)
+    counted_with = distribution.facts.get("tokenizer_hash")
+    if counted_with is not None and counted_with != tokenizer_hash(tokenizer):
+        if is_needed:
+            raise _refusal(
+                "distribution_of_another_tokenizer",
+                "/model",
+                f"a distribution counted with tokenizer {counted_with[:12]}",
+                f"one counted with the tokenizer of the model, {tokenizer_hash(tokenizer)[:12]}",
+                "score the data with this model first, or train the model that it was scored with",
+            )
+        return None
+    return distribution.q_diff
+
+
+def _require_same_base(adapter: Path, base_hash: str) -> None:
+    record = adapter / "training.json"
+    recorded = json.loads(record.read_text(encoding="utf-8"))["base"]["weights_hash"] if record.is_file() else base_hash
+    if recorded != base_hash:
+        raise _refusal(
+            "adapter_of_another_base",
+            "/adapter",
+            f"an adapter of the base {recorded[:12]}",
+            f"an adapter of the base {base_hash[:12]}",
+            "start from an adapter that was trained on this model",
+        )
+
+
+def _hash_of(examples: list[TrainingExample]) -> str:
+    """Return the SHA-256 over all token ids, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.prompt, example.responses]).encode())
+    return digest.hexdigest()
+
+
+def _refusal(code: str, pointer: str, found: str, expected: str, fix: str) -> InvalidInput:
+    finding = Finding(code=code, pointer=pointer, found=found, expected=expected, fix=fix)
+    return InvalidInput(f"expected {expected}, found {found}: {fix}", code=code, findings=[finding])

@@ -1,0 +1,209 @@
+"""The training loop: a transformers `Trainer` that delegates to `deft.objective`, and whose state is our checkpoints.
+
+One item of its dataset is one optimiser step (the list of its examples), so that the Trainer counts steps and never
+learns of micro-batches. It saves and loads nothing by itself: no pickle is read or written. Knows no spec, no folders
+but that of the checkpoints, no data but indices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from deft import checkpoints
+from deft.errors import TrainingDiverged
+from deft.losses import with_reward_term
+from deft.objective import Objective
+from deft.reports import Report
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStore:
+    """Where the state of one run is written, every how many steps, and what identifies the run."""
+
+    root: Path
+    every: int
+    run: Mapping[str, str]
+
+
+class AlignmentTrainer(Trainer):  # type: ignore[misc]
+    """Runs the optimiser over the steps of a plan, with exact resume."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        arguments: TrainingArguments,
+        *,
+        steps: Sequence[Sequence[int]],
+        objective: Objective,
+        omega: float,
+        report: Report,
+        store: CheckpointStore | None,
+    ) -> None:
+        self.objective, self.omega, self.report, self.store = objective, omega, report, store
+        self.metrics: dict[str, float] = {}
+        self._means: dict[str, Tensor] = {}
+        super().__init__(model, arguments, train_dataset=_Steps(steps), data_collator=_only_item)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_SafePoints(report, store))
+
+    def _get_train_sampler(self, train_dataset: _Steps | None = None) -> torch.utils.data.Sampler[int]:
+        """Visit the steps in the order of the plan, which is a function of (seed, epoch) alone."""
+        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+
+    def training_step(
+        self, model: nn.Module, inputs: Sequence[int], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Accumulate the gradient of one whole optimiser step and return its loss."""
+        del num_items_in_batch
+        model.train()
+        self._means = {}
+        total = torch.zeros((), device=self.args.device)
+        for indices in self.objective.micro_batches(inputs):
+            loss = self.compute_loss(model, {"indices": indices, "step": inputs})
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        if not math.isfinite(total.item()):
+            raise _diverged("loss", total.item(), self.state.global_step + 1)
+        return total
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Sequence[int]],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """M9 on one micro-batch: its share of the mean over the optimiser step."""
+        del return_outputs, num_items_in_batch
+        size = self.objective.size_of(inputs["step"])
+        parts = self.objective.parts(model, inputs["indices"], size)
+        for name, values in parts.facts.items():
+            self._means[name] = self._means.get(name, 0.0) + values.sum() / size.examples
+        return with_reward_term(parts.base, parts.r_d, self.omega, examples_in_step=size.examples)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Report the metrics of a step under TRL's names; the summary at the end is ours to make."""
+        del start_time
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["grad_norm"]) and not self.args.fp16:  # a scaler skips such steps by itself
+            raise _diverged("gradient", logs["grad_norm"], self.state.global_step)
+        means = {name: value.item() for name, value in self._means.items()}
+        values = {"loss": logs["loss"], **means, **logs, "deft/omega": self.omega}
+        self.metrics = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.report.metrics(self.state.global_step, self.metrics)
+
+    def floating_point_ops(self, inputs: Sequence[int]) -> int:
+        """Count nothing: the estimate of the Trainer would be wrong for shared prompts."""
+        del inputs
+        return 0
+
+    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+        """Write all that the next step depends on, as one sealed folder."""
+        del model, trial
+        if self.store is None:
+            return
+        optimizer, parameter_groups = checkpoints.optimizer_parts(self.optimizer)
+        generators, numbers = checkpoints.random_state()
+        step = self.state.global_step
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "adapter": _trainable(self.model),
+            "optimizer": optimizer,
+            "random": generators,
+        }
+        if self.objective.reference is not None:
+            groups["reference"] = {"logps": self.objective.reference}
+        documents = {
+            "omega": self.omega,
+            "optimizer": parameter_groups,
+            "random": numbers,
+            "scheduler": self.lr_scheduler.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+            "metrics": self.metrics,
+            "trainer_state": dataclasses.asdict(self.state),
+        }
+        folder = checkpoints.write(self.store.root, step, run=self.store.run, groups=groups, documents=documents)
+        self.report.checkpoint(step, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Put the adapter of a checkpoint into the model."""
+        parameters = _trainable(model or self.model)
+        saved = checkpoints.read_group(Path(resume_from_checkpoint), "adapter")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(saved[name])
+        self.metrics = checkpoints.read_document(Path(resume_from_checkpoint), "metrics")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        groups = checkpoints.read_document(folder, "optimizer")
+        checkpoints.load_optimizer(self.optimizer, checkpoints.read_group(folder, "optimizer"), groups)
+        self.lr_scheduler.load_state_dict(checkpoints.read_document(folder, "scheduler"))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            numbers = checkpoints.read_document(Path(checkpoint), "random")
+            checkpoints.restore_random_state(checkpoints.read_group(Path(checkpoint), "random"), numbers)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(checkpoints.read_document(Path(checkpoint), "scaler"))
+
+
+class _SafePoints(TrainerCallback):  # type: ignore[misc]
+    """After every optimiser step: tell the progress, decide whether to write a checkpoint, and whether to stop."""
+
+    def __init__(self, report: Report, store: CheckpointStore | None) -> None:
+        self.report, self.store = report, store
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Runs once the step has been taken, before the Trainer logs and saves."""
+        del args
+        self.report.progress(state.global_step, state.max_steps, "steps")
+        is_stopping = self.report.is_stopping
+        is_last = state.global_step >= state.max_steps
+        control.should_training_stop = control.should_training_stop or is_stopping
+        if self.store is not None:
+            control.should_save = is_stopping or is_last or state.global_step % self.store.every == 0
+
+
+class _Steps(torch.utils.data.Dataset[list[int]]):
+    """The optimiser steps of a run, each a list of examples."""
+
+    def __init__(self, steps: Sequence[Sequence[int]]) -> None:
+        self.steps = [list(step) for step in steps]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> list[int]:
+        return self.steps[index]
+
+
+def _only_item(items: list[list[int]]) -> list[int]:
+    (item,) = items
+    return item
+
+
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _diverged(what: str, value: float, step: int) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"the {what} of optimiser step {step} is {value}: lower optimisation.learning_rate (to a tenth, say), lower "
+        "deft.omega, or add optimisation.warmup_fraction"
+    )

@@ -1,0 +1,222 @@
+"""The operation `train`: from a spec and input folders to a LoRA adapter that has been loaded again and found right.
+
+Build data and model, measure or read omega, compute the reference once, train, save, check. The loop is
+`deft.trainer`, the losses `deft.objective`, the files handed out `deft.adapters`.
+"""
+
+import gc
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from deft import checkpoints as resume
+from deft.adapters import Settings, check_in_fresh_process, save_adapter
+from deft.objective import reference_logps
+from deft.omega import Calibration, measure_omega, read_omega
+from deft.preparation import Prepared, exact_arithmetic, prepare
+from deft.reports import Report, stop_if_asked
+from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
+from deft.trainer import AlignmentTrainer, CheckpointStore
+
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+def run_train(
+    spec: TrainSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None = None, report: Report
+) -> dict[str, Any]:
+    """Train an adapter by *spec* and write it to *out*; return the summary.
+
+    Args:
+        spec: what to train, how.
+        inputs: folders `data`, `model` and, as the spec names them, `adapter`, `scoring`, `omega_from`.
+        out: an empty folder.
+        checkpoints: where resume state is kept between attempts; None: nothing is kept.
+        report: hears phases, steps, metrics and checkpoints.
+
+    Raises:
+        InvalidInput: inputs that do not fit each other; a checkpoint of another run.
+        TrainingDiverged: a loss or gradient that is not finite.
+        OutOfMemory: the device or host has no memory left.
+        Interrupted: it was asked to stop; a checkpoint of the last step has been written.
+        ArtifactCorrupt: the adapter, loaded in a fresh process, gives other logits.
+    """
+    with exact_arithmetic():
+        summary = _train_and_save(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the check needs room for the base model
+    report.phase("check")
+    summary["probe_difference"] = check_in_fresh_process(out, inputs["model"])
+    return summary
+
+
+def _train_and_save(
+    spec: TrainSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
+) -> dict[str, Any]:
+    clock = _Clock()
+    prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
+    clock.lap("load")
+    store = _store(spec, prepared, checkpoints)
+    start = None if store is None else resume.newest(store.root, run=store.run, report=report)
+    omega = _omega(spec, prepared, inputs, start, report)
+    clock.lap("omega")
+    _set_reference(prepared, start, report)
+    clock.lap("reference")
+    trainer = _trainer(spec, prepared, out, omega, store, report)
+    report.phase("train")
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    clock.lap("train")
+    if trainer.state.global_step < len(prepared.steps):
+        stop_if_asked(report)
+    report.phase("save")
+    summary = _summary(spec, prepared, trainer, omega, clock.laps)
+    settings = Settings(spec=spec_json(spec), summary=summary, base_folder=inputs["model"])
+    summary["adapter_sha256"] = save_adapter(prepared.model, prepared.tokenizer, out, settings)
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Omega:
+    """The weight of the term and where it comes from: `none`, `given`, `calibration`, `measured` or `checkpoint`."""
+
+    value: float
+    source: str
+    calibration: Calibration | None = None
+
+
+def _omega(
+    spec: TrainSpec, prepared: Prepared, inputs: Mapping[str, Path], start: Path | None, report: Report
+) -> _Omega:
+    if spec.deft is None:
+        return _Omega(0.0, "none")
+    if spec.deft.omega != "auto":
+        return _Omega(spec.deft.omega, "given")
+    if "omega_from" in inputs:
+        return _Omega(read_omega(inputs["omega_from"]), "calibration")
+    if start is not None:
+        return _Omega(resume.read_document(start, "omega"), "measured")
+    calibration = measure_omega(prepared.model, prepared.objective, prepared.steps, report=report)
+    return _Omega(calibration.omega, "measured", calibration)
+
+
+def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> None:
+    """Give the objective the reference's log-probabilities: from the checkpoint, else computed once."""
+    if prepared.objective.method.type != "dpo":
+        return
+    if start is not None:
+        prepared.objective.reference = resume.read_group(start, "reference")["logps"]
+        return
+    report.phase("reference")
+    total = len(prepared.rows)
+
+    def after_each(done: int) -> None:
+        report.progress(done, total, "examples")
+        stop_if_asked(report)
+
+    prepared.objective.reference = reference_logps(
+        prepared.objective,
+        prepared.model,
+        prepared.steps[: prepared.steps_in_epoch],
+        reference=prepared.as_reference,
+        after_each=after_each,
+    )
+
+
+def _store(spec: TrainSpec, prepared: Prepared, root: Path | None) -> CheckpointStore | None:
+    if root is None:
+        return None
+    run = {"spec": spec_hash(spec), "data": prepared.data_hash, "base": prepared.base_hash}
+    return CheckpointStore(root, every=spec.optimisation.checkpoint_steps, run=run)
+
+
+def _trainer(
+    spec: TrainSpec, prepared: Prepared, out: Path, omega: _Omega, store: CheckpointStore | None, report: Report
+) -> AlignmentTrainer:
+    return AlignmentTrainer(
+        prepared.model,
+        training_arguments(spec.optimisation, out, next(prepared.model.parameters())),
+        steps=prepared.steps,
+        objective=prepared.objective,
+        omega=omega.value,
+        report=report,
+        store=store,
+    )
+
+
+def training_arguments(optimisation: Optimisation, out: Path, weight: torch.Tensor) -> TrainingArguments:
+    """Return the Trainer's settings for a model whose frozen weights look like *weight*: AdamW, nothing saved or told.
+
+    Mixed precision is the objective's business; only float16 needs the Trainer, for its gradient scaler.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        num_train_epochs=1,  # an item of the dataset is an optimiser step; the plan holds all epochs
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        optim="adamw_torch",
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        max_grad_norm=optimisation.max_grad_norm,
+        lr_scheduler_type=SCHEDULES[optimisation.schedule],
+        warmup_steps=optimisation.warmup_fraction,
+        seed=optimisation.seed,
+        use_cpu=weight.device.type == "cpu",
+        fp16=weight.dtype == torch.float16,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # deft.trainer decides when
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel
+    return arguments
+
+
+def _has_term(spec: TrainSpec) -> bool:
+    return spec.deft is not None and spec.deft.omega != 0
+
+
+def _summary(
+    spec: TrainSpec, prepared: Prepared, trainer: AlignmentTrainer, omega: _Omega, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    objective = prepared.objective
+    weight = next(prepared.model.parameters())
+    return {
+        "method": spec.method.type,
+        "examples": len(prepared.rows),
+        "epochs": spec.optimisation.epochs,
+        "steps": len(prepared.steps),
+        "trained_tokens": sum(objective.size_of(step).tokens for step in prepared.steps),
+        "omega": omega.value,
+        "omega_source": omega.source,
+        "calibration": None if omega.calibration is None else asdict(omega.calibration),
+        "metrics": trainer.metrics,
+        "layout": objective.layout,
+        "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
+        "device": str(weight.device),
+        "base_weights_hash": prepared.base_hash,
+        "data_hash": prepared.data_hash,
+        "seconds": dict(seconds),
+    }
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Record the time since the last lap under *name*."""
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now
