@@ -166,7 +166,7 @@ def _q_diff(
             )
         return None
     distribution = load_distribution(path)
-    counted_with = distribution.facts.get("tokenizer_hash")
+    counted_with = distribution.facts.get("tokenizer_sha256")
     if counted_with is not None and counted_with != tokenizer_hash(tokenizer):
         if is_needed:
             raise _refusal(
