@@ -146,12 +146,21 @@ def measure_length_baseline(reference: PairScores, clusters: Sequence[Any]) -> M
 
 @dataclass(frozen=True, slots=True)
 class AnswerFacts:
-    """What is counted of one generated answer; *kl* is the sum over its positions, in nats (None for the base)."""
+    """What is counted of one generated answer.
+
+    *tokens* are its own; *kl* (None for the base) is the sum in nats over its *kl_positions*, which are those tokens
+    and the end token where the answer ended.
+    """
 
     text: str
     tokens: int
     is_ended: bool
     kl: float | None = None
+
+    @property
+    def kl_positions(self) -> int:
+        """Positions at which the model chose a token."""
+        return self.tokens + self.is_ended
 
 
 def measure_answers(
@@ -161,10 +170,11 @@ def measure_answers(
     tokens = np.array([answer.tokens for answer in answers], dtype=np.float64)
     ended = np.array([answer.is_ended for answer in answers], dtype=np.float64)
     divergence = np.array([answer.kl or 0.0 for answer in answers])
+    positions = np.array([answer.kl_positions for answer in answers], dtype=np.float64)
     counts = np.array([bleu_counts(a.text, r) for a, r in zip(answers, references, strict=True)])
     is_base = who.system == BASE
     return [
-        _mean("kl", who, divergence, clusters, counted=tokens, is_by_definition=is_base),
+        _mean("kl", who, divergence, clusters, counted=positions, is_by_definition=is_base),
         _mean("length", who, tokens, clusters, bounds=(0.0, float(max_new_tokens))),
         _mean("ended", who, ended, clusters, bounds=(0.0, 1.0)),
         Measurement("bleu", who.system, who.arm, cluster_sums(counts, clusters), len(answers), bounds=(0.0, 100.0)),

@@ -76,7 +76,7 @@ def test_wins_count_a_tie_as_one_half() -> None:
 def test_kl_is_a_mean_over_tokens_not_over_answers() -> None:
     answers = [AnswerFacts("a b", 10, True, 5.0), AnswerFacts("c", 2, False, 4.0)]
     found = _values(measure_answers(Who("deft", "deft"), answers, ["a b", "c"], [0, 1], 48))
-    assert found["kl"] == pytest.approx(9 / 12)
+    assert found["kl"] == pytest.approx(9 / (10 + 1 + 2))  # with the end token of the first
     assert found["length"] == 6
     assert found["ended"] == 0.5
 

@@ -1,0 +1,196 @@
+"""Evaluate one base and any number of adapters on held-out rows, and compare them.
+
+One base stays in memory and adapters are swapped on it; the base's likelihoods are computed once. The operation turns
+a spec and input folders into metrics.json, pairs.parquet, generations.jsonl, comparison.json and evaluation.json. No
+text of a row goes into the summary or the log.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft import distribution
+from deft.errors import Finding, InvalidInput
+from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
+from deft.evaluation_state import GENERATED_METRICS, Answered, Run, generates, settings_of, who_is
+from deft.generation import Answer, Decoding, end_ids, generate
+from deft.held_out import HeldOut, load_held_out
+from deft.likelihoods import Pass, answer_divergences, score_pairs
+from deft.metrics import (
+    Measurement,
+    PairScores,
+    measure_answers,
+    measure_length_baseline,
+    measure_pairs,
+    wanted,
+)
+from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.packing import shares_prompts
+from deft.reports import Report, stop_if_asked
+from deft.reward import direction_of, head_of
+from deft.specs import EvaluateSpec
+from deft.systems import Resident, open_adapters
+from deft.tokens import TokenizedExample, end_token_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+CPU_TOKENS, GPU_TOKENS = 2048, 32_768
+"""Padded tokens of one forward pass."""
+
+
+def run_evaluate(
+    spec: EvaluateSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it; an evaluation starts anew
+    report: Report,
+) -> dict[str, Any]:
+    """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
+
+    Raises:
+        InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
+            prompts and answers do not fit the model's context.
+        ModelNotUsable: the base or an adapter does not load.
+        Interrupted: the report asks to stop.
+    """
+    started = time.monotonic()
+    report.phase("loading")
+    base_hash = weights_hash(inputs["model"])
+    run = _prepare(spec, inputs, base_hash, report)
+    scores = _likelihoods(run)
+    answers = _answers(run)
+    report.phase("comparing")
+    measurements = wanted([*_pair_measurements(run, scores), *_answer_measurements(run, answers)], spec.options.metrics)
+    settings = settings_of(run, base_hash)
+    summary = write_comparison(run, measurements, scores, settings, out)
+    write_pairs(run, scores, out / "pairs.parquet")
+    write_generations(run, answers, out / "generations.jsonl")
+    summary |= {"seconds": round(time.monotonic() - started, 1)}
+    write_json(out / "evaluation.json", {**summary, "settings": settings})
+    return summary
+
+
+def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, report: Report) -> Run:
+    _refuse_nothing_to_measure(spec)
+    folders = [inputs.get(f"adapter.{index}") for index in range(len(spec.systems))]
+    adapters = open_adapters(spec.systems, folders, base_hash)
+    tokenizer = load_tokenizer(inputs["model"])
+    pairs, prompts = load_held_out(spec, inputs["dataset"], tokenizer)
+    base = load_base(inputs["model"])
+    check_fit(base, tokenizer, spec.tokens)
+    _refuse_long_prompts(spec, base, prompts)
+    how = _passes(spec, base, tokenizer, inputs.get("scoring"))
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), 4 * how.token_budget)
+    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report)
+
+
+def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None) -> Pass:
+    """Decide the layout of forward passes, and read Q_diff where R_d is asked for."""
+    head = head_of(base)
+    direction = None
+    if scoring is not None and "r_d_accuracy" in spec.options.metrics:
+        direction = direction_of(head, distribution.load(scoring / "distribution.safetensors").q_diff)
+    budget = GPU_TOKENS if head.weight.device.type == "cuda" else CPU_TOKENS
+    is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
+    return Pass(head, end_token_id(tokenizer), is_shared, budget, direction)
+
+
+def _likelihoods(run: Run) -> list[PairScores]:
+    """Score the held-out pairs under every system, the base first."""
+    if not set(run.spec.options.metrics) - GENERATED_METRICS:
+        return []
+    run.report.phase("likelihoods")
+    found = []
+    for index, adapter in enumerate(run.systems):
+        with run.resident.system(adapter) as model:
+            on_progress = run.progress(index, len(run.pairs.rows), "pairs")
+            found.append(score_pairs(model, run.pairs.tokenized, run.how, on_progress))
+    return found
+
+
+def _answers(run: Run) -> list[Answered]:
+    """Let every system answer the prompts, the base first."""
+    if not generates(run.spec):
+        return []
+    run.report.phase("answers")
+    found = []
+    for index, adapter in enumerate(run.systems):
+        with run.resident.system(adapter) as model:
+            on_progress = run.progress(index, len(run.prompts.rows), "answers")
+            prompts = [example.prompt_ids for example in run.prompts.tokenized]
+            answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
+            has_kl = adapter is not None and "kl" in run.spec.options.metrics
+            found.append(Answered(answers, _divergences(run, model, answers) if has_kl else None))
+    return found
+
+
+def _divergences(run: Run, model: Any, answers: list[Answer]) -> list[float]:  # noqa: ANN401 -- base or PEFT model
+    """Return the KL of the active system to the base, summed over the positions of each of its own answers."""
+    examples = [
+        TokenizedExample(example.prompt_ids, [answer.chosen_ids], [True])
+        for example, answer in zip(run.prompts.tokenized, answers, strict=True)
+    ]
+
+    def base_hidden(pack: Any) -> Any:  # noqa: ANN401 -- as Pack.hidden
+        with run.resident.without_adapter():
+            return pack.hidden(model)
+
+    return answer_divergences(
+        lambda pack: pack.hidden(model), base_hidden, examples, run.how, lambda _: stop_if_asked(run.report)
+    )
+
+
+def _pair_measurements(run: Run, scores: list[PairScores]) -> list[Measurement]:
+    found = [measure_length_baseline(scores[0], run.pairs.clusters)] if scores else []
+    for adapter, own in zip(run.systems, scores, strict=False):
+        found += measure_pairs(who_is(adapter), own, scores[0], run.pairs.clusters, run.spec.options.beta)
+    return found
+
+
+def _answer_measurements(run: Run, answers: list[Answered]) -> list[Measurement]:
+    references = [example.responses[0] for example in run.prompts.examples]
+    most = run.decoding.max_new_tokens
+    return [
+        measurement
+        for adapter, own in zip(run.systems, answers, strict=False)
+        for measurement in measure_answers(who_is(adapter), own.facts(), references, run.prompts.clusters, most)
+        if measurement.metric != "kl" or adapter is None or own.divergences is not None
+    ]
+
+
+def _refuse_nothing_to_measure(spec: EvaluateSpec) -> None:
+    """Refuse metrics that the other fields leave nothing of."""
+    left = set(spec.options.metrics)
+    if spec.options.prompts == 0:
+        left -= GENERATED_METRICS
+    if spec.scoring is None:
+        left -= {"r_d_accuracy"}
+    if not left:
+        finding = Finding(
+            code="nothing_to_measure",
+            pointer="/options/metrics",
+            found=", ".join(spec.options.metrics),
+            expected="a metric that can be measured: kl, length and bleu need prompts, r_d_accuracy needs a scoring",
+            fix="set options.prompts above 0, name a scoring, or ask for another metric",
+        )
+        raise InvalidInput("none of the metrics can be measured", code="nothing_to_measure", findings=[finding])
+
+
+def _refuse_long_prompts(spec: EvaluateSpec, base: "PreTrainedModel", prompts: HeldOut) -> None:
+    """Refuse prompts that leave no room for the answer in the model's context."""
+    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    longest = max((len(example.prompt_ids) for example in prompts.tokenized), default=0)
+    if context is None or not generates(spec) or longest + spec.options.max_new_tokens <= context:
+        return
+    finding = Finding(
+        code="context_too_short",
+        pointer="/options/max_new_tokens",
+        found=f"{longest} prompt tokens and {spec.options.max_new_tokens} new ones",
+        expected=f"together at most {context}, the model's context",
+        fix="lower tokens.max_prompt_tokens or options.max_new_tokens",
+    )
+    raise InvalidInput("prompts and answers do not fit the context", code="context_too_short", findings=[finding])

@@ -1,0 +1,106 @@
+"""The files of an evaluation. Knows their columns and fields; computes nothing but what stands in them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deft.comparison import default_focus, gather, system_metrics
+from deft.evaluation_state import Answered, Run, generates, hash_of, who_is
+from deft.metrics import BASE, Measurement, PairScores, implicit_margin
+from deft.verdict import compare
+
+
+def write_comparison(
+    run: Run, measurements: list[Measurement], scores: list[PairScores], settings: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Write metrics.json and comparison.json; return the summary."""
+    options = run.spec.options
+    evidence = gather(measurements, resamples=options.bootstrap, seed=options.seed)
+    hashes = {metric: hash_of(value) for metric, value in settings.items()}
+    write_json(out / "metrics.json", system_metrics(evidence, hashes))
+    focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
+    ties = _ties(run, scores)
+    found = compare(evidence, focus, _remarks(ties, len(run.pairs.rows)))
+    write_json(out / "comparison.json", found)
+    return {
+        "sentence": found["sentence"],
+        "verdict": found["verdict"],
+        "focus": focus,
+        "against": found["against"],
+        "smallest_detectable_difference": found["smallest_detectable_difference"],
+        "systems": [BASE, *(system.name for system in run.spec.systems)],
+        "metrics": list(evidence),
+        "pairs": len(run.pairs.rows) if scores else 0,
+        "pair_prompts": run.pairs.prompts if scores else 0,
+        "answered_prompts": len(run.prompts.rows) if generates(run.spec) else 0,
+        "shares_prompts": run.how.shares_prompts,
+        "ties": ties,
+    }
+
+
+def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:
+    """Return, by system, in how many pairs the implicit margin is exactly 0."""
+    margins = {
+        adapter.system.name: implicit_margin(own, scores[0], run.spec.options.beta)
+        for adapter, own in zip(run.adapters, scores[1:], strict=False)
+    }
+    return {name: int((margin == 0).sum()) for name, margin in margins.items()}
+
+
+def _remarks(ties: dict[str, int], pairs: int) -> list[str]:
+    said = ", ".join(f"{number} of {pairs} by `{name}`" for name, number in ties.items() if number)
+    return [f"Pairs that a system found equally likely count one half: {said}."] if said else []
+
+
+def write_pairs(run: Run, scores: list[PairScores], path: Path) -> None:
+    """Write one row a pair and system; what the base has by definition is null there."""
+    tables = []
+    for adapter, own in zip(run.systems, scores, strict=False):
+        base = scores[0]
+        is_base = adapter is None
+        size = len(run.pairs.rows)
+        nothing = pa.nulls(size, pa.float64())
+        has_r_d = own.r_d_chosen is not None
+        margin = implicit_margin(own, base, run.spec.options.beta)
+        columns = {
+            "row": pa.array(run.pairs.rows, pa.int64()),
+            "system": pa.array([who_is(adapter).system] * size, pa.string()),
+            "margin": nothing if is_base else pa.array(margin),
+            "chosen_logp": pa.array(own.chosen_logp),
+            "rejected_logp": pa.array(own.rejected_logp),
+            "chosen_logp_change": nothing if is_base else pa.array(own.chosen_logp - base.chosen_logp),
+            "r_d_chosen": pa.array(own.r_d_chosen) if has_r_d else nothing,
+            "r_d_rejected": pa.array(own.r_d_rejected) if has_r_d else nothing,
+            "chosen_tokens": pa.array(own.chosen_tokens),
+            "rejected_tokens": pa.array(own.rejected_tokens),
+            "prompt": pa.array(np.unique(run.pairs.clusters, return_inverse=True)[1]),
+        }
+        tables.append(pa.table(columns))
+    if tables:
+        pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+
+
+def write_generations(run: Run, answers: list[Answered], path: Path) -> None:
+    """Write one line a prompt and system."""
+    with path.open("w", encoding="utf-8") as file:
+        for adapter, own in zip(run.systems, answers, strict=False):
+            for place, (answer, facts) in enumerate(zip(own.answers, own.facts(), strict=True)):
+                line = {
+                    "row": run.prompts.rows[place],
+                    "system": who_is(adapter).system,
+                    "text": answer.text,
+                    "tokens": len(answer.ids),
+                    "is_ended": answer.is_ended,
+                    "stop": answer.stop,
+                    "kl": facts.kl,
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 -- any JSON
+    """Write *value* as JSON; NaN and infinity are refused."""
+    path.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")

@@ -1,0 +1,132 @@
+"""How likely a model finds held-out responses, and how far it moved from its base on its own answers.
+
+Knows models and packed batches; it must not know files, metrics or systems. Results do not depend on how examples fall
+into batches. Letters: P response positions, V vocabulary, S responses. Log-probabilities are in nats, float32.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deft.intervals import Array
+from deft.losses import response_logps, sum_by_sequence
+from deft.metrics import PairScores
+from deft.packing import Pack, plan, row_length, separate, shared
+from deft.reward import Direction, Head, response_rewards
+from deft.tokens import TokenizedExample
+
+POSITIONS_PER_CHUNK = 128
+"""Positions whose two [., V] logits exist at one time."""
+
+Progress = Callable[[int], None]
+"""Called after every batch with the number of examples done; it may raise to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """How forward passes are made: the model's *head*, its *end_id*, the layout and padded tokens a pass."""
+
+    head: Head
+    end_id: int
+    shares_prompts: bool
+    token_budget: int = 4096
+    direction: Direction | None = None
+
+    def pack(self, examples: Sequence[TokenizedExample]) -> Pack:
+        """Lay out *examples* with the end token after every response that is whole, as the losses see them."""
+        weight = self.head.weight
+        if self.shares_prompts:
+            return shared(examples, weight.dtype, weight.device, end_id=self.end_id)
+        return separate(examples, weight.device, end_id=self.end_id)
+
+    def batches(self, examples: Sequence[TokenizedExample]) -> list[list[int]]:
+        """Group the indices of examples of similar length."""
+        rows = 1 if self.shares_prompts else 2
+        lengths = [rows * self._length(example) for example in examples]
+        return plan(lengths, self.token_budget)
+
+    def _length(self, example: TokenizedExample) -> int:
+        if self.shares_prompts:
+            return row_length(example, has_end=True)
+        return len(example.prompt_ids) + max(map(len, example.response_ids))
+
+
+@torch.no_grad()
+def score_pairs(
+    model: nn.Module, examples: Sequence[TokenizedExample], how: Pass, on_progress: Progress = lambda _: None
+) -> PairScores:
+    """Return summed log-probabilities (with the end token) and R_d (without it) of each example's first two responses.
+
+    Chosen is the first response, rejected the second. R_d (M5) is that of the model as it is: with its adapter.
+    """
+    pairs = [replace(e, response_ids=e.response_ids[:2], is_cut=e.is_cut[:2]) for e in examples]
+    found = np.zeros((len(pairs), 2, 3))
+    done = 0
+    for batch in how.batches(pairs):
+        pack = how.pack([pairs[index] for index in batch])
+        found[batch] = _responses(model, pack, how).reshape(len(batch), 2, 3)
+        done += len(batch)
+        on_progress(done)
+    logps, tokens, r_d = found[..., 0], found[..., 1].astype(np.int64), found[..., 2]
+    own = (r_d[:, 0], r_d[:, 1]) if how.direction is not None else (None, None)
+    return PairScores(logps[:, 0], logps[:, 1], tokens[:, 0], tokens[:, 1], *own)
+
+
+def _responses(model: nn.Module, pack: Pack, how: Pass) -> Array:
+    """Return [S, 3]: log-probability, number of tokens and R_d of each response of *pack*."""
+    hidden = pack.hidden(model)
+    head = how.head
+    logps = response_logps(hidden, head.weight, pack.targets, bias=head.bias, scale=head.scale, softcap=head.softcap)
+    columns = [
+        sum_by_sequence(logps, pack.sequence, pack.responses),
+        sum_by_sequence(torch.ones_like(logps), pack.sequence, pack.responses),
+        torch.zeros(pack.responses, device=logps.device),
+    ]
+    if how.direction is not None:
+        own = pack.is_own
+        columns[2] = response_rewards(hidden[own], pack.sequence[own], pack.responses, how.direction)
+    return torch.stack(columns, dim=1).double().cpu().numpy()
+
+
+@torch.no_grad()
+def answer_divergences(
+    policy_hidden: Callable[[Pack], Tensor],
+    base_hidden: Callable[[Pack], Tensor],
+    examples: Sequence[TokenizedExample],
+    how: Pass,
+    on_progress: Progress = lambda _: None,
+) -> list[float]:
+    """Return the sum over positions of the exact KL(policy || base) of the next token, for each example's answer.
+
+    Teacher-forced: *examples* hold one response each, the policy's own answer as generated. Every position compares
+    the whole distributions over V, in float32; nothing is sampled. Unit: nats.
+    """
+    found = [0.0] * len(examples)
+    answered = [index for index, example in enumerate(examples) if example.response_ids[0]]
+    lengths = [len(examples[i].prompt_ids) + len(examples[i].response_ids[0]) for i in answered]
+    done = 0
+    for group in plan(lengths, how.token_budget):
+        batch = [answered[index] for index in group]
+        pack = separate([examples[index] for index in batch], how.head.weight.device)
+        divergence = token_divergences(policy_hidden(pack), base_hidden(pack), how.head)
+        for index, value in zip(batch, sum_by_sequence(divergence, pack.sequence, len(batch)).tolist(), strict=True):
+            found[index] = value
+        done += len(batch)
+        on_progress(done)
+    return found
+
+
+def token_divergences(policy: Tensor, base: Tensor, head: Head) -> Tensor:
+    """Return KL(policy || base) [P] float32 between the next-token distributions of hidden states [P, D] each."""
+    parts = []
+    for ours, theirs in zip(_chunks(policy), _chunks(base), strict=True):
+        log_p, log_q = (torch.log_softmax(head.logits(hidden), dim=-1) for hidden in (ours, theirs))
+        parts.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0))
+    return torch.cat(parts)
+
+
+def _chunks(hidden: Tensor) -> Sequence[Tensor]:
+    return torch.split(hidden, POSITIONS_PER_CHUNK)
