@@ -1,6 +1,7 @@
 """The application on its own database and data folder, a client with a key, and made-up preference rows."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from store.bell import prepare_embedded
 from store.database import Database
 from store.settings import Settings
 from store.tables import Team
-from tests.databases import (  # noqa: F401 - fixtures
-    database,
-    database_url,
-    empty_database_url,
-    migrated_postgres,
-    postgres_server,
-    template,
-)
+from tests.databases import database, migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
 
 Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def database_url(template: Path, tmp_path: Path) -> str:  # noqa: F811 - the fixture
+    """SQLite; a module that imports `tests.databases.database_url` runs on Postgres too."""
+    path = tmp_path / "deft.sqlite3"
+    shutil.copy(template, path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from tests.api.conftest import jsonl, made_up_pairs
+from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
 
 Upload = Callable[..., dict[str, Any]]
 
