@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from deft.errors import DeftError, Finding
+from deft.errors import DeftError, Finding, shown
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_FINDINGS = 50
@@ -76,9 +76,17 @@ def problem(
         "detail": detail,
         "code": code,
         "request_id": request_id,
-        "errors": [finding.as_dict() for finding in findings[:SHOWN_FINDINGS]],
+        "errors": [_error(finding) for finding in findings[:SHOWN_FINDINGS]],
     }
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _error(finding: Finding) -> dict[str, Any]:
+    """Return *finding* with a place, the whole body if it names none, and at most 80 characters of what was found."""
+    error = {**finding.as_dict(), "found": shown(finding.found)}
+    if not error.keys() & {"pointer", "line", "column"}:
+        error["pointer"] = ""
+    return error
 
 
 def headers_of(error: DeftError) -> dict[str, str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from celery import Celery
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
@@ -101,7 +102,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     Raises:
         InvalidInput: the query has one; the finding names those that there are.
     """
-    known = _query_parameters(request.app)[request.scope["route"].name]
+    known = _query_names(request.scope["route"].dependant)
     unknown = sorted(set(request.query_params) - known)
     if unknown:
         raise InvalidInput(
@@ -111,15 +112,6 @@ def refuse_unknown_parameters(request: Request) -> None:
         )
 
 
-def _query_parameters(app: FastAPI) -> dict[str, set[str]]:
-    """Return the names of each operation's query parameters, read from the OpenAPI document once."""
-    if not hasattr(app.state, "query_parameters"):
-        operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
-        app.state.query_parameters = {
-            operation["operationId"]: {
-                parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
-            }
-            for operation in operations
-        }
-    known: dict[str, set[str]] = app.state.query_parameters
-    return known
+def _query_names(dependant: Dependant) -> set[str]:
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*(_query_names(dependency) for dependency in dependant.dependencies))

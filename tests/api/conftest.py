@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from api.services import make_services
 from store import accounts, models
 from store.bell import prepare_embedded
 from store.database import Database
@@ -30,7 +31,7 @@ def database_url(template: Path, tmp_path: Path) -> str:  # noqa: F811 - the fix
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str) -> Settings:  # noqa: F811 - the fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
     return Settings(
         data_folder=tmp_path / "data",
         database_url=database_url,
@@ -40,10 +41,17 @@ def settings(tmp_path: Path, database_url: str) -> Settings:  # noqa: F811 - the
     )
 
 
+@pytest.fixture(scope="session")
+def only_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return create_app(Settings(data_folder=tmp_path_factory.mktemp("unused")))
+
+
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
+def app(only_app: FastAPI, settings: Settings) -> FastAPI:
+    """The application with services of its own; it is put together once, since that takes longer than most tests."""
     prepare_embedded(settings)
-    return create_app(settings)
+    only_app.state.services = make_services(settings)
+    return only_app
 
 
 @pytest.fixture

@@ -131,7 +131,9 @@ def test_a_cursor_of_another_team_is_as_bad_as_any(client: TestClient, stranger:
     dataset = upload()["id"]
     theirs, absent = (stranger.get("/v1/datasets", params={"after": each}) for each in (dataset, "ds_" + "0" * 26))
     assert theirs.status_code == absent.status_code == 422
-    assert theirs.text.replace(dataset, "ds_" + "0" * 26).split('"request_id"')[0] == absent.text.split('"request_id"')[0]
+    assert (
+        theirs.text.replace(dataset, "ds_" + "0" * 26).split('"request_id"')[0] == absent.text.split('"request_id"')[0]
+    )
 
 
 def test_lists_hold_only_the_teams_own(client: TestClient, stranger: TestClient, upload: Upload) -> None:
