@@ -73,10 +73,28 @@ def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def _in_kind(values: list[Any], kind: Kind, array: pa.Array | None = None) -> pa.Array:
+class _DoesNotFit(Exception):
+    """A value of *column* turned out not to fit the kind that looked right, say a large integer among doubles."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        super().__init__(column)
+
+
+def _in_kind(name: str, values: list[Any], kind: Kind, array: pa.Array | None = None) -> pa.Array:
     if kind is JSON_TEXT:
         return _json_text(values)
-    return array if array is not None and array.type == kind else pa.array(values, kind)
+    if array is not None and array.type == kind:
+        return array
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        raise _DoesNotFit(name) from error
+
+
+def _writer(path: Path, kinds: dict[str, Kind]) -> pq.ParquetWriter:
+    fields = [(name, pa.string() if kind is JSON_TEXT else kind) for name, kind in kinds.items()]
+    return pq.ParquetWriter(path, pa.schema(fields), compression=COMPRESSION)
 
 
 class OneTypeWriter:
@@ -98,9 +116,13 @@ class OneTypeWriter:
         columns = {name: [row.get(name) for row in rows] for name in names}
         arrays = {name: None if self._is_json(name) else typed(values) for name, values in columns.items()}
         kinds = {name: self._kind_with(name, array) for name, array in arrays.items()}
-        if self._writer is None or kinds != self._kinds:
-            self._change_kinds(kinds)
-        self._append({name: _in_kind(columns[name], self._kinds[name], arrays[name]) for name in names})
+        while True:
+            try:
+                table = {name: _in_kind(name, columns[name], kinds[name], arrays[name]) for name in names}
+                self._ready_for(kinds).write_table(pa.table(table))
+                return
+            except _DoesNotFit as misfit:
+                kinds[misfit.column] = JSON_TEXT
 
     def close(self) -> None:
         """Finish the file. Without a row there is no file."""
@@ -113,31 +135,26 @@ class OneTypeWriter:
     def _kind_with(self, name: str, array: pa.Array | None) -> Kind:
         return JSON_TEXT if array is None else merged(self._kinds.get(name, pa.null()), array.type)
 
-    def _append(self, arrays: dict[str, pa.Array]) -> None:
-        table = pa.table(arrays)
+    def _ready_for(self, kinds: dict[str, Kind]) -> pq.ParquetWriter:
+        """Return a writer of *kinds* that has all earlier rows: where kinds changed, they are rewritten, streamed."""
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, table.schema, compression=COMPRESSION)
-        self._writer.write_table(table)
+            self._writer = _writer(self.path, kinds)
+        elif kinds != self._kinds:
+            self._writer.close()
+            wider = self.path.with_name(self.path.name + ".wider")
+            writer = _writer(wider, kinds)
+            with pq.ParquetFile(self.path) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group)
+                    writer.write_table(pa.table({name: self._converted(table, name, kinds[name]) for name in kinds}))
+            wider.replace(self.path)
+            self._writer = writer
+        self._kinds = dict(kinds)
+        return self._writer
 
-    def _change_kinds(self, kinds: dict[str, Kind]) -> None:
-        """Rewrite what is written, streamed, so that every column has its new kind."""
-        old_kinds, self._kinds = self._kinds, kinds
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        earlier = self.path.with_name(self.path.name + ".earlier")
-        self.path.rename(earlier)
-        with pq.ParquetFile(earlier) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                self._append({n: self._converted(table, n, old_kinds.get(n, pa.null())) for n in kinds})
-        earlier.unlink()
-
-    def _converted(self, table: pa.Table, name: str, old: Kind) -> pa.Array:
-        new = self._kinds[name]
-        if name not in table.column_names:
-            return pa.nulls(table.num_rows, pa.string() if new is JSON_TEXT else new)
-        if old == new:
+    def _converted(self, table: pa.Table, name: str, kind: Kind) -> pa.Array:
+        if name not in self._kinds:
+            return pa.nulls(table.num_rows, pa.string() if kind is JSON_TEXT else kind)
+        if self._kinds[name] == kind:
             return table.column(name)
-        return _in_kind(table.column(name).to_pylist(), new)
+        return _in_kind(name, table.column(name).to_pylist(), kind)

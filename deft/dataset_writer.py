@@ -125,7 +125,7 @@ class DatasetWriter:
     def discard(self) -> None:
         """Remove every file that was written."""
         self._close()
-        for name in ("examples.parquet", "original.parquet", "original.parquet.earlier", "rejected_rows.jsonl"):
+        for name in ("examples.parquet", "original.parquet", "original.parquet.wider", "rejected_rows.jsonl"):
             (self.out / name).unlink(missing_ok=True)
 
     def _refusal(self) -> InvalidRows:

@@ -19,7 +19,8 @@ from deft.columns import Row
 from deft.dataset_writer import FINDINGS_LISTED, DatasetWriter
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
 from deft.examples import Example, prompt_from_text
-from deft.importers import Columns, Importer, columns_from, importer_for
+from deft.formats import Columns
+from deft.importers import Importer, columns_from, importer_for
 from deft.readers import MAX_BYTES, Record, Source, open_source
 from deft.row_checks import BadRow, not_an_object
 

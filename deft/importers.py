@@ -1,49 +1,26 @@
-"""From a user's row to an `Example`: the known shapes of preference data, how they are told apart, and column maps.
+"""From a user's row to an `Example`: which format a file has, column maps, and what all formats share. Torch-free.
 
-Torch-free. A format is told by keys and types of values, reported by name, and can be forced. A column map says which
-of the user's columns stands for which of ours, so that nobody renames columns. Checks are in `deft.row_checks`.
+A format is told by keys and types of values, reported by name, and can be forced. A column map says which of the
+user's columns stands for which of ours, so that nobody renames columns. The formats are in `deft.formats`.
 """
 
 import contextlib
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
 
 from deft import row_checks
+from deft.columns import Row
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
-from deft.examples import ASSISTANT_MARK, Example, Message, is_transcript
+from deft.examples import ASSISTANT_MARK, Example
+from deft.formats import FORMATS, Columns
 from deft.row_checks import BadRow
 
-Row = dict[str, Any]
 RESERVED_PREFIX = "deft_"
 """Of the columns that subsets add to the user's; nobody's own column may begin so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The user's name of each column that is read; empty means that the column is left unread."""
-
-    prompt: str = "prompt"
-    chosen: str = "chosen"
-    rejected: str = "rejected"
-    responses: str = "responses"
-    scores: str = "scores"
-    weight: str = "weight"
-    source: str = "source"
-    aspect: str = "aspect"
-    split: str = "split"
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """What a format's own function takes out of a row."""
-
-    prompt: str | list[Message]
-    responses: Sequence[str]
-    places: Sequence[str]
 
 
 def columns_from(mapping: Mapping[str, str] | None) -> Columns:
@@ -65,145 +42,6 @@ def columns_from(mapping: Mapping[str, str] | None) -> Columns:
             )
             raise InvalidInput("The column map is not valid.", findings=[finding])
     return replace(Columns(), **dict(mapping or {}))
-
-
-# Formats -----------------------------------------------------------------------------------------------------------
-
-
-def _transcript(row: Row, columns: Columns) -> Picked:
-    """HH-RLHF: whole dialogues in chosen and rejected, which part after the last assistant mark."""
-    (prompt, chosen), (other, rejected) = (_cut(row, name) for name in (columns.chosen, columns.rejected))
-    if prompt != other:
-        place = next(
-            (i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other))
-        )
-        raise BadRow(
-            "context_mismatch",
-            columns.rejected,
-            f"dialogues that differ from character {place + 1}, before the last turn",
-            "the same dialogue up to the last Assistant: mark",
-            "make both dialogues equal up to their last turn, or remove the row",
-        )
-    return Picked(prompt, (chosen, rejected), (columns.chosen, columns.rejected))
-
-
-def _cut(row: Row, column: str) -> tuple[str, str]:
-    dialogue = row_checks.text(_value(row, column), column)
-    context, mark, response = dialogue.rpartition(ASSISTANT_MARK)
-    if not mark:
-        found, expected = row_checks.described(dialogue), "a dialogue with a turn '\\n\\nAssistant: ...'"
-        raise BadRow("no_assistant_turn", column, found, expected, "mark the turns, or give the prompt in a column")
-    if "\n\nHuman:" in response:
-        found, expected = "a dialogue that ends with a Human turn", "a dialogue that ends with an Assistant turn"
-        raise BadRow("last_turn", column, found, expected, "cut the dialogue after its last Assistant turn")
-    return context + mark, response.strip()
-
-
-def _plain(row: Row, columns: Columns) -> Picked:
-    """TRL explicit, plain: prompt, chosen and rejected are text, kept as they are.
-
-    After a transcript's `Assistant:` the blanks around a response belong to the mark, as in HH-RLHF's own form.
-    """
-    prompt = row_checks.text(_value(row, columns.prompt), columns.prompt)
-    places = (columns.chosen, columns.rejected)
-    responses = [row_checks.text(_value(row, place), place) for place in places]
-    return Picked(prompt, _after(prompt, responses), places)
-
-
-def _after(prompt: str, responses: Sequence[str]) -> Sequence[str]:
-    return [response.strip() for response in responses] if is_transcript(prompt) else responses
-
-
-def _messages(row: Row, columns: Columns) -> Picked:
-    """TRL explicit, conversational: the prompt as messages, each response as one assistant message.
-
-    Sets are also published with a prompt of plain text (one user message), with a response of plain text (one
-    assistant message), and with responses that repeat the prompt's messages: all of these are read.
-    """
-    places = (columns.chosen, columns.rejected)
-    value, answers = _value(row, columns.prompt), [_value(row, place) for place in places]
-    if isinstance(value, str):
-        if all(isinstance(answer, list) and len(answer) > 1 for answer in answers):
-            return _whole_messages(row, columns)
-        prompt = [Message(role="user", content=row_checks.prompt_is_not_empty(value, columns.prompt))]
-    else:
-        prompt = row_checks.messages(value, columns.prompt)
-    return Picked(
-        prompt, [_answer(answer, place, prompt) for answer, place in zip(answers, places, strict=True)], places
-    )
-
-
-def _answer(value: object, column: str, prompt: list[Message]) -> str:
-    if isinstance(value, str):
-        return value
-    turns = row_checks.messages(value, column)
-    if turns[: len(prompt)] == prompt:
-        turns = turns[len(prompt) :]
-    if len(turns) != 1 or turns[0]["role"] != "assistant":
-        found = f"messages of {shown(', '.join(turn['role'] for turn in turns))}"
-        fix = "move earlier turns to the prompt, and make them equal for all responses"
-        raise BadRow("response_turns", column, found, "one assistant message after the prompt", fix)
-    return turns[0]["content"]
-
-
-def _whole_messages(row: Row, columns: Columns) -> Picked:
-    """TRL implicit, conversational: whole conversations, which part at the first message that differs."""
-    places = (columns.chosen, columns.rejected)
-    chosen, rejected = (row_checks.messages(_value(row, place), place) for place in places)
-    shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    if shared is None and len(chosen) == len(rejected):
-        shared = len(chosen) - 1
-    if shared is None or shared < max(len(chosen), len(rejected)) - 1:
-        differ = shared if shared is not None else min(len(chosen), len(rejected))
-        raise BadRow(
-            "context_mismatch",
-            columns.rejected,
-            f"conversations of {len(chosen)} and {len(rejected)} messages that differ from message {differ + 1}",
-            "the same messages up to the last one",
-            "make both conversations equal up to their last message, or remove the row",
-        )
-    if shared == 0:
-        expected = "a prompt before the last message"
-        raise BadRow("empty_prompt", columns.chosen, "one message", expected, "add the user's message before it")
-    prompt = chosen[:shared]
-    return Picked(
-        prompt, [_answer(turns, place, prompt) for turns, place in zip((chosen, rejected), places, strict=True)], places
-    )
-
-
-def _ranked(row: Row, columns: Columns) -> Picked:
-    """The project's own form: a prompt (text or messages) and responses, best first."""
-    value = _value(row, columns.prompt)
-    prompt = (
-        row_checks.messages(value, columns.prompt)
-        if isinstance(value, list)
-        else row_checks.text(value, columns.prompt)
-    )
-    listed = _value(row, columns.responses)
-    if not isinstance(listed, list):
-        row_checks.wrong_type(listed, columns.responses, "a list of texts, best first")
-    places = [f"{columns.responses}[{index}]" for index in range(len(listed))]
-    if isinstance(prompt, str):
-        texts = [row_checks.text(item, place) for item, place in zip(listed, places, strict=True)]
-        return Picked(prompt, _after(prompt, texts), places)
-    return Picked(prompt, [_answer(item, place, prompt) for item, place in zip(listed, places, strict=True)], places)
-
-
-FORMATS: dict[str, Callable[[Row, Columns], Picked]] = {
-    "hh.transcript": _transcript,
-    "trl.preference.plain.explicit": _plain,
-    "trl.preference.conversational.explicit": _messages,
-    "trl.preference.conversational.implicit": _whole_messages,
-    "deft.responses": _ranked,
-}
-
-
-def _value(row: Row, column: str) -> object:
-    if column in row and column:
-        return row[column]
-    found = f"the columns {shown(', '.join(map(str, row)))}"
-    fix = f"add {column}, or name the column that has it with --map"
-    raise BadRow("missing_column", column or None, found, f"a column {column}", fix)
 
 
 # One row -----------------------------------------------------------------------------------------------------------
@@ -373,7 +211,7 @@ def _unknown_columns(rows: Sequence[Row]) -> InvalidRows:
     is_list = "responses" in guess and not {"chosen", "rejected"} <= guess.keys()
     wanted = ("prompt", "responses") if is_list else ("prompt", "chosen", "rejected")
     closest = "deft.responses" if is_list else "trl.preference.plain.explicit"
-    mapping = ",".join(f"{ours}={guess.get(ours, 'YOUR_COLUMN')}" for ours in wanted)
+    mapping = ",".join(f"{ours}={guess.get(ours, 'YOUR_COLUMN')}" for ours in wanted if guess.get(ours) != ours)
     return _refused(
         "unknown_columns",
         f"the columns {_names(rows)}",
@@ -387,5 +225,5 @@ def _closest(ours: str, names: Sequence[str]) -> str | None:
     for candidate in (ours, *_OTHER_NAMES[ours]):
         if candidate in lowered:
             return lowered[candidate]
-    near = difflib.get_close_matches(ours, lowered, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(ours, lowered, n=1, cutoff=0.7) if ours in ("prompt", "chosen", "rejected") else []
     return lowered[near[0]] if near else None

@@ -3,6 +3,8 @@
 orjson is the parser, and refuses most of that by itself. It takes the last of duplicate keys without a word, so they
 are looked for apart: when no colon follows white space, each key's colon follows its closing quote, and a document
 with as many `":` as it has keys holds no key twice. Only other documents are parsed a second time, key by key.
+
+Whole numbers over 64 bits become doubles, as in most JSON readers.
 """
 
 import json
@@ -54,10 +56,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refused(document: bytes, error: orjson.JSONDecodeError) -> BadRow:
-    place, fix = f"at character {error.pos + 1}", "correct the row; every JSON library can write it"
+    fix = "correct the row; every JSON library can write it"
     if "UTF-8" in error.msg:
         return _wrong_encoding(document)
-    near = shown(error.doc[error.pos : error.pos + 24])
+    start = error.pos - (error.doc[error.pos - 1 : error.pos] == "-")
+    place, near = f"at character {start + 1}", shown(error.doc[start : start + 24])
     if "infinity" in error.msg:
         return BadRow("number_range", None, f"a number too large {place}: '{near}'", "a finite number", fix)
     if near.lstrip("-").startswith(("NaN", "Infinity")):

@@ -1,0 +1,227 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deft.blocks import array_elements
+from deft.errors import DeftError, InvalidRows, TooLarge
+from deft.readers import open_source
+from deft.row_checks import BadRow
+
+ROWS = [{"prompt": 'a "quoted"\n\u2028 [line], {x}', "n": 1}, {"prompt": "ü\\", "n": None}]
+LINES = [json.dumps(row, ensure_ascii=False).encode() for row in ROWS]
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def read(path: Path, **caps: int) -> list[tuple[int, Any]]:
+    return list(open_source(path, **caps).records)
+
+
+def write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "container", "lines"),
+    [
+        ("a.jsonl", b"\n".join(LINES) + b"\n", "jsonl", [1, 2]),
+        ("a.jsonl", b"\n".join(LINES), "jsonl", [1, 2]),
+        ("a.jsonl", b"\r\n".join(LINES) + b"\r\n", "jsonl", [1, 2]),
+        ("a.jsonl", b"\xef\xbb\xbf" + b"\n".join(LINES), "jsonl", [1, 2]),
+        ("a.jsonl", b"\n" + LINES[0] + b"\n  \n\n" + LINES[1], "jsonl", [2, 5]),
+        ("a.json", b"\n".join(LINES), "jsonl", [1, 2]),
+        ("upload", b"\n".join(LINES), "jsonl", [1, 2]),
+        ("a.jsonl", b"[" + b",".join(LINES) + b"]", "json", [1, 2]),
+        ("a.json", b"\xef\xbb\xbf [\r\n" + b" ,\r\n".join(LINES) + b"\r\n]\r\n", "json", [1, 2]),
+        ("a.jsonl.gz", gzip.compress(b"\n".join(LINES)), "jsonl", [1, 2]),
+        ("a.jsonl.gz", gzip.compress(LINES[0] + b"\n") + gzip.compress(LINES[1]), "jsonl", [1, 2]),
+        ("a.json.gz", gzip.compress(b"[" + b",".join(LINES) + b"]"), "json", [1, 2]),
+        ("a.jsonl.zst", zstandard.compress(b"\n".join(LINES)), "jsonl", [1, 2]),
+        ("named_otherwise", zstandard.compress(b"\n".join(LINES)), "jsonl", [1, 2]),
+    ],
+)
+def test_text_files_give_their_rows(tmp_path: Path, name: str, data: bytes, container: str, lines: list[int]) -> None:
+    source = open_source(write(tmp_path, name, data))
+    assert (source.container, source.is_typed) == (container, True)
+    assert list(source.records) == list(zip(lines, ROWS, strict=True))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t"), ("a.csv.gz", ",")])
+def test_csv_keeps_quoted_newlines_and_says_the_line_on_which_a_row_begins(
+    tmp_path: Path, name: str, delimiter: str, end: str
+) -> None:
+    rows = [["prompt", "chosen"], ['"two' + end + 'lines"', '"a ""quote"" ' + delimiter + '"'], ["x", ""]]
+    data = ("\ufeff" + end.join(delimiter.join(row) for row in rows)).encode()
+    source = open_source(write(tmp_path, name, gzip.compress(data) if name.endswith("gz") else data))
+    assert source.container == name[2:5]
+    assert source.is_typed is False
+    expected = {"prompt": f"two{end}lines", "chosen": f'a "quote" {delimiter}'}
+    assert list(source.records) == [(2, expected), (4, {"prompt": "x", "chosen": ""})]
+
+
+def test_long_cells_are_read(tmp_path: Path) -> None:
+    text = "x" * 200_000
+    assert read(write(tmp_path, "a.csv", f"prompt\n{text}\n".encode())) == [(2, {"prompt": text})]
+
+
+def test_parquet_and_both_kinds_of_arrow(tmp_path: Path) -> None:
+    rows = [{"prompt": [{"role": "user", "content": "x"}], "n": row} for row in range(3000)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
+    with pa.ipc.new_stream(str(tmp_path / "stream.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=900)
+    with pa.ipc.new_file(str(tmp_path / "file.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    for name in ("a.parquet", "stream.arrow", "file.arrow"):
+        assert read(tmp_path / name) == list(enumerate(rows, start=1))
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "found"),
+    [
+        (b'{"a": NaN}', "number_range", "NaN"),
+        (b'{"a": -Infinity}', "number_range", "-Infinity"),
+        (b'{"a": 1e999}', "number_range", "too large"),
+        (b'{"a": [1, -1e999]}', "number_range", "too large"),
+        (b'{"a": 1, "a": 2}', "duplicate_key", "the key a twice"),
+        (b'{"a":1,"a":2}', "duplicate_key", "the key a twice"),
+        (b'{"a" :1,"a":2}', "duplicate_key", "the key a twice"),
+        (b'{"a":1,"\\u0061":2}', "duplicate_key", "the key a twice"),
+        (b'{"x": [{"b\\n":1, "b\\n":2}]}', "duplicate_key", "the key b\\n twice"),
+        (b'{"a": "\\ud800"}', "lone_surrogate", "character"),
+        (b'{"a": "\xe9"}', "wrong_encoding", "0xe9 at byte 8"),
+        (b'{"a": "\xed\xa0\x80"}', "wrong_encoding", "0xed"),
+        (b'{"a": 1', "malformed_json", "at character"),
+        (b'{"a": "\t"}', "malformed_json", "control character"),
+        (b"{'a': 1}", "malformed_json", "at character 2"),
+        (b'{"a": 1} trailing', "malformed_json", "at character 10"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "too_deep", "32"),
+        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "too_deep", "1,024"),
+    ],
+)
+def test_a_bad_line_stands_as_its_trouble_between_good_ones(tmp_path: Path, data: bytes, code: str, found: str) -> None:
+    good = b'{"a": 1}'
+    for name, joined, numbers in (
+        ("a.jsonl", b"\n".join([good, data, good]), [1, 2, 3]),
+        ("a.json", b"[" + b",".join([good, data, good]) + b"]", [1, 2, 3]),
+    ):
+        if name == "a.json" and data.count(b"{") != data.count(b"}"):
+            continue  # then the array itself has no end: another test
+        records = read(write(tmp_path, name, joined))
+        assert [line for line, _ in records] == numbers
+        assert [value for _, value in records[::2]] == [{"a": 1}] * 2
+        bad = records[1][1]
+        assert isinstance(bad, BadRow)
+        assert bad.code == code
+        assert found in bad.found
+        assert len(bad.found) < 200
+
+
+@pytest.mark.parametrize("text", [b'{"a": ":", "b" : "\\":"}', b'{"a":{"a":[{"a":1}]},"b":" :"}', b'{"":""}'])
+def test_colons_and_quotes_within_texts_are_no_duplicate_keys(tmp_path: Path, text: bytes) -> None:
+    assert read(write(tmp_path, "a.jsonl", text)) == [(1, json.loads(text))]
+
+
+GZ = gzip.compress(b"\n".join(LINES * 400))
+ZST = zstandard.compress(b"\n".join(LINES * 400))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("a.jsonl.gz", GZ[:-9], "damaged_compression"),
+        ("a.jsonl.gz", GZ[:40] + b"\0\0\0\0" + GZ[44:], "damaged_compression"),
+        ("a.jsonl.gz", GZ[:-8] + b"\0" * 8, "damaged_compression"),
+        ("a.jsonl.gz", b"\n".join(LINES), "unknown_compression"),
+        ("a.jsonl.gz", b"", "unknown_compression"),
+        ("a.jsonl.zst", ZST[:-5], "damaged_compression"),
+        ("a.zip", b"PK\x03\x04 and more", "unknown_compression"),
+        ("a.jsonl", LINES[1].decode().encode("utf-16"), "wrong_encoding"),
+        ("a.jsonl", LINES[1].decode().encode("utf-16-le"), "wrong_encoding"),
+        ("a.csv", "prompt\nü".encode("utf-16"), "wrong_encoding"),
+        ("a.csv", "prompt\nx\nü\n".encode("latin-1"), "wrong_encoding"),
+        ("a.csv", b'prompt\n"x\n', "malformed_csv"),
+        ("a.csv", b"prompt,prompt\nx,y\n", "duplicate_key"),
+        ("a.csv", b"prompt\n" + b"x" * 3000 + b"\n", "malformed_csv"),
+        ("a.json", b'[{"a": 1}, {"a"', "truncated"),
+        ("a.json", b'[{"a": 1}', "truncated"),
+        ("a.json", b'[{"a": 1}] [', "malformed_json"),
+        ("a.json", b'{\n "a": 1\n}', "unknown_container"),
+        ("a.txt", b"some prose", "unknown_container"),
+        ("a.jsonl", b'{"a": "' + b"x" * 3000 + b'"}', "record_too_long"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * 3000 + b'"}\n{"a": 1}', "record_too_long"),
+        ("a.json", b'[{"a": 1}, "' + b"x" * 3000 + b'"]', "record_too_long"),
+        ("a.parquet", b"PAR1 and no more", "damaged_file"),
+        ("a.arrow", b"no arrow file at all", "damaged_file"),
+        ("a.arrow", b"", "damaged_file"),
+    ],
+)
+def test_an_unreadable_file_is_refused_with_the_fix(tmp_path: Path, name: str, data: bytes, code: str) -> None:
+    with pytest.raises(InvalidRows) as refusal:
+        read(write(tmp_path, name, data), max_record_bytes=2000)
+    (finding,) = refusal.value.findings
+    assert (finding.code, refusal.value.error_code) == (code, code)
+    assert finding.found
+    assert finding.fix
+
+
+def test_a_record_that_is_too_long_is_named_by_its_line(tmp_path: Path) -> None:
+    data = b'{"a": 1}\n' * 4 + b'{"a": "' + b"x" * 3000
+    with pytest.raises(InvalidRows) as refusal:
+        read(write(tmp_path, "a.jsonl", data), max_record_bytes=2000)
+    assert refusal.value.findings[0].line == 5
+
+
+def test_cells_that_do_not_fit_the_header_are_that_rows_trouble(tmp_path: Path) -> None:
+    records = read(write(tmp_path, "a.csv", b"a,b\n1,2\n1\n1,2,3\n3,4\n"))
+    assert [getattr(value, "code", value) for _, value in records] == [
+        {"a": "1", "b": "2"}, "cell_count", "cell_count", {"a": "3", "b": "4"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_decompression_bomb_stops_at_the_cap(tmp_path: Path, pack: Any) -> None:
+    path = write(tmp_path, "a.jsonl.x", pack(b'{"a": 1}\n' * 1_000_000))
+    with pytest.raises(TooLarge, match="more than 1,000,000 bytes"):
+        read(path, max_bytes=1_000_000)
+
+
+def test_a_parquet_bomb_stops_at_the_cap(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": ["x" * 1000] * 20_000}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 50_000
+    with pytest.raises(TooLarge):
+        read(tmp_path / "a.parquet", max_bytes=1_000_000)
+
+
+@given(st.lists(JSON_VALUES, max_size=5), st.integers(1, 12), st.booleans())
+def test_an_array_is_cut_into_its_elements_wherever_the_blocks_end(
+    values: list[Any], size: int, is_ascii: bool
+) -> None:
+    data = json.dumps(values, ensure_ascii=is_ascii, indent=size % 3 or None).encode("utf-8", "surrogatepass")
+    blocks = (data[start : start + size] for start in range(0, len(data), size))
+    elements = [element for _, element in array_elements(blocks, 10**6)]
+    assert [json.loads(element.decode("utf-8", "surrogatepass")) for element in elements] == values
+
+
+@given(st.binary(max_size=200), st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.parquet", "a.arrow"]))
+def test_any_bytes_give_records_or_an_error_of_ours(tmp_path_factory: Any, data: bytes, name: str) -> None:
+    path = write(tmp_path_factory.mktemp("fuzz"), name, data)
+    try:
+        records = read(path)
+    except DeftError:
+        return
+    assert all(line >= 1 for line, _ in records)
