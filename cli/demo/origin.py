@@ -67,7 +67,8 @@ def _in_folder(folder: Path) -> Origin | None:
 
 def _from_hub(scratch: Path, fetch: Callable[[Path], bool]) -> Origin | None:
     target = scratch / f"hh-rlhf-harmless-base-train-{HUB_COMMIT[:8]}.jsonl.gz"
-    if not target.exists() and not fetch(target):
+    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))
+    if not target.exists() and (is_offline or not fetch(target)):
         return None
     return Origin([target], f"the Hub's Anthropic/hh-rlhf, harmless-base/train.jsonl.gz at commit {HUB_COMMIT}")
 

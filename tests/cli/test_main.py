@@ -1,0 +1,208 @@
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli import artifacts, connect, data, evals, jobs, main, models, watch
+from deft_client import Client
+
+Handler = Callable[[httpx2.Request], httpx2.Response]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Callable[[Handler], None]:
+    """Lets every command talk to a played service."""
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0)
+
+    def play(handler: Handler) -> None:
+        def connected() -> Client:
+            client = Client("http://service.test", "key", transport=httpx2.MockTransport(handler), attempts=1)
+            client.exchange.pause = lambda _seconds: None  # type: ignore[method-assign]
+            return client
+
+        for module in (artifacts, data, evals, jobs, models):
+            monkeypatch.setattr(module, "connect", connected)
+
+    return play
+
+
+def deft(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def page(*rows: dict[str, Any]) -> httpx2.Response:
+    return httpx2.Response(200, json={"data": list(rows), "has_more": False, "next_cursor": None})
+
+
+def job(status: str, **more: Any) -> dict[str, Any]:
+    return {"id": "job_1", "kind": "score", "name": None, "status": status, "created_at": "t", **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, 4), (403, 4), (404, 3), (409, 3), (413, 3), (422, 3), (500, 5), (503, 5)]
+)
+def test_the_exit_code_tells_whose_matter_it_is(status: int, code: int, service: Callable[[Handler], None]) -> None:
+    service(lambda _request: httpx2.Response(status, json={"code": "some_code", "detail": "what it is"}))
+    assert deft("jobs", "show", "job_1") == code
+
+
+def test_usage_is_2_and_no_answer_is_5(service: Callable[[Handler], None]) -> None:
+    def refuse(_request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    service(refuse)
+    assert deft("jobs", "show") == 2
+    assert deft("jobs", "frobnicate") == 2
+    assert deft("jobs", "run") == 2
+    assert deft("models", "register", "x") == 2
+    assert deft("jobs", "ls") == 5
+
+
+def test_a_problem_is_told_with_place_finding_fix_and_request(
+    service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finding = {"line": 7, "column": "chosen", "found": "''", "expected": "text", "fix": "fill it in", "count": 31}
+    problem = {"code": "invalid_rows", "detail": "31 rows are not usable", "request_id": "req_9", "errors": [finding]}
+    service(lambda _request: httpx2.Response(422, json=problem))
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("{}\n")
+    assert deft("data", "push", str(path)) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "31 rows are not usable  [invalid_rows]" in printed.err
+    assert "line 7  chosen: found '', expected text   (31 places like this" in printed.err
+    assert "fix: fill it in" in printed.err
+    assert "req_9" in printed.err
+
+
+def test_waiting_ends_with_0_or_1(service: Callable[[Handler], None], capsys: pytest.CaptureFixture[str]) -> None:
+    for status, code in (("succeeded", 0), ("failed", 1), ("cancelled", 1)):
+
+        def answer(request: httpx2.Request, status: str = status) -> httpx2.Response:
+            return httpx2.Response(200, json=job(status, artifact={"id": "sc_1", "kind": "scoring"}))
+
+        service(answer)
+        assert deft("jobs", "wait", "job_1") == code
+    assert "sc_1" in capsys.readouterr().out
+
+
+def test_flags_make_a_pipeline(service: Callable[[Handler], None], capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.read()))
+        return httpx2.Response(202, json=job("queued"))
+
+    service(answer)
+    assert deft("jobs", "run", "--dataset", "ds_1", "--model", "m", "--keep", "0.25", "--arms", "deft,random") == 0
+    assert seen[0] == {
+        "kind": "pipeline",
+        "dataset": "ds_1",
+        "model": "m",
+        "selection": {"keep": 0.25},
+        "arms": ["deft", "random"],
+    }
+    assert capsys.readouterr().out == "job_1\n"
+
+
+def test_a_file_is_the_spec_and_flags_go_on_top(service: Callable[[Handler], None], tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.read()))
+        return httpx2.Response(202, json=job("queued"))
+
+    service(answer)
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"kind": "score", "dataset": "ds_1", "model": "m"}))
+    assert deft("jobs", "run", str(path), "--model", "other") == 0
+    assert seen == [{"kind": "score", "dataset": "ds_1", "model": "other"}]
+
+
+def test_a_spec_that_is_not_valid_is_refused_without_asking(
+    service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[httpx2.Request] = []
+    service(lambda request: asked.append(request) or httpx2.Response(500))
+    assert deft("jobs", "run", "--dataset", "ds_1", "--model", "m", "--keep", "2") == 3
+    assert "/selection/keep" in capsys.readouterr().err
+    path = tmp_path / "spec.json"
+    for content in ("{", "[]", '{"kind": "score", "dataset": "ds_1", "model": "m", "colour": 1}'):
+        path.write_text(content)
+        assert deft("jobs", "run", str(path)) == 3
+    assert asked == []
+
+
+def test_lists_are_plain_lines_without_a_terminal_and_json_on_request(
+    service: Callable[[Handler], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    service(lambda _request: page(job("running", phase="score"), job("queued")))
+    assert deft("jobs", "ls") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "id\tname\tkind\tstatus\tphase\tcreated"
+    assert lines[1] == "job_1\t-\tscore\trunning\tscore\tt"
+    assert deft("jobs", "ls", "--json") == 0
+    assert [row["status"] for row in json.loads(capsys.readouterr().out)] == ["running", "queued"]
+
+
+def test_pull_takes_the_newest_by_the_word_last(service: Callable[[Handler], None], tmp_path: Path) -> None:
+    class Row(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"row\n"
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/subsets"):
+            return page({"id": "sub_9"})
+        if "/files/" in request.url.path:
+            return httpx2.Response(200, stream=Row())
+        entry = {"path": "kept.jsonl", "bytes": 4, "sha256": hashlib.sha256(b"row\n").hexdigest(), "url": ""}
+        return httpx2.Response(200, json={"id": "sub_9", "files": [entry]})
+
+    service(answer)
+    assert deft("subsets", "pull", "last", str(tmp_path / "here")) == 0
+    assert (tmp_path / "here" / "kept.jsonl").read_text() == "row\n"
+
+
+def test_check_finds_the_row_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prefs.jsonl"
+    good = {"prompt": "What is it?", "chosen": " A pear.", "rejected": " No."}
+    rows = [good, {**good, "chosen": ""}, {**good, "prompt": "And now?"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert deft("data", "check", str(path)) == 3
+    printed = capsys.readouterr()
+    assert "prefs.jsonl:2" in printed.out
+    assert "fix:" in printed.out
+    assert "rejected  1" in printed.out
+    path.write_text(json.dumps(good) + "\n")
+    assert deft("data", "check", str(path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 1
+
+
+def test_check_takes_a_column_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prefs.csv"
+    path.write_text("question,good,bad\nWhat is it?,A pear.,No.\n")
+    assert deft("data", "check", str(path), "--map", "prompt=question,chosen=good,rejected=bad") == 0
+    assert deft("data", "check", str(path), "--map", "prompt") == 2
+    assert deft("data", "check", str(path)) == 3
+    assert "good" in capsys.readouterr().err
+
+
+def test_the_local_server_is_found_by_its_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEFT_URL", "DEFT_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DEFT_DATA_FOLDER", str(tmp_path))
+    (tmp_path / "serve.json").write_text('{"url": "http://127.0.0.1:4321", "pid": 1}')
+    (tmp_path / "api-key").write_text("deft_local\n")
+    client = connect.connect()
+    assert client.url == "http://127.0.0.1:4321"
+    assert client.exchange.http.headers["authorization"] == "Bearer deft_local"
+    monkeypatch.setenv("DEFT_URL", "http://elsewhere.test")
+    elsewhere = connect.connect()
+    assert elsewhere.url == "http://elsewhere.test"
+    assert "authorization" not in elsewhere.exchange.http.headers  # a local key is not sent to others
