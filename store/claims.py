@@ -1,8 +1,9 @@
 """What a worker does to a job: claim it, keep it, tell about it, end it.
 
 Every statement after the claim carries `WHERE id AND fence AND status = 'running'`: a worker whose lease ran out and
-whose job went to another changes nothing and gets `LeaseLost`. Each function is one short transaction of its own
-(`with database.write() as session`); files are sealed before it.
+whose job went to another changes nothing and gets `LeaseLost`. Files are sealed before the transaction. What a worker
+tells (`renew`, `report_*`) may share a transaction; `claim`, `succeed`, `fail`, `release` and `settle_cancelled` need
+one of their own, or the first place in it (`database.lock_queue` says why, and refuses).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 from deft.folders import read_manifest
 from store import attempts, moves, scores
 from store.artifacts import SealedArtifact, record
-from store.database import lock_queue
+from store.database import lock_queue, note_job_written
 from store.finite import finite
 from store.states import CLAIMED, FAILED, STOPPED, SUCCEEDED, Status
 from store.tables import Artifact, Checkpoint, Job, JobInput, MetricValue
@@ -103,6 +104,7 @@ def claim(
 
 def renew(session: Session, claim: Claim) -> Lease:
     """Extend the lease. Not ours any more: the child must be killed, nothing else may be written."""
+    note_job_written(session)
     statement = (
         update(Job)
         .where(*_is_ours(claim))

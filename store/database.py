@@ -27,6 +27,7 @@ from store.types import database_now
 
 QUEUE_LOCK = 0x64656674  # "deft": the advisory lock of Postgres that `lock_queue` takes
 MIGRATION_LOCK = QUEUE_LOCK + 1
+_ORDER = "deft_lock_order"
 _POSTGRES = {
     "connect_timeout": 5,
     "options": "-c timezone=utc -c lock_timeout=30000 -c idle_in_transaction_session_timeout=60000",
@@ -88,9 +89,23 @@ def lock_queue(session: Session) -> None:
     On SQLite every write transaction is alone anyway. On Postgres it is an advisory lock, to be taken before any row
     of a job is written: one lock and one order, so that a finishing child, its parent and the jobs that wait for it
     cannot deadlock with a cancel or a sweep.
+
+    Raises:
+        RuntimeError: the session has written a job without it: what a worker tells and how it ends its job are two
+            transactions. Said on SQLite too, where it could not deadlock.
     """
+    if session.info.get(_ORDER) == "locked":
+        return
+    if session.info.get(_ORDER) == "written":
+        raise RuntimeError("lock the queue before writing a job: use a transaction of its own")
+    session.info[_ORDER] = "locked"
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": QUEUE_LOCK})
+
+
+def note_job_written(session: Session) -> None:
+    """Note that the session holds a lock on a job's row: `lock_queue` is then too late."""
+    session.info.setdefault(_ORDER, "written")
 
 
 def migrate(url: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from store import pipelines
+from store.database import note_job_written
 from store.states import FINISHED, INPUT_FAILED, INPUTS_READY, Transition
 from store.tables import Event, Job, JobInput
 from store.types import database_now
@@ -24,6 +25,7 @@ def write(
     event: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Job | None:
     """Change the job if *where* still holds, with its event row; return it as it is now, or None when it did not."""
+    note_job_written(session)
     changes: dict[str, Any] = {**values, "version": Job.version + 1}
     if event is not None:
         changes["event_seq"] = Job.event_seq + 1

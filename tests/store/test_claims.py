@@ -218,6 +218,7 @@ def test_a_renewal_tells_of_a_cancel_and_leaves_the_version(database, team_id, j
     claim = claimed(database)
     with database.write() as session:
         assert claims.renew(session, claim) == claims.Lease(True, False)
+    with database.write() as session:
         jobs.request_cancel(session, team_id, job_id)
     version = job_row(database, job_id).version
     with database.write() as session:
@@ -338,3 +339,11 @@ def test_the_net_releases_what_nobody_told(database, team_id, job_id, files):
     with database.write() as session:
         assert sweeps.sweep(session, 1) == [waiting]
     assert job_row(database, waiting).status == "queued"
+
+
+def test_telling_and_ending_in_one_transaction_is_refused_everywhere(database, job_id):
+    claim = claimed(database)
+    with pytest.raises(RuntimeError, match="of its own"), database.write() as session:
+        claims.renew(session, claim)
+        claims.fail(session, claim, {"code": "x"})
+    assert job_row(database, job_id).status == "running"

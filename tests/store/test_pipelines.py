@@ -83,6 +83,7 @@ def test_cancel_goes_to_all_children(database, team_id, family):
     ]
     with database.write() as session:
         assert claims.renew(session, running).is_cancel_requested
+    with database.write() as session:
         claims.settle_cancelled(session, running)
     assert look(database, team_id, parent).status == "cancelled"
 

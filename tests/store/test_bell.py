@@ -1,0 +1,112 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from store import bell
+from store.settings import Settings
+
+REDIS = os.environ.get("DEFT_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+
+
+def embedded(tmp_path):
+    return Settings(data_folder=tmp_path / "data")
+
+
+def test_the_embedded_bell_is_a_file_that_names_the_job_and_nothing_else(tmp_path):
+    settings = embedded(tmp_path)
+    bell.prepare_embedded(settings)
+    assert bell.ring(bell.make_celery(settings), "job_1")
+    (message,) = (settings.bell_folder / "queue").glob("*.msg")
+    content = json.loads(message.read_text())
+    assert content["headers"]["task"] == bell.TASK_NAME
+    assert "job_1" in content["headers"]["argsrepr"]
+    assert content["content-type"] == "application/json"
+
+
+def test_only_the_owner_can_ring(tmp_path):
+    settings = embedded(tmp_path)
+    bell.prepare_embedded(settings)
+    for folder in (settings.bell_folder, settings.bell_folder / "queue", settings.bell_folder / "control"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_old_messages_are_dropped_at_the_start(tmp_path):
+    settings = embedded(tmp_path)
+    bell.prepare_embedded(settings)
+    assert bell.ring(bell.make_celery(settings), "job_1")
+    bell.prepare_embedded(settings)
+    assert list((settings.bell_folder / "queue").glob("*.msg")) == []
+
+
+def test_processes_ring_at_the_same_time_after_the_queue_was_declared_once(tmp_path):
+    settings = embedded(tmp_path)
+    bell.prepare_embedded(settings)
+    code = (
+        "from store import bell; from store.settings import Settings; import sys\n"
+        "app = bell.make_celery(Settings())\n"
+        "sys.exit(0 if all(bell.ring(app, f'job_{n}') for n in range(20)) else 1)"
+    )
+    environment = {**os.environ, "DEFT_DATA_FOLDER": str(settings.data_folder)}
+    running = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert len(list((settings.bell_folder / "queue").glob("*.msg"))) == 60
+
+
+def test_a_broken_embedded_broker_is_no_error_of_the_caller(tmp_path):
+    settings = embedded(tmp_path)
+    assert bell.ring(bell.make_celery(settings), "job_1") is False
+
+
+def seconds_of_a_failed_ring(url):
+    app = bell.make_celery(Settings(broker_url=url))
+    start = time.monotonic()
+    assert bell.ring(app, "job_1") is False
+    return time.monotonic() - start
+
+
+def test_a_refused_ring_fails_within_two_seconds():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+        assert seconds_of_a_failed_ring(url) < 2
+
+
+def test_a_ring_that_nobody_answers_fails_soon():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        assert seconds_of_a_failed_ring(url) < 2 * 3  # promised: 2 s
+
+
+@pytest.mark.services
+def test_redis_takes_the_bell():
+    import redis
+
+    client = redis.Redis.from_url(REDIS, socket_connect_timeout=2)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        reason = f"no Redis at {REDIS}: {type(error).__name__}"
+        if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    client.delete(bell.QUEUE)
+    assert bell.ring(bell.make_celery(Settings(broker_url=REDIS)), "job_1")
+    (message,) = client.lrange(bell.QUEUE, 0, -1)
+    assert b"job_1" in message
+    client.delete(bell.QUEUE)
+
+
+def test_the_worker_is_set_as_measured():
+    conf = bell.make_celery(Settings(broker_url=REDIS, slots=3), role="worker").conf
+    assert conf.broker_transport_options["ack_emulation"] is False
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.worker_concurrency) == (False, 1, 3)
+    assert conf.broker_connection_max_retries is None
+    assert conf.result_backend is None
+    assert conf.accept_content == ["json"]

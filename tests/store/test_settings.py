@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from store.settings import Settings
+
+
+def test_the_environment_is_read_when_settings_are_made(monkeypatch):
+    monkeypatch.setenv("DEFT_DATA_FOLDER", "/srv/deft")
+    monkeypatch.setenv("DEFT_MODEL_ROOTS", "/models:/more models")
+    monkeypatch.setenv("DEFT_RESOURCE_CLASSES", "cpu")
+    monkeypatch.setenv("DEFT_SLOTS", "4")
+    settings = Settings()
+    assert settings.data_folder == Path("/srv/deft")
+    assert settings.model_roots == [Path("/models"), Path("/more models")]
+    assert settings.resource_classes == ["cpu"]
+    assert settings.slots == 4
+    assert settings.resolved_database_url == "sqlite:////srv/deft/deft.sqlite3"
+    assert settings.artifact_folder.parent == settings.staging_folder.parent == Path("/srv/deft")
+
+
+def test_one_machine_needs_no_settings(monkeypatch):
+    settings = Settings()
+    assert (settings.broker_url, settings.database_url, settings.slots) == ("filesystem://", None, 1)
+    assert settings.resource_classes == ["cpu", "gpu"]
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SLOTS", "0"), ("RESOURCE_CLASSES", "tpu"), ("MAX_BODY_BYTES", "-1"), ("LEASE_SECONDS", "0")]
+)
+def test_nonsense_is_refused_at_the_start(monkeypatch, name, value):
+    monkeypatch.setenv(f"DEFT_{name}", value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_the_bootstrap_key_is_not_shown(monkeypatch):
+    monkeypatch.setenv("DEFT_BOOTSTRAP_KEY", "deft_secret")
+    assert "deft_secret" not in repr(Settings())
