@@ -5,13 +5,14 @@ DEFT_TEST_POSTGRES_URL names a superuser's connection, from which a role and a d
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from store.database import Database, migrate
 from store.tables import Base
@@ -25,7 +26,7 @@ class PostgresServer:
 
     def __init__(self, admin: URL) -> None:
         self._admin = admin
-        self._role = f"deft_test_{os.getpid()}"
+        self._role = f"deft_test_{secrets.token_hex(4)}"
         self._made: list[str] = []
         self._execute(f"CREATE ROLE {self._role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 'deft'")
 
@@ -55,7 +56,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     admin = make_url(POSTGRES).set(drivername="postgresql+psycopg")
     try:
         server = PostgresServer(admin)
-    except SQLAlchemyError as error:
+    except OperationalError as error:
         reason = f"no Postgres at {admin.host}:{admin.port}: {type(error).__name__}"
         if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
