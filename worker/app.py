@@ -30,5 +30,9 @@ def make_app(settings: Settings, look: Callable[[str], None]) -> Celery:
     """Return the application whose task calls *look* with the id of the job that the bell was rung for."""
     app = make_celery(settings, role="worker")
     app.conf.worker_consumer = f"{Consumer.__module__}:{Consumer.__qualname__}"
-    app.task(name=TASK_NAME, ignore_result=True)(look)
+
+    @app.task(name=TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run_job(job_id: str) -> None:
+        look(job_id)
+
     return app

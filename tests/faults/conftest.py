@@ -26,12 +26,23 @@ def redis(tmp_path_factory):
 
 
 @pytest.fixture
-def house(tmp_path, request, database_url):  # noqa: F811 - the fixture
-    """SQLite with the embedded broker, or Postgres with Redis."""
+def make_house(tmp_path, request, database_url):  # noqa: F811 - the fixture
+    """Makes the service: SQLite with the embedded broker, or Postgres with Redis."""
     is_embedded = database_url.startswith("sqlite")
     broker = "filesystem://" if is_embedded else request.getfixturevalue("redis").url
-    made = House(tmp_path, database_url, broker)
-    yield made
-    made.close()
+    made = []
+
+    def make(**settings):
+        made.append(House(tmp_path, database_url, broker, **settings))
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.close()
     if not is_embedded:
         request.getfixturevalue("redis").command("flushall")
+
+
+@pytest.fixture
+def house(make_house):
+    return make_house()

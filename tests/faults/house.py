@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +177,3 @@ class House:
                 worker.kill()
             worker.wait()
         self.database.dispose()
-
-
-def houses(folder: Path, database_url: str, broker_url: str) -> Iterator[House]:
-    house = House(folder, database_url, broker_url)
-    try:
-        yield house
-    finally:
-        house.close()
