@@ -31,7 +31,7 @@ def make_app(settings: Settings, look: Callable[[str], None]) -> Celery:
     app = make_celery(settings, role="worker")
     app.conf.worker_consumer = f"{Consumer.__module__}:{Consumer.__qualname__}"
 
-    @app.task(name=TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_NAME, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def run_job(job_id: str) -> None:
         look(job_id)
 

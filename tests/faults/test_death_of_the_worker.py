@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.faults.house import is_alive, wait_for
+from tests.faults.house import SLACK, is_alive, wait_for
 from tests.faults.test_line import value_after
 
 pytestmark = pytest.mark.faults
@@ -36,8 +36,8 @@ def test_a_worker_that_is_told_to_stop_checkpoints_and_gives_the_job_back_uncoun
     time.sleep(0.5)
     began = time.monotonic()
     first.send_signal(signal.SIGTERM)
-    first.wait(20)
-    assert time.monotonic() - began < 15
+    first.wait(60)
+    assert time.monotonic() - began < 20 * SLACK
     job = house.job(job_id)
     assert job.status == "queued"
     assert job.stuck_attempts == 0
@@ -56,7 +56,7 @@ def test_many_drains_are_no_poison(house):
         worker = house.start_worker()
         wait_for(lambda: len(house.diary("a")) > before, 15, "a start")  # noqa: B023 - called within the loop
         worker.send_signal(signal.SIGTERM)
-        worker.wait(20)
+        worker.wait(60)
     assert house.job(job_id).status == "queued"
     assert house.job(job_id).attempt == 3
 
@@ -67,7 +67,7 @@ def test_a_child_that_ignores_the_signal_is_killed_after_the_grace_time(make_hou
     job_id = house.submit("a steps=600 seconds=0.05 every=1000 deaf=1")
     child = house.entry("a", "started")["pid"]
     worker.send_signal(signal.SIGTERM)
-    worker.wait(20)
+    worker.wait(60)
     assert not is_alive(child)
     assert house.job(job_id).status == "queued"
 
