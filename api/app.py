@@ -3,29 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from api import handlers, openapi, pages
 from api.middleware import Envelope
-from api.problems import Problem
+from api.problems import errors
 from api.routes import artifacts, datasets, health, jobs, models, team
 from api.services import caller_of, make_services, refuse_unknown_parameters
 from store.settings import Settings
 
 NOUN_ROUTERS = (team.router, models.router, datasets.router, jobs.router, *artifacts.routers())
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": description}
-    for status, description in {
-        401: "No valid key.",
-        404: "Not there, or not this team's.",
-        422: "Not valid; `errors` says where and why.",
-        500: "The service failed.",
-        503: "The database is away; try again after `Retry-After` seconds.",
-    }.items()
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -52,7 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _v1() -> APIRouter:
     router = APIRouter(
-        prefix="/v1", dependencies=[Depends(caller_of), Depends(refuse_unknown_parameters)], responses=ERRORS
+        prefix="/v1",
+        dependencies=[Depends(caller_of), Depends(refuse_unknown_parameters)],
+        responses=errors(401, 404, 422, 500, 503),
     )
     for noun in NOUN_ROUTERS:
         router.include_router(noun)

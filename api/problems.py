@@ -54,6 +54,24 @@ class Problem(BaseModel):
     errors: list[ProblemError] = Field(default_factory=list)
 
 
+DESCRIPTIONS: Mapping[int, str] = {
+    401: "No valid key.",
+    404: "Not there, or not this team's.",
+    409: "The state of the thing, or the Idempotency-Key, does not allow this.",
+    413: "The body is over the limit.",
+    415: "The content type or encoding is not taken.",
+    416: "The range begins behind the end.",
+    422: "Not valid; `errors` says where and why.",
+    500: "The service failed.",
+    503: "The database is away; try again after `Retry-After` seconds.",
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what the OpenAPI document says of these *statuses*."""
+    return {status: {"model": Problem, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
 def request_id_of(connection: HTTPConnection) -> str:
     """Return the id that the outermost middleware gave to the request."""
     return str(connection.scope.get("state", {}).get("request_id", "req_unknown"))

@@ -22,6 +22,7 @@ from api.downloads import entry_of, file_response
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import OnceOf
 from api.openapi import json_body
+from api.problems import errors
 from api.routes.jobs import post_job
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import ArtifactKind, SelectSpec
@@ -34,7 +35,7 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file; its ETag is the SHA-256.", "content": {"application/octet-stream": {}}},
     206: {"description": "The range that was asked for.", "content": {"application/octet-stream": {}}},
     304: {"description": "The caller has it already."},
-    416: {"description": "The range begins behind the end."},
+    **errors(416),
 }
 
 
@@ -44,9 +45,13 @@ def routers() -> list[APIRouter]:
     made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
     for kind, router in made.items():
         add_routes(router, kind)
-    made["subset"].post("", status_code=202, response_model=JobDocument, openapi_extra=json_body(SELECT_SPEC))(
-        create_subset
-    )
+    made["subset"].post(
+        "",
+        status_code=202,
+        response_model=JobDocument,
+        responses=errors(409, 413, 415),
+        openapi_extra=json_body(SELECT_SPEC),
+    )(create_subset)
     return list(made.values())
 
 

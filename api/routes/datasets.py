@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api.documents import ArtifactDocument, artifact_document
 from api.once import Once, OnceOf, reply
+from api.problems import errors
 from api.routes.artifacts import add_routes
 from api.services import CallerOf, Services, ServicesOf
 from api.uploads import Upload, options_from, receive_form, receive_raw
@@ -51,6 +52,10 @@ RAW_BODY: dict[str, Any] = {
 }
 
 
+UNPACKED_TIMES = 4
+"""A file may unpack to this many times the upload limit: text packs to a third, bombs to a thousandth."""
+
+
 @contextmanager
 def staged(services: Services, kind: str) -> Iterator[Path]:
     """Yield a new staging folder; what is left of it at the end is removed."""
@@ -61,7 +66,13 @@ def staged(services: Services, kind: str) -> Iterator[Path]:
         services.files.discard(folder)
 
 
-@router.post("", status_code=201, response_model=ArtifactDocument, openapi_extra=FORM_BODY)
+@router.post(
+    "",
+    status_code=201,
+    response_model=ArtifactDocument,
+    responses=errors(409, 413, 415),
+    openapi_extra=FORM_BODY,
+)
 async def create_dataset(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Upload one or more files as one dataset. A bad row refuses the upload, or is reported with `on_bad_row: skip`."""
     with staged(services, "upload") as folder:
@@ -70,7 +81,13 @@ async def create_dataset(request: Request, services: ServicesOf, caller: CallerO
         return await run_in_threadpool(publish, services, caller, once, upload)
 
 
-@router.put("", status_code=201, response_model=ArtifactDocument, openapi_extra=RAW_BODY)
+@router.put(
+    "",
+    status_code=201,
+    response_model=ArtifactDocument,
+    responses=errors(413, 415),
+    openapi_extra=RAW_BODY,
+)
 async def put_dataset(
     request: Request,
     services: ServicesOf,
@@ -101,7 +118,12 @@ def publish(services: Services, caller: Caller, once: Once, upload: Upload) -> R
     options = upload.options
     with staged(services, "dataset") as out:
         summary = import_files(
-            upload.paths, out, format=options.format, columns=options.columns, on_bad_row=options.on_bad_row
+            upload.paths,
+            out,
+            format=options.format,
+            columns=options.columns,
+            on_bad_row=options.on_bad_row,
+            max_bytes=UNPACKED_TIMES * services.settings.max_upload_bytes,
         )
         sealed = services.files.seal("dataset", out, summary, name=options.name)
 

@@ -22,6 +22,7 @@ from api.documents import (
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import Once, OnceOf, reply
 from api.openapi import json_body
+from api.problems import errors
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import OUTPUT_KIND, JobSpec, PipelineSpec, job_spec
 from store import jobs, pipelines
@@ -63,7 +64,13 @@ def post_job(
     return once.do(session, make)
 
 
-@router.post("", status_code=202, response_model=JobDocument, openapi_extra=json_body(job_spec))
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobDocument,
+    responses=errors(409, 413, 415),
+    openapi_extra=json_body(job_spec),
+)
 def create_job(
     spec: Annotated[JobSpec, Depends(body_of(job_spec))],
     session: Writing,
@@ -108,7 +115,7 @@ def get_job(request: Request, job_id: str, session: Reading, caller: CallerOf) -
     return answer(request, document_of(session, row), version=row.version)
 
 
-@router.post("/{job_id}/cancel", response_model=JobDocument)
+@router.post("/{job_id}/cancel", response_model=JobDocument, responses=errors(409))
 def cancel_job(job_id: str, session: Writing, caller: CallerOf, once: OnceOf) -> Response:
     """Cancel a job, or ask it to stop at its next safe point while it runs."""
 

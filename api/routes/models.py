@@ -12,6 +12,7 @@ from api.documents import ModelDocument, PageDocument, model_document
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import OnceOf, reply
 from api.openapi import json_body
+from api.problems import errors
 from api.services import CallerOf, Reading, ServicesOf, Writing
 from store import models
 from store.idempotency import StoredReply
@@ -43,7 +44,13 @@ def list_models(
     return page_document(page, model_document)
 
 
-@router.post("", status_code=201, response_model=ModelDocument, openapi_extra=json_body(MODEL_REQUEST))
+@router.post(
+    "",
+    status_code=201,
+    response_model=ModelDocument,
+    responses=errors(409, 413, 415),
+    openapi_extra=json_body(MODEL_REQUEST),
+)
 def register_model(
     body: Annotated[ModelRequest, Depends(body_of(MODEL_REQUEST))],
     session: Writing,

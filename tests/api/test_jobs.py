@@ -1,0 +1,155 @@
+"""Jobs over HTTP: lists, events, metrics, log, cancel, the bell, and pipelines with their children."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from store import claims
+from store.database import Database
+from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
+
+Upload = Callable[..., dict[str, Any]]
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def make(client: TestClient, upload: Upload, model: str) -> Make:
+    dataset = upload(40)["id"]
+
+    def post(**fields: Any) -> dict[str, Any]:
+        answer = client.post("/v1/jobs", json={"kind": "score", "dataset": dataset, "model": model, **fields})
+        assert answer.status_code == 202, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    return post
+
+
+def test_a_list_comes_page_by_page_in_either_order(client: TestClient, make: Make) -> None:
+    made = [make(name=f"job {n}")["id"] for n in range(5)]
+    for order, expected in (("desc", made[::-1]), ("asc", made)):
+        seen: list[str] = []
+        after = None
+        while True:
+            query = {"limit": 2, "order": order, **({"after": after} if after else {})}
+            page = client.get("/v1/jobs", params=query).json()
+            assert page.keys() == {"data", "has_more", "next_cursor"}
+            seen += [job["id"] for job in page["data"]]
+            after = page["next_cursor"]
+            if not page["has_more"]:
+                assert after is None
+                break
+        assert seen == expected
+
+
+def test_a_list_is_filtered(client: TestClient, make: Make) -> None:
+    first, second = make()["id"], make()["id"]
+    client.post(f"/v1/jobs/{first}/cancel")
+
+    def ids(**filters: str) -> list[str]:
+        return [job["id"] for job in client.get("/v1/jobs", params=filters).json()["data"]]
+
+    assert ids(status="queued") == [second]
+    assert ids(status="cancelled", kind="score") == [first]
+    assert ids(kind="train") == []
+    assert ids(parent_id=first) == []
+
+
+def test_events_are_numbered_and_read_from_where_one_stopped(client: TestClient, make: Make) -> None:
+    url = f"/v1/jobs/{make()['id']}"
+    client.post(f"{url}/cancel")
+    page = client.get(f"{url}/events", params={"limit": 1}).json()
+    assert [event["seq"] for event in page["data"]] == [1]
+    assert page["has_more"]
+    rest = client.get(f"{url}/events", params={"after": page["next_cursor"]}).json()
+    assert [event["seq"] for event in rest["data"]] == list(range(2, 2 + len(rest["data"])))
+    assert rest["data"][-1]["data"]["status"] == "cancelled"
+    assert client.get(f"{url}/events", params={"after": 2**53}).json()["data"] == []
+
+
+def test_what_a_worker_tells_is_shown(client: TestClient, make: Make, database: Database) -> None:
+    url = f"/v1/jobs/{make()['id']}"
+    with database.write() as session:
+        claim = claims.claim(session, "worker", ["cpu", "gpu"])
+        assert claim is not None
+        claims.report_phase(session, claim, "scoring")
+        claims.report_progress(session, claim, 3, 12, "rows")
+        claims.report_metrics(session, claim, 1, {"loss": 0.5, "norm": float("nan")})
+        claims.report_log(session, claim, "one\ntwo <b>\n")
+    job = client.get(url).json()
+    assert (job["status"], job["phase"], job["attempt"], job["queue_position"]) == ("running", "scoring", 1, None)
+    assert {"done": 3, "total": 12, "unit": "rows"}.items() <= job["progress"].items()
+    assert client.get(f"{url}/metrics").json()["data"] == [{"step": 1, "values": {"loss": 0.5, "norm": None}}]
+    assert client.get(f"{url}/log").json() == {"lines": ["one", "two <b>"]}
+    text = client.get(f"{url}/log", headers={"Accept": "text/plain"})
+    assert (text.text, text.headers["content-type"]) == ("one\ntwo <b>\n", "text/plain; charset=utf-8")
+    assert text.headers["x-content-type-options"] == "nosniff"
+    assert "lease" not in client.get(url).text
+    assert "fence" not in client.get(url).text
+    with database.write() as session:
+        failure = {"category": "user", "code": "training_diverged", "message": "NaN", "retryable": False}
+        claims.fail(session, claim, failure)
+    job = client.get(url).json()
+    assert (job["status"], job["failure"]["code"]) == ("failed", "training_diverged")
+
+
+def test_a_running_job_is_asked_to_stop(client: TestClient, make: Make, database: Database) -> None:
+    url = f"/v1/jobs/{make()['id']}"
+    with database.write() as session:
+        claims.claim(session, "worker", ["cpu", "gpu"])
+    job = client.post(f"{url}/cancel").json()
+    assert job["status"] == "running"
+    assert job["cancel_requested_at"] is not None
+
+
+def test_workers_are_told_after_the_job_is_stored(
+    client: TestClient, make: Make, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[str] = []
+
+    def listen(_celery: object, job_id: str) -> bool:
+        with database.read() as session:
+            from store.tables import Job
+
+            assert session.get(Job, job_id) is not None
+        rung.append(job_id)
+        return True
+
+    monkeypatch.setattr("api.services.ring", listen)
+    job = make()
+    assert rung == [job["id"]]
+    assert client.post("/v1/jobs", json={"kind": "score"}).status_code == 422
+    assert rung == [job["id"]]
+
+
+def test_a_job_is_stored_though_the_broker_is_away(
+    client: TestClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError("no broker")
+
+    monkeypatch.setattr(client.app.state.services.bell, "send_task", refuse)  # type: ignore[attr-defined]
+    assert client.get(f"/v1/jobs/{make()['id']}").json()["status"] == "queued"
+
+
+def test_a_job_may_wait_for_another(client: TestClient, make: Make) -> None:
+    scoring = make()
+    subset = client.post("/v1/subsets", json={"scoring": scoring["id"], "selection": {"keep": 0.25}})
+    assert subset.status_code == 202, subset.text
+    job = subset.json()
+    assert (job["kind"], job["status"]) == ("select", "waiting")
+    assert job["waiting_reason"]
+    assert subset.headers["location"] == f"/v1/jobs/{job['id']}"
+
+
+def test_a_pipeline_is_answered_with_its_children(client: TestClient, make: Make) -> None:
+    pipeline = make(kind="pipeline", arms=["deft", "random"], random_draws=1)
+    kinds = {child["kind"] for child in pipeline["children"]}
+    assert {"score", "select", "train", "evaluate"} <= kinds
+    assert pipeline["status"] == "queued"
+    listed = client.get("/v1/jobs", params={"parent_id": pipeline["id"], "limit": 200}).json()["data"]
+    assert {child["id"] for child in listed} == {child["id"] for child in pipeline["children"]}
+    cancelled = client.post(f"/v1/jobs/{pipeline['id']}/cancel").json()
+    assert {child["status"] for child in cancelled["children"]} == {"cancelled"}
