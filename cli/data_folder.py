@@ -6,14 +6,10 @@ import os
 from pathlib import Path
 
 from cli.connect import KEY_FILE, SERVING_FILE
-from deft.errors import Conflict, Finding, InvalidInput
+from deft.errors import Conflict
+from store.local_disk import refuse_network
 
 LOCK_FILE = "serve.lock"
-MOUNTS = Path("/proc/mounts")
-NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "fuse.glusterfs", "lustre", "afs"]
-)
-"""SQLite's locks and write-ahead log are not safe on these."""
 
 
 def prepare(folder: Path) -> Path:
@@ -23,39 +19,10 @@ def prepare(folder: Path) -> Path:
         InvalidInput: it lies on a network file system.
     """
     folder = folder.expanduser().absolute()
-    kind = file_system(folder)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise InvalidInput(
-            f"the data folder {folder} lies on a network file system ({kind}), where SQLite loses data",
-            code="network_file_system",
-            findings=[
-                Finding(
-                    code="network_file_system",
-                    found=f"{folder} on {kind}",
-                    expected="a folder on a local disk",
-                    fix="deft serve --data-folder /var/tmp/deft-data, or run Postgres and set DEFT_DATABASE_URL",
-                )
-            ],
-        )
+    refuse_network(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     return folder
-
-
-def file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """Return the type of the file system that *path* lies (or would lie) on; None where *mounts* cannot be read."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    existing = next(one for one in [path, *path.parents] if one.exists()).resolve()
-    best: tuple[int, str] | None = None
-    for line in lines:
-        _, point, kind, *_ = line.split()
-        mounted_at = Path(point.encode().decode("unicode_escape"))
-        if existing.is_relative_to(mounted_at) and (best is None or len(mounted_at.parts) >= best[0]):
-            best = (len(mounted_at.parts), kind)
-    return best[1] if best else None
 
 
 class Lock:

@@ -9,12 +9,7 @@ import pytest
 
 from cli import data_folder
 from deft.errors import Conflict, InvalidInput
-
-
-def mounts_of(tmp_path: Path, *lines: str) -> Path:
-    path = tmp_path / "mounts"
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
+from store import local_disk
 
 
 def test_the_folder_is_private(tmp_path: Path) -> None:
@@ -22,31 +17,12 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_the_longest_mount_point_decides(tmp_path: Path) -> None:
-    mounts = mounts_of(
-        tmp_path,
-        "/dev/a / ext4 rw 0 0",
-        f"server:/x {tmp_path}/far nfs4 rw 0 0",
-        f"/dev/b {tmp_path}/far/near xfs rw 0 0",
-        f"host:/y {tmp_path}/with\\040blank fuse.sshfs rw 0 0",
-    )
-    for name in ("far/near", "with blank"):
-        (tmp_path / name).mkdir(parents=True)
-    assert data_folder.file_system(tmp_path, mounts) == "ext4"
-    assert data_folder.file_system(tmp_path / "far" / "not" / "there", mounts) == "nfs4"
-    assert data_folder.file_system(tmp_path / "far" / "near" / "data", mounts) == "xfs"
-    assert data_folder.file_system(tmp_path / "with blank", mounts) == "fuse.sshfs"
-    assert data_folder.file_system(tmp_path, tmp_path / "no-such-file") is None
-
-
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "fuse.sshfs"])
-def test_a_network_file_system_is_refused_with_the_cure(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_network_file_system_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_folder, "file_system", lambda _path: kind)
-    with pytest.raises(InvalidInput, match=kind) as caught:
+    monkeypatch.setattr(local_disk, "file_system", lambda *_: "nfs4")
+    with pytest.raises(InvalidInput, match=r"nfs4.*DEFT_DATABASE_URL"):
         data_folder.prepare(tmp_path / "data")
-    assert "DEFT_DATABASE_URL" in caught.value.findings[0].fix
     assert not (tmp_path / "data").exists()
 
 
