@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from deft.errors import Finding, ModelNotUsable
@@ -72,7 +73,9 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _refusal(folder, f"weights that do not load ({type(error).__name__})", "a causal model") from error
     if info["missing_keys"] or info.get("mismatched_keys"):
         raise _refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
@@ -91,7 +94,9 @@ def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bo
     _require_safetensors(adapter_folder, "adapter_model")
     try:
         policy = PeftModel.from_pretrained(base, adapter_folder, is_trainable=is_trainable, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
     return policy.train(is_trainable)
 

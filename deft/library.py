@@ -1,0 +1,164 @@
+"""The public face of the method: four functions over rows in memory and models that the caller has loaded.
+
+Rows are what preference data is published as: TRL's explicit and implicit forms, plain and conversational, HH-RLHF
+transcripts, or a prompt with `responses`; a list of dicts or a `datasets.Dataset`. Knows no folder and no job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deft import distribution as distributions
+from deft.distribution import Distribution
+from deft.errors import InvalidRows, ModelNotUsable
+from deft.examples import Example
+from deft.importers import Columns, importer_for
+from deft.models import check_fit
+from deft.reward import Direction, direction_of, head_of, response_rewards
+from deft.row_checks import BadRow
+from deft.scorer import score_examples
+from deft.selection import ScoredRow
+from deft.selection import select as select_rows
+from deft.specs import Selection, TokenOptions
+from deft.tokens import encode_examples, iter_encoded, special_token_ids, tokenizer_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+_ROWS_TO_TELL_THE_FORMAT = 100
+
+
+class Rows(Protocol):
+    """A list of dicts, or a `datasets.Dataset`."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def __len__(self) -> int: ...
+
+
+R = TypeVar("R", bound=Rows)
+
+
+def count_distribution(rows: Rows, tokenizer: Tokenizer, *, tokens: TokenOptions | None = None) -> Distribution:
+    """M1-M3: count the tokens of chosen and rejected responses and return the distribution with its Q_diff.
+
+    Raises:
+        InvalidInput: a row cannot be used (findings name rows from 1), or nothing is left to count.
+    """
+    options = tokens or TokenOptions()
+    counts = distributions.count(
+        iter_encoded(_examples(rows), tokenizer, options), len(tokenizer), special_token_ids(tokenizer)
+    )
+    facts = {"tokenizer_sha256": tokenizer_hash(tokenizer), "options": options.model_dump_json()}
+    return Distribution(counts, distributions.difference(counts), facts)
+
+
+def score(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    distribution: Distribution,
+    *,
+    tokens: TokenOptions | None = None,
+) -> list[ScoredRow]:
+    """M4-M5: R_d, in nats, of every example of *rows* under *model*, in order.
+
+    The model runs without its head and without softmax. A scored row has `row` (0-based), `chosen` and `rejected` (the
+    mean over the rejected responses) R_d, and `chosen_tokens`.
+
+    Raises:
+        ModelNotUsable: the model's head is of no known kind, or tokenizer and model do not fit.
+    """
+    options = tokens or TokenOptions()
+    check_fit(model, tokenizer, options)
+    encoded = encode_examples(_examples(rows), tokenizer, options)
+    found = score_examples(model, encoded, _direction(model, distribution))
+    ends = np.cumsum([len(example.response_ids) for example in encoded])
+    starts = [0, *ends[:-1].tolist()]
+    return [
+        ScoredRow(row, float(found.r_d[at]), float(found.r_d[at + 1 : end].mean()), int(found.tokens[at]))
+        for row, (at, end) in enumerate(zip(starts, ends.tolist(), strict=True))
+    ]
+
+
+def select(
+    rows: R,
+    scores: Sequence[ScoredRow],
+    *,
+    keep: float | Literal["auto"] = 0.05,
+    end: Literal["lowest", "highest", "random", "length"] = "lowest",
+    by: Literal["chosen", "rejected", "margin"] = "chosen",
+    seed: int = 0,
+) -> R:
+    """M6: return the kept rows of *rows*, in their order, with R_d of the chosen response as the column `deft_r_d`.
+
+    A `datasets.Dataset` gives a `datasets.Dataset`; a list gives a list of dicts.
+
+    Raises:
+        InvalidInput: nothing was scored, or an R_d is not finite.
+        ValueError: *scores* are not those of *rows*.
+    """
+    if len(rows) != len(scores):
+        raise ValueError(f"{len(rows)} rows, but {len(scores)} scores: give the scores of these rows")
+    chosen = select_rows(scores, Selection(keep=keep, end=end, by=by, seed=seed))
+    kept = [index for index, is_kept in enumerate(chosen.kept) if is_kept]
+    r_d = [scores[index].chosen for index in kept]
+    if hasattr(rows, "select") and hasattr(rows, "add_column"):
+        return cast(R, rows.select(kept).add_column("deft_r_d", r_d))
+    listed = list(rows)
+    return cast(R, [{**listed[index], "deft_r_d": value} for index, value in zip(kept, r_d, strict=True)])
+
+
+def reward_term(model: nn.Module, distribution: Distribution) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that gives R_d with gradient, for M9: loss = base_loss - omega * term(hidden, labels).mean().
+
+    The function takes *hidden* [B, L, D], the states after the final norm (`hidden_states[-1]` of a transformers
+    model), and *labels* [B, L], -100 everywhere but on the response's own tokens (not on an appended end token), and
+    returns R_d [B], float32. A label is predicted by the position before it, as everywhere in transformers.
+
+    Raises:
+        ModelNotUsable: the model's head is of no known kind, or has an adapter.
+    """
+    direction = _direction(model, distribution)
+
+    def term(hidden: Tensor, labels: Tensor) -> Tensor:
+        row, position = torch.nonzero(labels[:, 1:] != -100, as_tuple=True)
+        return response_rewards(hidden[row, position], row, len(labels), direction)
+
+    return term
+
+
+def _direction(model: nn.Module, distribution: Distribution) -> Direction:
+    head = head_of(model)
+    return direction_of(head, _fitted(distribution.q_diff, head.weight.shape[0]))
+
+
+def _fitted(q_diff: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Pad Q_diff with zeros to the head's rows, which often are more than the tokenizer's tokens."""
+    if np.any(q_diff[size:]):
+        raise ModelNotUsable(f"Q_diff has tokens beyond the model's vocabulary of {size}: count with its own tokenizer")
+    return np.pad(q_diff[:size], (0, max(0, size - len(q_diff))))
+
+
+def _examples(rows: Rows) -> Iterator[Example]:
+    """Yield the example of every row.
+
+    Raises:
+        InvalidRows: a row cannot be used; the finding has its 1-based number.
+    """
+    importer = importer_for([dict(row) for row in islice(rows, _ROWS_TO_TELL_THE_FORMAT)], Columns())
+    for number, row in enumerate(rows, start=1):
+        try:
+            yield importer.example(number, dict(row))
+        except BadRow as bad:
+            finding = bad.at(number)
+            raise InvalidRows(
+                f"row {number}: expected {finding.expected}, found {finding.found}; {finding.fix}", findings=[finding]
+            ) from bad

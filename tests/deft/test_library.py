@@ -1,0 +1,107 @@
+"""The ten lines of the README, run with unmodified TRL, and what the four functions promise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import deft
+from deft.errors import InvalidRows, ModelNotUsable
+from tests.models import byte_tokenizer, tiny_llama
+
+ROWS = [
+    {"prompt": f"Question {n}: what is {n}?", "chosen": " It is " + "good " * (n % 7), "rejected": f" No, not {n}."}
+    for n in range(40)
+]
+
+
+def test_the_package_itself_loads_no_torch() -> None:
+    code = "import deft, sys; assert 'torch' not in sys.modules; deft.score; assert 'torch' in sys.modules"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."}
+    )
+
+
+def test_the_ten_lines_of_the_readme(tiny_model_folder: Path, tmp_path: Path) -> None:
+    from trl import DPOConfig, DPOTrainer
+
+    folder, pairs = str(tiny_model_folder), Dataset.from_list(ROWS)
+    settings = DPOConfig(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, save_strategy="no", bf16=False)
+    # README begin
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    distribution = deft.count_distribution(pairs, tokenizer)  # Q_diff of prompt, chosen, rejected (M1-M3)
+    scores = deft.score(model, tokenizer, pairs, distribution)  # R_d of every response, without softmax (M4-M5)
+    subset = deft.select(pairs, scores, keep=0.05)  # lowest R_d of chosen: again a datasets.Dataset (M6)
+    DPOTrainer(model, args=settings, train_dataset=subset, processing_class=tokenizer).train()  # stock TRL
+
+    term = deft.reward_term(model, distribution)  # for a loss of your own (M9)
+    batch = tokenizer(["a prompt and its answer"], return_tensors="pt")
+    out = model(**batch, labels=batch["input_ids"], output_hidden_states=True)
+    loss = out.loss - 0.1 * term(out.hidden_states[-1], batch["input_ids"]).mean()  # labels: -100 on the prompt
+    # README end
+    loss.backward()
+    assert isinstance(subset, Dataset)
+    assert len(subset) == 2
+    assert sorted(subset["deft_r_d"]) == sorted(score.chosen for score in scores)[:2]
+
+
+def test_what_is_kept_has_the_lowest_reward(tiny_model_folder: Path) -> None:
+    model, tokenizer = tiny_llama(), byte_tokenizer()
+    scores = deft.score(model, tokenizer, ROWS, deft.count_distribution(ROWS, tokenizer))
+    kept = deft.select(ROWS, scores, keep=0.25)
+    lowest = sorted(range(40), key=lambda n: scores[n].chosen)[:10]
+    assert [row["prompt"] for row in kept] == [ROWS[n]["prompt"] for n in sorted(lowest)]
+    assert [row["deft_r_d"] for row in kept] == [scores[n].chosen for n in sorted(lowest)]
+    highest = deft.select(ROWS, scores, keep=0.25, end="highest")
+    assert min(row["deft_r_d"] for row in highest) > max(row["deft_r_d"] for row in kept)
+
+
+def test_score_is_the_definition_also_when_the_head_has_more_rows_than_tokens() -> None:
+    model, tokenizer = tiny_llama(vocabulary_size=300), byte_tokenizer()
+    distribution = deft.count_distribution(ROWS, tokenizer)
+    (score, *_) = deft.score(model, tokenizer, ROWS, distribution)
+    prompt, chosen = (tokenizer(ROWS[0][key])["input_ids"] for key in ("prompt", "chosen"))
+    with torch.no_grad():
+        logp = torch.log_softmax(model(torch.tensor([prompt + chosen])).logits[0].double(), -1)
+    naive = distribution.q_diff @ logp[len(prompt) - 1 : -1].mean(0).numpy()[:259]
+    assert score.chosen == pytest.approx(float(naive), abs=1e-6)
+    assert score.chosen_tokens == len(chosen)
+
+
+def test_reward_term_gives_the_score_with_a_gradient() -> None:
+    model, tokenizer = tiny_llama(), byte_tokenizer()
+    distribution = deft.count_distribution(ROWS, tokenizer)
+    scores = deft.score(model, tokenizer, ROWS[:2], distribution)
+    rows: list[Any] = [[tokenizer(row[key])["input_ids"] for key in ("prompt", "chosen")] for row in ROWS[:2]]
+    longest = max(len(p) + len(c) for p, c in rows)
+    ids = torch.tensor([p + c + [2] * (longest - len(p) - len(c)) for p, c in rows])
+    labels = torch.tensor([[-100] * len(p) + c + [-100] * (longest - len(p) - len(c)) for p, c in rows])
+    hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    r_d = deft.reward_term(model, distribution)(hidden, labels)
+    np.testing.assert_allclose(r_d.detach().numpy(), [score.chosen for score in scores], rtol=0, atol=1e-5)
+    r_d.sum().backward()
+    assert model.model.layers[0].self_attn.q_proj.weight.grad.abs().sum() > 0
+
+
+def test_a_bad_row_is_named_by_its_number() -> None:
+    with pytest.raises(InvalidRows, match="row 2") as caught:
+        deft.count_distribution([ROWS[0], {**ROWS[1], "rejected": None}], byte_tokenizer())
+    assert caught.value.findings[0].line == 2
+
+
+def test_a_distribution_of_another_tokenizer_is_refused() -> None:
+    distribution = deft.count_distribution(ROWS, byte_tokenizer())
+    with pytest.raises(ModelNotUsable, match="vocabulary of 40"):
+        deft.reward_term(tiny_llama(vocabulary_size=40), distribution)
+
+
+def test_scores_of_other_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="40 rows, but 0 scores"):
+        deft.select(ROWS, [])
