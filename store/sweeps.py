@@ -65,6 +65,7 @@ def release_waiting(session: Session) -> list[str]:
 
 def pick_to_ring(session: Session, slots: int, again_seconds: float = RING_AGAIN_SECONDS) -> list[str]:
     """Return at most max(1, 2 x *slots*) queued jobs, oldest first, that nobody rang for lately; note the ring."""
+    lock_queue(session)  # it writes several rows
     is_due = or_(Job.rung_at.is_(None), Job.rung_at < database_now(-again_seconds))
     statement = (
         select(Job.id)

@@ -190,7 +190,14 @@ def test_a_finished_job_takes_no_more_effects_from_its_own_claim(database, job_i
         claims.fail(session, claim, {"code": "late"})
     with pytest.raises(LeaseLost), database.write() as session:
         claims.succeed(session, claim, sealed(files))
-    assert job_row(database, job_id).status == "succeeded"
+    before = job_row(database, job_id)
+    for tell in (claims.report_note, claims.report_phase, claims.report_log):
+        with pytest.raises(LeaseLost), database.write() as session:
+            tell(session, claim, "late")
+    with database.write() as session:
+        assert not claims.renew(session, claim).is_ours
+    after = job_row(database, job_id)
+    assert (after.status, after.version, after.phase, after.log_tail) == ("succeeded", before.version, None, "")
 
 
 def test_what_a_worker_tells_is_on_the_row_and_counts_versions(database, team_id, job_id, tmp_path):

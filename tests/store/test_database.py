@@ -3,14 +3,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, make_url, select, text, update
+from sqlalchemy import create_engine, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from deft.errors import InvalidInput, Unavailable
 from store import accounts
-from store.database import Database, migrate
+from store.database import Database, alembic_config, migrate
 from store.local_disk import file_system, refuse_network
 from store.tables import Base, Team
 from store.types import database_now
@@ -24,6 +25,10 @@ def test_the_migrations_make_exactly_the_tables(empty_database_url):
         context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
         assert set(session.scalars(text("SELECT version_num FROM alembic_version"))) == {"0001"}
+    with database.write() as session:
+        command.downgrade(alembic_config(session.connection()), "base")
+    with database.read() as session:
+        assert inspect(session.connection()).get_table_names() == ["alembic_version"]
     database.dispose()
 
 
