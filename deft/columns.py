@@ -17,6 +17,12 @@ import pyarrow.parquet as pq
 Row = dict[str, Any]
 COMPRESSION = "zstd"
 
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer with zstd, and without dictionaries and statistics: long texts make them slow and useless."""
+    return pq.ParquetWriter(path, schema, compression=COMPRESSION, use_dictionary=False, write_statistics=False)
+
+
 JSON_TEXT = None
 """The kind of a column whose values fit no one type; every other kind is an Arrow type."""
 
@@ -94,7 +100,7 @@ def _in_kind(name: str, values: list[Any], kind: Kind, array: pa.Array | None = 
 
 def _writer(path: Path, kinds: dict[str, Kind]) -> pq.ParquetWriter:
     fields = [(name, pa.string() if kind is JSON_TEXT else kind) for name, kind in kinds.items()]
-    return pq.ParquetWriter(path, pa.schema(fields), compression=COMPRESSION)
+    return parquet_writer(path, pa.schema(fields))
 
 
 class OneTypeWriter:

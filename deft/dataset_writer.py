@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deft.columns import COMPRESSION, OneTypeWriter, Row, json_bytes
+from deft.columns import OneTypeWriter, Row, json_bytes, parquet_writer
 from deft.errors import Finding, InvalidRows
 from deft.examples import Example, key_of, prompt_text, split_point_of
 from deft.folders import sha256_of
@@ -69,8 +69,7 @@ class DatasetWriter:
             self.rows += 1
             return
         key, point = key_of(example.prompt, example.responses), split_point_of(example.prompt)
-        self._hash.update(key.encode())
-        self._hash.update(json_bytes(row))
+        self._hash.update(key.encode() + json_bytes(row))
         prompt = prompt_text(example.prompt)
         own = (example.scores, example.weight, example.source, example.aspect, example.split)
         is_messages = not isinstance(example.prompt, str)
@@ -140,7 +139,7 @@ class DatasetWriter:
         arrays = [pa.array(values, field.type) for values, field in zip(columns, EXAMPLES_SCHEMA, strict=True)]
         if self._example_file is None:
             path = self.out / "examples.parquet"
-            self._example_file = pq.ParquetWriter(path, EXAMPLES_SCHEMA, compression=COMPRESSION)
+            self._example_file = parquet_writer(path, EXAMPLES_SCHEMA)
         self._example_file.write_table(pa.Table.from_arrays(arrays, schema=EXAMPLES_SCHEMA))
         self._original_file.write(self._originals)
         self._examples, self._originals, self._characters = [], [], 0

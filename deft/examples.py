@@ -4,7 +4,6 @@ Torch-free. Knows no file format: `deft.importers` makes examples, `deft.dataset
 """
 
 import hashlib
-import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -22,9 +21,7 @@ class Message(TypedDict):
 ROLES = ("system", "developer", "user", "assistant", "tool")
 ASSISTANT_MARK = "\n\nAssistant:"
 """Where a response begins in an HH-RLHF transcript."""
-
-_HUMAN_TURN = re.compile(r"(?:\A\s*|\n\n)Human:(.*?)(?=\n\nAssistant:|\n\nHuman:|\Z)", re.DOTALL)
-_WHITE_SPACE = re.compile(r"\s+")
+HUMAN_MARK = "\n\nHuman:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +68,22 @@ def key_of(prompt: str | list[Message], responses: tuple[str, ...]) -> str:
 def first_user_turn(prompt: str | list[Message]) -> str:
     """Return the first message of the user, the first Human turn of a transcript, or else the whole prompt."""
     if isinstance(prompt, str):
-        turn = _HUMAN_TURN.search(prompt) if is_transcript(prompt) else None
-        return turn.group(1) if turn else prompt
+        return _first_human_turn(prompt) if is_transcript(prompt) else prompt
     contents: list[Any] = [message["content"] for message in prompt if message["role"] == "user"]
     return str(contents[0]) if contents else prompt_text(prompt)
+
+
+def _first_human_turn(transcript: str) -> str:
+    # The blank line before the first mark may have been stripped with the ends of the text.
+    _, mark, rest = ("\n\n" + transcript.lstrip()).partition(HUMAN_MARK)
+    return rest.split(ASSISTANT_MARK, 1)[0].split(HUMAN_MARK, 1)[0] if mark else transcript
 
 
 def normalised(text: str) -> str:
     """Return *text* in NFKC, case-folded, its white space collapsed and trimmed."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return _WHITE_SPACE.sub(" ", text.casefold()).strip()
+    return " ".join(text.casefold().split())
 
 
 def split_point_of(prompt: str | list[Message]) -> float:

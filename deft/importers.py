@@ -6,7 +6,7 @@ user's columns stands for which of ours, so that nobody renames columns. The for
 
 import contextlib
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -65,10 +65,9 @@ class Importer:
             BadRow: the row cannot be used.
         """
         row = row_checks.object_row(value)
-        own = next((name for name in row if name.startswith(RESERVED_PREFIX)), None)
-        if own is not None:
-            expected, fix = f"no column that begins with {RESERVED_PREFIX}", "rename the column: subsets add such names"
-            raise BadRow("reserved_column", shown(own), f"the column {shown(own)}", expected, fix)
+        for name in row:
+            if name.startswith(RESERVED_PREFIX):
+                raise _reserved(name)
         if not self.is_typed:
             row = typed_cells(row, self.columns)
         picked = FORMATS[self.format](row, self.columns)
@@ -79,19 +78,27 @@ class Importer:
 
     def _own(self, row: Row, count: int) -> dict[str, Any]:
         """Return the user's own scores, weight, source, aspect and split, where the row has them."""
-        columns = self.columns
         own: dict[str, Any] = {}
-        if self.format == "deft.responses" and (given := row.get(columns.scores)) is not None and columns.scores:
-            own["scores"] = row_checks.scores(given, columns.scores, count)
-        for name, column, check in (
-            ("weight", columns.weight, row_checks.weight),
-            ("source", columns.source, row_checks.label),
-            ("aspect", columns.aspect, row_checks.label),
-            ("split", columns.split, row_checks.split),
-        ):
-            if column and (given := row.get(column)) is not None:
-                own[name] = check(given, column)
+        for name, check in _OWN_CHECKS.items():
+            column = getattr(self.columns, name)
+            if column in row and column and row[column] is not None:
+                own[name] = check(row[column], column)
+        if self.format == "deft.responses" and _has(row, self.columns.scores) and row[self.columns.scores] is not None:
+            own["scores"] = row_checks.scores(row[self.columns.scores], self.columns.scores, count)
         return own
+
+
+_OWN_CHECKS: dict[str, Callable[[object, str], float | str]] = {
+    "weight": row_checks.weight,
+    "source": row_checks.label,
+    "aspect": row_checks.label,
+    "split": row_checks.split,
+}
+
+
+def _reserved(name: str) -> BadRow:
+    expected, fix = f"no column that begins with {RESERVED_PREFIX}", "rename the column: subsets add such names"
+    return BadRow("reserved_column", shown(name), f"the column {shown(name)}", expected, fix)
 
 
 def typed_cells(row: Row, columns: Columns) -> Row:
@@ -110,7 +117,13 @@ def typed_cells(row: Row, columns: Columns) -> Row:
 # Detection ---------------------------------------------------------------------------------------------------------
 
 
-def importer_for(rows: Sequence[Row], columns: Columns, *, format: str = "auto", is_typed: bool = True) -> Importer:  # noqa: A002
+def importer_for(
+    rows: Sequence[Row],
+    columns: Columns,
+    *,
+    format: str = "auto",  # noqa: A002 - the word that users type
+    is_typed: bool = True,
+) -> Importer:
     """Return the importer for a file that begins with *rows*.
 
     Raises:

@@ -16,7 +16,6 @@ from deft.errors import shown
 from deft.row_checks import BadRow
 
 MAX_DEPTH = 32
-_SPACED_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
 
 
 def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
@@ -30,20 +29,30 @@ def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
     except orjson.JSONDecodeError as error:
         raise _refused(document, error) from None
     keys = _count_keys(value, 0)
-    if document.count(b'":') != keys or any(colon in document for colon in _SPACED_COLONS):
+    if document.count(b'":') != keys or _has_spaced_colon(document):
         json.loads(document, object_pairs_hook=_unique)
     return value
+
+
+def _has_spaced_colon(document: bytes) -> bool:
+    # Searching one byte is many times faster than two, and a line of JSON hardly ever holds these.
+    has_other_space = b"\t" in document or b"\r" in document or b"\n" in document
+    return b" :" in document or (has_other_space and any(c in document for c in (b"\t:", b"\r:", b"\n:")))
 
 
 def _count_keys(value: object, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise BadRow("too_deep", None, f"more than {MAX_DEPTH} levels", f"at most {MAX_DEPTH}", "flatten the row")
     if isinstance(value, dict):
-        nested = [item for item in value.values() if isinstance(item, dict | list)]
-        return len(value) + sum(_count_keys(item, depth + 1) for item in nested)
-    if isinstance(value, list):
-        return sum(_count_keys(item, depth + 1) for item in value if isinstance(item, dict | list))
-    return 0
+        count, items = len(value), list(value.values())
+    elif isinstance(value, list):
+        count, items = 0, value
+    else:
+        return 0
+    for item in items:
+        if isinstance(item, dict | list):
+            count += _count_keys(item, depth + 1)
+    return count
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

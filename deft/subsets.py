@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deft.columns import COMPRESSION, json_bytes
+from deft.columns import COMPRESSION, json_bytes, parquet_writer
 from deft.errors import ArtifactCorrupt
 from deft.folders import content_files, sha256_of
 from deft.reports import Report, stop_if_asked
@@ -155,7 +155,7 @@ def _write_kept_originals(source: Path, stem: Path, kept: pa.Table) -> None:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, schema.remove_metadata(), compression=COMPRESSION)
+    return parquet_writer(path, schema.remove_metadata())
 
 
 def _kept_parts(file: pq.ParquetFile, kept: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
