@@ -14,6 +14,7 @@ from deft.blocks import array_elements
 from deft.errors import DeftError, InvalidRows, TooLarge
 from deft.readers import open_source
 from deft.row_checks import BadRow
+from deft.strict_json import parse
 
 ROWS = [{"prompt": 'a "quoted"\n\u2028 [line], {x}', "n": 1}, {"prompt": "ü\\", "n": None}]
 LINES = [json.dumps(row, ensure_ascii=False).encode() for row in ROWS]
@@ -101,6 +102,8 @@ def test_parquet_and_both_kinds_of_arrow(tmp_path: Path) -> None:
         (b'{"a":1,"a":2}', "duplicate_key", "the key a twice"),
         (b'{"a" :1,"a":2}', "duplicate_key", "the key a twice"),
         (b'{"a":1,"\\u0061":2}', "duplicate_key", "the key a twice"),
+        (b'{"a":"\\u0022\\u0022","a":"\\u0022\\u0022"}', "duplicate_key", "the key a twice"),
+        (b'{"a":"","b":"\\u0022\\u0022","a":0}', "duplicate_key", "the key a twice"),
         (b'{"x": [{"b\\n":1, "b\\n":2}]}', "duplicate_key", "the key b\\n twice"),
         (b'{"a": "\\ud800"}', "lone_surrogate", "character"),
         (b'{"a": "\xe9"}', "wrong_encoding", "0xe9 at byte 8"),
@@ -131,7 +134,15 @@ def test_a_bad_line_stands_as_its_trouble_between_good_ones(tmp_path: Path, data
         assert len(bad.found) < 200
 
 
-@pytest.mark.parametrize("text", [b'{"a": ":", "b" : "\\":"}', b'{"a":{"a":[{"a":1}]},"b":" :"}', b'{"":""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"\\"a": "\\u0022", "b": "\\\\\\""}',
+        b'{"a": ":", "b" : "\\":"}',
+        b'{"a":{"a":[{"a":1}]},"b":" :"}',
+        b'{"":""}',
+    ],
+)
 def test_colons_and_quotes_within_texts_are_no_duplicate_keys(tmp_path: Path, text: bytes) -> None:
     assert read(write(tmp_path, "a.jsonl", text)) == [(1, json.loads(text))]
 
@@ -205,6 +216,22 @@ def test_a_parquet_bomb_stops_at_the_cap(tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").stat().st_size < 50_000
     with pytest.raises(TooLarge):
         read(tmp_path / "a.parquet", max_bytes=1_000_000)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", 'c"', "d\\"]), JSON_VALUES), max_size=4), st.booleans(), st.booleans()
+)
+def test_duplicate_keys_are_found_whatever_the_values(
+    pairs: list[tuple[str, Any]], is_hidden: bool, is_deep: bool
+) -> None:
+    cells = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in pairs)
+    document = f'[{{"x": {{{cells}}}}}]' if is_deep else f"{{{cells}}}"
+    document = document.replace('\\"', "\\u0022") if is_hidden and "\\\\" not in document else document
+    if len({key for key, _ in pairs}) == len(pairs):
+        assert parse(document.encode()) == json.loads(document)
+    else:
+        with pytest.raises(BadRow, match="duplicate_key"):
+            parse(document.encode())
 
 
 @given(st.lists(JSON_VALUES, max_size=5), st.integers(1, 12), st.booleans())
