@@ -167,7 +167,8 @@ with TestClient(create(), headers={"Authorization": f"Bearer {key}"}) as client:
     body = {"kind": "pipeline", "dataset": dataset.json()["id"], "model": "none"}
     assert client.post("/v1/jobs", json=body).status_code == 404
     assert client.get("/openapi.json").status_code == 200
-print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "peft", "accelerate", "datasets"}))
+heavy = {"torch", "transformers", "peft", "accelerate", "datasets"}
+print(sorted({name.split(".")[0] for name in sys.modules} & heavy))
 """
 
 
