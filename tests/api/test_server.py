@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,10 +131,8 @@ def talk(server: Server, head: str, *, body: bytes = b"", endless: bool = False)
         wire.settimeout(0.02)
         answer = b""
         while not answer and sent < 50_000_000:
-            try:
+            with suppress(TimeoutError):
                 answer = wire.recv(65536)
-            except TimeoutError:
-                pass
             if endless and not answer:
                 wire.settimeout(20)
                 try:
