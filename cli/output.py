@@ -44,6 +44,17 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     Console(highlight=False, markup=False).print(table)
 
 
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table for reading, also without a terminal; names of columns break at blanks, cells at line ends."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(name, max_width=None if index == 0 else 18)
+    for row in rows:
+        table.add_row(*row)
+    width = None if is_terminal() else 20 * (len(columns) + 1)
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     """Print what is known of one thing, a name and a value a line; values that are None are left out."""
     known = [(name, text_of(value)) for name, value in facts if value is not None]

@@ -6,7 +6,7 @@ It knows only the evaluation's JSON.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.output import print_rows
+from cli.output import print_table
 
 Json = Mapping[str, Any]
 
@@ -32,8 +32,8 @@ def print_comparison(evaluation: Json) -> None:
     for line in headline(comparison):
         print(line)
     print()
-    columns, rows = table(comparison)
-    print_rows(columns, rows)
+    columns, rows = table(comparison, between="\n")
+    print_table(columns, rows)
     notes = footnotes(comparison)
     if notes:
         print("\n".join(notes))
@@ -50,29 +50,40 @@ def headline(comparison: Json) -> list[str]:
     return lines
 
 
-def table(comparison: Json) -> tuple[list[str], list[list[str]]]:
-    """Return column names and rows: an arm a row, a metric a column, `value [low, high] n` a cell."""
+def table(comparison: Json, *, between: str = " ") -> tuple[list[str], list[list[str]]]:
+    """Return column names and rows: an arm a row, a metric a column; *between* stands in a cell before the interval."""
     given: Sequence[Json] = comparison.get("table") or []
     metrics = list(dict.fromkeys(metric for row in given for metric in row["cells"]))
-    rows = [[str(row["arm"]), *(cell_text(row["cells"].get(metric)) for metric in metrics)] for row in given]
-    return ["arm", *(column_name(metric, given) for metric in metrics)], rows
+    common = {metric: common_n(metric, given) for metric in metrics}
+    rows = [
+        [str(row["arm"]), *(cell_text(row["cells"].get(metric), common[metric], between) for metric in metrics)]
+        for row in given
+    ]
+    return ["arm", *(column_name(metric, common[metric]) for metric in metrics)], rows
 
 
-def column_name(metric: str, rows: Sequence[Json]) -> str:
-    """Return the heading of *metric*, marked where training aimed at the metric itself."""
-    is_trained_on = any(row["cells"].get(metric, {}).get("is_trained_on") for row in rows)
-    return COLUMN_NAMES.get(metric, metric.replace("_", " ")) + (" *" if is_trained_on else "")
+def common_n(metric: str, rows: Sequence[Json]) -> int | None:
+    """Return the n that all arms have in *metric*, None where they differ."""
+    found = {row["cells"][metric].get("n") for row in rows if metric in row["cells"]}
+    return found.pop() if len(found) == 1 else None
 
 
-def cell_text(cell: Json | None) -> str:
-    """Return one value with its interval and n; `*` where training aimed at this metric."""
+def column_name(metric: str, n: int | None) -> str:
+    """Return the heading of *metric*, with the n that all its cells share."""
+    name = COLUMN_NAMES.get(metric, metric.replace("_", " "))
+    return name if n is None else f"{name}, n={n}"
+
+
+def cell_text(cell: Json | None, common: int | None, between: str) -> str:
+    """Return one value with its interval, and its n unless all share it; `*` where training aimed at this metric."""
     if not cell or cell.get("value") is None:
         return "-"
+    own = "" if common is not None else f" n={cell.get('n', '?')}"
     mark = " *" if cell.get("is_trained_on") else ""
     interval = ""
     if cell.get("low") is not None and cell.get("high") is not None:
-        interval = f" [{number(cell['low'])}, {number(cell['high'])}]"
-    return f"{number(cell['value'])}{interval} n={cell.get('n', '?')}{mark}"
+        interval = f"{between}[{number(cell['low'])}, {number(cell['high'])}]"
+    return f"{number(cell['value'])}{own}{mark}{interval}"
 
 
 def number(value: float) -> str:

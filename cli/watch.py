@@ -81,7 +81,8 @@ class Lines:
         for row in rows(job):
             seen = (row.status, row.phase if row.status == "running" else "")
             if self.last.get(row.id) != seen:
-                is_news = row.id in self.last or row.status not in ("waiting", "queued")
+                was_running = self.last.get(row.id, ("", ""))[0] == "running"
+                is_news = was_running or row.status not in ("waiting", "queued")
                 self.last[row.id] = seen
                 if is_news:
                     self._line(row)

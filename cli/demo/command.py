@@ -70,10 +70,10 @@ def _run(server: Server, data: Path | None, options: DemoOptions) -> bool:
     with step("model: SmolLM2-135M-Instruct (Apache-2.0), weights of a 4-bit GGUF file written out as float32"):
         checks.model(base)
         say(f"   {base}")
-    with step("server: deft serve (SQLite, a folder, an embedded broker; API and worker as child processes)"):
-        url, key = server.start()
-        say(f"   {url}, data and logs in {server.folder}")
     where = origin.find(data, server.folder)
+    with step("server: deft serve (SQLite, a folder, an embedded broker; API and worker as child processes)"):
+        url, key = server.start(upload_bytes=sum(path.stat().st_size for path in where.files))
+        say(f"   {url}, data and logs in {server.folder}")
     with Client(url, key) as client:
         results = _through_the_service(client, where, options, server)
         with step(f"download over HTTP into {options.out}/"):

@@ -71,7 +71,9 @@ def upload(client: Client, origin: Origin) -> Json:
         say("   splits: " + ", ".join(f"{name} {count}" for name, count in summary["splits"].items()))
     if rejected:
         say("   the first rejected rows (all of them are in the dataset's rejected_rows.jsonl):")
-        print_findings((summary.get("findings") or [])[:3], [path.name for path in origin.files])
+        print_findings(
+            (summary.get("findings") or [])[:3], [path.name for path in origin.files], lambda line: say(f"   {line}")
+        )
     return dataset
 
 

@@ -74,6 +74,7 @@ def _from_hub(scratch: Path, fetch: Callable[[Path], bool]) -> Origin | None:
 
 
 def _made(scratch: Path) -> Origin:
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = scratch / "made-up-pairs.jsonl"
     made_up.write(target)
     return Origin([target], NO_REAL_DATA, is_made_up=True)
@@ -81,6 +82,7 @@ def _made(scratch: Path) -> Origin:
 
 def download(target: Path, url: str = HUB_URL, transport: httpx2.BaseTransport | None = None) -> bool:
     """Fetch *url* to *target*; False when nothing answers within 3 s or the transfer breaks."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = target.with_name(target.name + ".part")
     timeout = httpx2.Timeout(HUB_SECONDS)
     try:

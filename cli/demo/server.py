@@ -14,6 +14,8 @@ from cli.supervisor import Program
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 100.0
+UPLOAD_BYTES = 2 * 1024**3
+MARGIN_BYTES = 1024**2
 
 
 class Server:
@@ -34,8 +36,8 @@ class Server:
             raise DemoFailed("the server was not started")
         return self.program.process
 
-    def start(self) -> tuple[str, str]:
-        """Start the server, wait until it is ready, and return its address and API key.
+    def start(self, *, upload_bytes: int = 0) -> tuple[str, str]:
+        """Start the server, wait until it is ready, and return its address and API key; it takes *upload_bytes*.
 
         Raises:
             DemoFailed: it ended, or is not ready in time.
@@ -43,10 +45,11 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log.parent.mkdir(exist_ok=True)
         self.log.unlink(missing_ok=True)
+        environment = {"DEFT_MAX_UPLOAD_BYTES": str(max(UPLOAD_BYTES, upload_bytes + MARGIN_BYTES)), **os.environ}
         if self.is_to_stay:
-            self.program.process = self._start_alone()
+            self.program.process = self._start_alone(environment)
         else:
-            self.program.start(os.environ)
+            self.program.start(environment)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             self.check()
@@ -56,10 +59,15 @@ class Server:
             time.sleep(0.1)
         raise DemoFailed(f"the server was not ready within {READY_SECONDS:g} s:\n{self.program.log_tail()}")
 
-    def _start_alone(self) -> subprocess.Popen[bytes]:
+    def _start_alone(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own program
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def check(self) -> None:
