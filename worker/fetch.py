@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deft.errors import DeftError, ModelNotUsable, Unavailable
-from deft.failures import failure_of
+from deft.failures import failure_of, known_error
 from deft.folders import sync
 from deft.guard import die_with_parent, dismiss
 from deft.listeners import EventLines, StopRequest
@@ -55,13 +55,16 @@ def fetch(hub_id: str, revision: str, folder: Path) -> None:
     """
     from huggingface_hub import snapshot_download
 
-    partial = folder.with_name(folder.name + ".partial")
+    if folder.is_dir():
+        return
+    partial = folder.with_name(folder.name + ".partial")  # kept when it breaks off: the next try goes on from there
     try:
         snapshot_download(hub_id, revision=revision, local_dir=partial, allow_patterns=TAKEN)
+        shutil.rmtree(partial / ".cache", ignore_errors=True)
+        partial.rename(folder)
     except Exception as error:
-        raise hub_error(error, hub_id, revision) from error
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
-    partial.rename(folder)
+        if not folder.is_dir():  # else another worker, fetching the same, was faster
+            raise hub_error(error, hub_id, revision) from error
     sync(folder.parent)
 
 
@@ -69,6 +72,9 @@ def hub_error(error: Exception, hub_id: str, revision: str) -> DeftError:
     """Return what the Hub client raised as one of our errors."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    known = known_error(error)
+    if known is not None:
+        return known
     if isinstance(error, GatedRepoError):
         return ModelNotUsable(f"{hub_id} asks for its licence to be accepted: set HF_TOKEN where the worker runs")
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
