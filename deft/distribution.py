@@ -51,19 +51,27 @@ class Distribution:
 
 
 def count(tokenized: Iterable[TokenizedExample], vocabulary_size: int, special_ids: Iterable[int]) -> Counts:
+    """Count tokens for M1 and M2 as `count_responses` does, of tokenised examples."""
+    return count_responses((example.response_ids for example in tokenized), vocabulary_size, special_ids)
+
+
+def count_responses(
+    responses: Iterable[Sequence[Sequence[int]]], vocabulary_size: int, special_ids: Iterable[int]
+) -> Counts:
     """Count tokens for M1 and M2, after truncation, without special tokens.
 
-    The first response of an example counts as chosen, all others as rejected.
+    *responses* holds the token ids of each example's responses, best first: the first counts as chosen, all others as
+    rejected.
 
     Raises:
         ModelNotUsable: a token id is not in the vocabulary.
     """
     chosen, rejected = np.zeros(vocabulary_size, np.int64), np.zeros(vocabulary_size, np.int64)
     rows = 0
-    for batch in _batches(tokenized):
+    for batch in _batches(responses):
         rows += len(batch)
-        chosen += _count(chain.from_iterable(e.response_ids[0] for e in batch), vocabulary_size)
-        rejected += _count(chain.from_iterable(chain.from_iterable(e.response_ids[1:]) for e in batch), vocabulary_size)
+        chosen += _count(chain.from_iterable(ids[0] for ids in batch), vocabulary_size)
+        rejected += _count(chain.from_iterable(chain.from_iterable(ids[1:]) for ids in batch), vocabulary_size)
     specials = [index for index in special_ids if index < vocabulary_size]
     chosen[specials] = 0
     rejected[specials] = 0
@@ -125,8 +133,8 @@ def load(path: Path) -> Distribution:
         raise ArtifactCorrupt(f"{path.name} is not a distribution: {error}") from error
 
 
-def _batches(tokenized: Iterable[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
-    iterator = iter(tokenized)
+def _batches(responses: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[Sequence[Sequence[int]]]]:
+    iterator = iter(responses)
     while batch := list(islice(iterator, _EXAMPLES_PER_BATCH)):
         yield batch
 

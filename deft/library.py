@@ -19,7 +19,8 @@ from deft import distribution as distributions
 from deft.distribution import Distribution
 from deft.errors import InvalidRows, ModelNotUsable
 from deft.examples import Example
-from deft.importers import Columns, importer_for
+from deft.formats import Columns
+from deft.importers import importer_for
 from deft.models import check_fit
 from deft.reward import Direction, direction_of, head_of, response_rewards
 from deft.row_checks import BadRow
@@ -27,7 +28,7 @@ from deft.scorer import score_examples
 from deft.selection import ScoredRow
 from deft.selection import select as select_rows
 from deft.specs import Selection, TokenOptions
-from deft.tokens import encode_examples, iter_encoded, special_token_ids, tokenizer_hash
+from deft.tokens import encode_examples, iter_responses, special_token_ids, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -53,8 +54,8 @@ def count_distribution(rows: Rows, tokenizer: Tokenizer, *, tokens: TokenOptions
         InvalidInput: a row cannot be used (findings name rows from 1), or nothing is left to count.
     """
     options = tokens or TokenOptions()
-    counts = distributions.count(
-        iter_encoded(_examples(rows), tokenizer, options), len(tokenizer), special_token_ids(tokenizer)
+    counts = distributions.count_responses(
+        iter_responses(_examples(rows), tokenizer, options), len(tokenizer), special_token_ids(tokenizer)
     )
     facts = {"tokenizer_sha256": tokenizer_hash(tokenizer), "options": options.model_dump_json()}
     return Distribution(counts, distributions.difference(counts), facts)

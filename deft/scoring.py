@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ from deft.tokens import (
     EXAMPLES_PER_BATCH,
     TokenizedExample,
     encode_examples,
-    iter_encoded,
+    iter_responses,
     special_token_ids,
     tokenizer_hash,
 )
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from deft.examples import Example
     from deft.specs import ScoreSpec
+
+T = TypeVar("T")
 
 __all__ = ["Scores", "run_score", "score_examples"]
 
@@ -99,8 +101,10 @@ def _count(
     spec: ScoreSpec, dataset: Path, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, report: Report
 ) -> Counts:
     rows = chosen_rows(dataset, spec.count_rows)
-    encoded = iter_encoded((example for _, example in _examples(dataset, rows)), tokenizer, spec.tokens)
-    return distributions.count(_watched(encoded, len(rows), report), vocabulary_size, special_token_ids(tokenizer))
+    encoded = iter_responses((example for _, example in _examples(dataset, rows)), tokenizer, spec.tokens)
+    return distributions.count_responses(
+        _watched(encoded, len(rows), report), vocabulary_size, special_token_ids(tokenizer)
+    )
 
 
 def _score_rows(
@@ -190,7 +194,7 @@ def _phase(name: str, report: Report, seconds: dict[str, float]) -> Iterator[Non
     seconds[name] = time.perf_counter() - start
 
 
-def _watched(encoded: Iterable[TokenizedExample], total: int, report: Report) -> Iterator[TokenizedExample]:
+def _watched(encoded: Iterable[T], total: int, report: Report) -> Iterator[T]:
     for done, example in enumerate(encoded, start=1):
         if done % EXAMPLES_PER_BATCH == 0 or done == total:
             report.progress(done, total, "examples")

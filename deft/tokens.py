@@ -57,23 +57,45 @@ def iter_encoded(
 ) -> Iterator[TokenizedExample]:
     """Yield the token ids of *examples* in order, holding a few thousand examples at a time; as `encode_examples`."""
     before = specials_before(tokenizer)
+    for batch, texts in _text_batches(examples, tokenizer, options):
+        ids = iter(encode_texts(tokenizer, [text for prompt, responses, _ in texts for text in (prompt, *responses)]))
+        encoded = []
+        for _, responses, has_specials in texts:
+            prompt_ids = next(ids) if has_specials else before + next(ids)
+            encoded.append(_cut(prompt_ids, [next(ids) for _ in responses], before, options))
+        _refuse_empty(batch, [bool(tokens.prompt_ids) and all(tokens.response_ids) for tokens in encoded])
+        yield from encoded
+
+
+def iter_responses(
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions
+) -> Iterator[list[list[int]]]:
+    """Yield the responses' ids of *examples* as `iter_encoded` gives them, at about a third of the cost.
+
+    A prompt is tokenised only where its length decides how much of a response is cut: none is shorter than what is
+    left beside the longest prompt.
+    """
+    before = specials_before(tokenizer)
+    sure = options.max_total_tokens - options.max_prompt_tokens
+    for batch, texts in _text_batches(examples, tokenizer, options):
+        ids = iter(encode_texts(tokenizer, [text for _, responses, _ in texts for text in responses]))
+        found = [[next(ids) for _ in responses] for _, responses, _ in texts]
+        _refuse_empty(batch, [all(responses) for responses in found])
+        unsure = [at for at, responses in enumerate(found) if max(map(len, responses)) > sure]
+        prompts = encode_texts(tokenizer, [texts[at][0] for at in unsure])
+        for at, prompt_ids in zip(unsure, prompts, strict=True):
+            size = len(prompt_ids) + (0 if texts[at][2] else len(before))
+            room = options.max_total_tokens - min(size, options.max_prompt_tokens)
+            found[at] = [response[:room] for response in found[at]]
+        yield from found
+
+
+def _text_batches(
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions
+) -> Iterator[tuple[list[Example], list[tuple[str, list[str], bool]]]]:
     iterator = iter(examples)
     while batch := list(islice(iterator, EXAMPLES_PER_BATCH)):
-        yield from _encode_batch(batch, tokenizer, options, before)
-
-
-def _encode_batch(
-    batch: Sequence[Example], tokenizer: Tokenizer, options: TokenOptions, before: list[int]
-) -> Iterator[TokenizedExample]:
-    texts = [_texts(example, tokenizer, options.template) for example in batch]
-    flat = [text for prompt, responses, _ in texts for text in (prompt, *responses)]
-    ids = iter(encode_texts(tokenizer, flat))
-    encoded = []
-    for _, responses, has_specials in texts:
-        prompt_ids = next(ids) if has_specials else before + next(ids)
-        encoded.append(_cut(prompt_ids, [next(ids) for _ in responses], before, options))
-    _refuse_empty(batch, encoded)
-    yield from encoded
+        yield batch, [_texts(example, tokenizer, options.template) for example in batch]
 
 
 def _texts(example: Example, tokenizer: Tokenizer, template: str) -> tuple[str, list[str], bool]:
@@ -139,12 +161,8 @@ def _cut(
     return TokenizedExample(prompt_ids, [ids[:room] for ids in responses], [len(ids) > room for ids in responses])
 
 
-def _refuse_empty(batch: Sequence[Example], encoded: Sequence[TokenizedExample]) -> None:
-    empty = [
-        example
-        for example, tokens in zip(batch, encoded, strict=True)
-        if not tokens.prompt_ids or not all(tokens.response_ids)
-    ]
+def _refuse_empty(batch: Sequence[Example], is_full: Sequence[bool]) -> None:
+    empty = [example for example, is_good in zip(batch, is_full, strict=True) if not is_good]
     if empty:
         findings = [
             Finding(

@@ -5,7 +5,7 @@ import pytest
 from deft.errors import InvalidInput
 from deft.examples import Example
 from deft.specs import TokenOptions
-from deft.tokens import encode_examples, end_token_id, special_token_ids, specials_before
+from deft.tokens import encode_examples, end_token_id, iter_responses, special_token_ids, specials_before
 from tests.models import SPECIALS, byte_tokenizer
 
 
@@ -136,3 +136,14 @@ def test_specials_are_found() -> None:
     assert special_token_ids(byte_tokenizer()) == {0, 1, 2}
     assert specials_before(byte_tokenizer(bos=True)) == [0]
     assert specials_before(byte_tokenizer()) == []
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_responses_alone_are_those_of_whole_examples(bos: bool) -> None:
+    tokenizer = byte_tokenizer(bos=bos)
+    options = TokenOptions(max_prompt_tokens=6, max_total_tokens=10)
+    chat = [{"role": "user", "content": "hi"}]
+    examples = [Example("p" * n, ("c" * m, "r" * (1 + m % 5))) for n in range(1, 9) for m in range(1, 12)]
+    examples.append(Example(chat, ("c" * 9, "r")))
+    whole = [tokens.response_ids for tokens in encode_examples(examples, tokenizer, options)]
+    assert list(iter_responses(examples, tokenizer, options)) == whole
