@@ -27,11 +27,11 @@ Columns = Annotated[
 
 
 def column_map(text: str | None) -> dict[str, str] | None:
-    """Return `prompt=question,chosen=good` as a mapping; end with usage when it is none."""
+    """Return `prompt=question,chosen=good` as a mapping (`source=` leaves it unread), or end with usage."""
     if text is None:
         return None
     parts = [part.partition("=") for part in text.split(",")]
-    if not all(field.strip() and mark and column.strip() for field, mark, column in parts):
+    if not all(field.strip() and mark for field, mark, _ in parts):
         fail(f"--map {text}: expected FIELD=COLUMN,..., for example prompt=question,chosen=good,rejected=bad", USAGE)
     return {field.strip(): column.strip() for field, _, column in parts}
 

@@ -22,7 +22,7 @@ from deft.examples import Example, prompt_from_text
 from deft.formats import Columns
 from deft.importers import Importer, columns_from, importer_for
 from deft.readers import MAX_BYTES, Record, Source, open_source
-from deft.row_checks import BadRow, not_an_object
+from deft.row_checks import BadRow, no_reserved_column, not_an_object
 
 OnBadRow = Literal["refuse", "skip"]
 DETECTION_ROWS = 100
@@ -109,6 +109,7 @@ def _import_file(
             if isinstance(value, BadRow):
                 raise value
             example = importer.example(line, value)
+            no_reserved_column(value)
         except BadRow as bad:
             writer.reject(bad.at(line, pointer))
         else:

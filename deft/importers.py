@@ -17,10 +17,6 @@ from deft.columns import Row
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
 from deft.examples import ASSISTANT_MARK, Example
 from deft.formats import FORMATS, Columns
-from deft.row_checks import BadRow
-
-RESERVED_PREFIX = "deft_"
-"""Of the columns that subsets add to the user's; nobody's own column may begin so."""
 
 
 def columns_from(mapping: Mapping[str, str] | None) -> Columns:
@@ -65,9 +61,6 @@ class Importer:
             BadRow: the row cannot be used.
         """
         row = row_checks.object_row(value)
-        for name in row:
-            if name.startswith(RESERVED_PREFIX):
-                raise _reserved(name)
         if not self.is_typed:
             row = typed_cells(row, self.columns)
         picked = FORMATS[self.format](row, self.columns)
@@ -94,11 +87,6 @@ _OWN_CHECKS: dict[str, Callable[[object, str], float | str]] = {
     "aspect": row_checks.label,
     "split": row_checks.split,
 }
-
-
-def _reserved(name: str) -> BadRow:
-    expected, fix = f"no column that begins with {RESERVED_PREFIX}", "rename the column: subsets add such names"
-    return BadRow("reserved_column", shown(name), f"the column {shown(name)}", expected, fix)
 
 
 def typed_cells(row: Row, columns: Columns) -> Row:

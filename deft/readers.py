@@ -25,6 +25,7 @@ from deft.strict_json import parse
 Record = tuple[int, Any]
 """A 1-based line (text lines) or record number (all else), and the row, or the `BadRow` that stands for it."""
 
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 MAX_BYTES = 8 * 2**30
 MAX_RECORD_BYTES = 16 * 2**20
 
@@ -62,10 +63,9 @@ def open_source(path: Path, *, max_bytes: int = MAX_BYTES, max_record_bytes: int
 
 def _text_source(path: Path, blocks: Iterator[bytes], first: bytes, max_record_bytes: int) -> Source:
     _refuse_other_encodings(first)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if ".csv" in suffixes or ".tsv" in suffixes:
-        kind, delimiter = ("csv", ",") if ".csv" in suffixes else ("tsv", "\t")
-        return Source(kind, _csv_records(blocks, delimiter, max_record_bytes), is_typed=False)
+    suffix = _suffix(path)
+    if suffix in _DELIMITERS:
+        return Source(suffix[1:], _csv_records(blocks, _DELIMITERS[suffix], max_record_bytes), is_typed=False)
     if first.lstrip().startswith(b"["):
         return Source("json", _parsed(array_elements(blocks, max_record_bytes)))
     if first.lstrip().split(b"\n", 1)[0].strip() == b"{":
@@ -75,9 +75,14 @@ def _text_source(path: Path, blocks: Iterator[bytes], first: bytes, max_record_b
             "one object a line, or an array of objects",
             "write each row on one line (JSONL), or put the rows in [ ... ]",
         )
-    if first.lstrip().startswith(b"{") or not first.strip() or {".jsonl", ".ndjson", ".json"} & set(suffixes):
+    if first.lstrip().startswith(b"{") or not first.strip() or suffix in (".jsonl", ".ndjson", ".json"):
         return Source("jsonl", _parsed(lines(blocks, max_record_bytes)))
     raise _unknown_container(first)
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix of *path* without that of its compression, in lower case."""
+    return (Path(path.stem) if path.suffix.lower() in (".gz", ".zst") else path).suffix.lower()
 
 
 def _unknown_container(first: bytes) -> InvalidRows:

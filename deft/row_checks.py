@@ -13,6 +13,8 @@ from deft.examples import ROLES, Message
 from deft.splits import SPLIT_ALIASES, split_named
 
 _JSON_NAMES = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}
+RESERVED_PREFIX = "deft_"
+"""Of the columns that subsets add to the user's; no stored column of the user's may begin so."""
 
 
 class BadRow(Exception):
@@ -168,3 +170,11 @@ def object_row(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise not_an_object(value)
     return value
+
+
+def no_reserved_column(row: dict[str, Any]) -> None:
+    """Refuse a user's column that has one of the names that subsets add."""
+    for name in row:
+        if name.startswith(RESERVED_PREFIX):
+            expected, fix = f"no column that begins with {RESERVED_PREFIX}", "rename the column, or leave it out"
+            raise BadRow("reserved_column", shown(name), f"the column {shown(name)}", expected, fix)

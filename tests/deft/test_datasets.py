@@ -411,6 +411,14 @@ def test_several_files_make_one_dataset(tmp_path: Path) -> None:
     assert original == [{**GOOD, "extra": None}, {"prompt": "x", "chosen": "y", "rejected": "z", "extra": "1"}]
 
 
+def test_rows_are_written_in_chunks_so_that_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_writer, "CHUNK_CHARACTERS", 1000)
+    load(tmp_path, *({**GOOD, "prompt": "x" * 400} for _ in range(10)))
+    for name in ("examples.parquet", "original.parquet"):
+        metadata = pq.ParquetFile(tmp_path / "out" / name).metadata
+        assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 3, 3, 1]
+
+
 def test_the_summary_is_in_the_folder_and_splits_add_up(tmp_path: Path) -> None:
     summary = load(tmp_path, *({**GOOD, "prompt": f"q{n}"} for n in range(50)))
     assert orjson.loads((tmp_path / "out" / "dataset.json").read_bytes()) == summary

@@ -44,6 +44,7 @@ def write(folder: Path, name: str, data: bytes) -> Path:
         ("a.jsonl", b"\xef\xbb\xbf" + b"\n".join(LINES), "jsonl", [1, 2]),
         ("a.jsonl", b"\n" + LINES[0] + b"\n  \n\n" + LINES[1], "jsonl", [2, 5]),
         ("a.json", b"\n".join(LINES), "jsonl", [1, 2]),
+        ("A.csv.JSONL", b"\n".join(LINES), "jsonl", [1, 2]),
         ("upload", b"\n".join(LINES), "jsonl", [1, 2]),
         ("a.jsonl", b"[" + b",".join(LINES) + b"]", "json", [1, 2]),
         ("a.json", b"\xef\xbb\xbf [\r\n" + b" ,\r\n".join(LINES) + b"\r\n]\r\n", "json", [1, 2]),
