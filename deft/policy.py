@@ -128,7 +128,7 @@ def _layouts_agree(model: nn.Module, example: TrainingExample) -> bool:
 def _takes_masks(model: nn.Module, max_tokens: int) -> bool:
     config = causal_model(model).config.get_text_config()
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    is_windowed = window is not None and window <= max_tokens and getattr(config, "use_sliding_window", True)
+    is_windowed = window is not None and window < max_tokens and getattr(config, "use_sliding_window", True)
     return _attention(decoder(model)) in ("sdpa", "eager") and not is_windowed
 
 
