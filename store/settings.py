@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     def _split_path(cls, value: object) -> object:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
+    @field_validator("data_folder")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()  # processes with another working folder mean the same place
+
     @field_validator("resource_classes", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:

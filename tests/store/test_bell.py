@@ -10,7 +10,7 @@ import pytest
 from store import bell
 from store.settings import Settings
 
-REDIS = os.environ.get("DEFT_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+REDIS = os.environ.get("DEFT_TEST_REDIS_URL", "redis://127.0.0.1:6379/13")
 
 
 def embedded(tmp_path):

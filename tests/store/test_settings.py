@@ -25,6 +25,7 @@ def test_one_machine_needs_no_settings(monkeypatch):
     assert (settings.broker_url, settings.database_url, settings.slots) == ("filesystem://", None, 1)
     assert settings.resource_classes == ["cpu", "gpu"]
     assert settings.host == "127.0.0.1"
+    assert settings.data_folder == Path("deft-data").absolute()
 
 
 @pytest.mark.parametrize(
