@@ -41,11 +41,14 @@ def demo(
     pairs: Annotated[int, typer.Option(min=1, help="Held-out pairs judged by likelihood.")] = 48,
     prompts: Annotated[int, typer.Option(min=0, help="Held-out prompts that are answered.")] = 16,
     max_new_tokens: Count = 48,
+    max_prompt_tokens: Count = 192,
+    max_total_tokens: Annotated[int, typer.Option(min=2, help="Prompt and response together.")] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Do the whole job on real pairs and a small model: upload, score, select, train, compare, download, check."""
     sizes = {"score_sample": score_sample, "keep": keep, "epochs": epochs, "batch_size": batch_size, "seed": seed}
     more = {"random_draws": random_draws, "pairs": pairs, "prompts": prompts, "max_new_tokens": max_new_tokens}
+    more |= {"max_prompt_tokens": max_prompt_tokens, "max_total_tokens": max_total_tokens}
     options = DemoOptions(out=out, **sizes, **more)  # type: ignore[arg-type]
     home = (folder or data_folder() / "demo").absolute()
     server = Server(home, models_cache(), is_to_stay=keep_running)

@@ -23,6 +23,8 @@ class DemoOptions:
     pairs: int = 48
     prompts: int = 16
     max_new_tokens: int = 48
+    max_prompt_tokens: int = 192
+    max_total_tokens: int = 256
     seed: int = 0
 
     def spec(self, dataset_id: str) -> dict[str, Any]:
@@ -34,6 +36,7 @@ class DemoOptions:
             "model": MODEL_NAME,
             "score_sample": self.score_sample,
             "seed": self.seed,
+            "tokens": {"max_prompt_tokens": self.max_prompt_tokens, "max_total_tokens": self.max_total_tokens},
             "selection": {"keep": self.keep, "seed": self.seed},
             "method": {"type": "dpo"},
             "optimisation": {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed},
@@ -53,6 +56,8 @@ class DemoOptions:
             f"score a seeded sample of {self.score_sample} pairs of the train split (Q_diff is counted on all of it), "
             f"keep {self.keep:.0%}",
             f"DPO with LoRA, {self.epochs} epoch an arm in batches of {self.batch_size}; arms: {', '.join(ARMS)}",
+            f"prompts are cut on the left to {self.max_prompt_tokens} tokens, prompt and response to "
+            f"{self.max_total_tokens}",
             f"judge {self.pairs} held-out pairs by likelihood and {self.prompts} prompts x {self.max_new_tokens} "
             f"tokens by generation",
             f"seed {self.seed} for the sample, the random subset, the training order and the bootstrap",
