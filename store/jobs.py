@@ -130,11 +130,11 @@ def page(
     Raises:
         InvalidInput: `limit` is out of range, or `after` is no item of this list.
     """
-    statement = select(Job).where(Job.team_id == team_id)
+    own = statement = select(Job).where(Job.team_id == team_id)
     for column, value in ((Job.status, status), (Job.kind, kind), (Job.parent_id, parent_id)):
         if value is not None:
             statement = statement.where(column == value)
-    return page_of(session, statement, Job, limit, after, order)
+    return page_of(session, statement, Job, limit, after, order, cursors=own)
 
 
 def children(session: Session, team_id: str, job_id: str) -> list[Job]:

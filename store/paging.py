@@ -25,9 +25,19 @@ class Page(Generic[Item]):
 
 
 def page_of(
-    session: Session, statement: Select[Row], table: type[Row], limit: int, after: str | None, order: Order
+    session: Session,
+    statement: Select[Row],
+    table: type[Row],
+    limit: int,
+    after: str | None,
+    order: Order,
+    *,
+    cursors: Select[Row] | None = None,
 ) -> Page[Row]:
     """Return one page of *statement*, which already says whose rows and which.
+
+    *cursors* says which rows `after` may name, when that is more than *statement*: a job that a filter on its status
+    has let go since the last page still says where that page ended.
 
     Raises:
         InvalidInput: `limit` is not 1..200, or `after` is no item of this list.
@@ -35,7 +45,8 @@ def page_of(
     check_limit(limit)
     key = tuple_(table.created_at, table.id)
     if after is not None:
-        seen = session.scalars(statement.where(table.id == after)).first()
+        allowed = statement if cursors is None else cursors
+        seen = session.scalars(allowed.where(table.id == after)).first()
         if seen is None:
             raise InvalidInput("`after` is no item of this list", code="invalid_cursor", findings=[_bad_cursor(after)])
         bound = tuple_(seen.created_at, seen.id)

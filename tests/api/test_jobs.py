@@ -44,6 +44,14 @@ def test_a_list_comes_page_by_page_in_either_order(client: TestClient, make: Mak
         assert seen == expected
 
 
+def test_a_page_goes_on_after_a_job_that_the_filter_has_let_go(client: TestClient, make: Make) -> None:
+    made = [make()["id"] for _ in range(3)]
+    first = client.get("/v1/jobs", params={"status": "queued", "limit": 1}).json()
+    client.post(f"/v1/jobs/{first['next_cursor']}/cancel")
+    rest = client.get("/v1/jobs", params={"status": "queued", "after": first["next_cursor"]}).json()
+    assert [job["id"] for job in rest["data"]] == made[1::-1]
+
+
 def test_a_list_is_filtered(client: TestClient, make: Make) -> None:
     first, second = make()["id"], make()["id"]
     client.post(f"/v1/jobs/{first}/cancel")
