@@ -49,7 +49,8 @@ class Evidence:
         bounds: Bounds = self.measurements[plus[0]].bounds
         if bounds is not None and minus:
             bounds = (bounds[0] - bounds[1], bounds[1] - bounds[0])
-        return estimate(self.resampled, plus, minus, bounds=bounds, seed=self.seed)
+        is_share = RULES[self.metric].unit == "share"
+        return estimate(self.resampled, plus, minus, bounds=bounds, is_share=is_share, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)

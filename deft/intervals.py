@@ -85,14 +85,21 @@ def _weights(clusters: int, resamples: int, generator: np.random.Generator) -> I
 
 
 def estimate(
-    resampled: Resampled, plus: Sequence[int], minus: Sequence[int] = (), *, bounds: Bounds = None, seed: int = 0
+    resampled: Resampled,
+    plus: Sequence[int],
+    minus: Sequence[int] = (),
+    *,
+    bounds: Bounds = None,
+    is_share: bool = False,
+    seed: int = 0,
 ) -> Estimate:
     """Estimate mean(plus) - mean(minus), each the mean over the columns that are the draws of one arm.
 
     Percentile interval over prompts, expanded for small samples (Hesterberg 2015, doi 10.1080/00031305.2015.1089789,
     section 5.3). With several draws in an arm, the variance between draws that the prompts do not explain is added as
     a Student t deviate with draws - 1 degrees of freedom; with one draw it cannot be known and is not in the interval.
-    *bounds* are the ends of the value's possible range; they serve values that never varied (see `_constant`).
+    *bounds* are the ends of the value's possible range; they serve values that never varied (see `_constant`) and,
+    where the value *is_share* (or a difference of shares), few prompts (see `_with_two_more`).
     """
     columns = [list(arm) for arm in (plus, minus) if len(arm)]
     value = _contrast(resampled.observed[None, :], columns)[0]
@@ -100,12 +107,15 @@ def estimate(
     draws = [between_draws(resampled, arm) / len(arm) for arm in columns]
     if np.ptp(prompts) <= 1e-12 * max(1.0, abs(value)) and not any(draws):
         return _constant(float(value), resampled.clusters, bounds)
+    correction = resampled.clusters / (resampled.clusters - 1) if resampled.clusters > 1 else 1.0
+    error = float(np.sqrt(prompts.var() * correction))
+    if is_share and bounds is not None and error > 0:
+        prompts, error = _with_two_more(prompts, float(value), error, resampled.clusters, bounds)
     deviations = prompts + _draw_deviates(draws, [len(arm) for arm in columns], len(prompts), seed)
     low, high = np.quantile(deviations, [_tail(resampled.clusters), 1 - _tail(resampled.clusters)])
     if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-    correction = resampled.clusters / (resampled.clusters - 1) if resampled.clusters > 1 else 1.0
-    error = float(np.sqrt(prompts.var() * correction + sum(draws)))
+        low, high = max(min(low, value), bounds[0]), min(max(high, value), bounds[1])
+    error = float(np.sqrt(error**2 + sum(draws)))
     return Estimate(float(value), float(low), float(high), error, _p_value(deviations, resampled.clusters))
 
 
@@ -122,6 +132,22 @@ def between_draws(resampled: Resampled, arm: Sequence[int]) -> float:
     resamples = resampled.resamples[:, list(arm)]
     explained = (resamples - resamples.mean(axis=1, keepdims=True)).var(axis=0).sum() / (len(arm) - 1)
     return max(0.0, float(resampled.observed[list(arm)].var(ddof=1) - explained))
+
+
+def _with_two_more(
+    prompts: Array, value: float, error: float, clusters: int, bounds: tuple[float, float]
+) -> tuple[Array, float]:
+    """Move and widen resamples of a share as if two more prompts had been seen, one at either bound.
+
+    Without it, few prompts of which hardly any differ make intervals that are too short (Agresti and Coull 1998,
+    doi 10.1080/00031305.1998.10480550; for paired differences Agresti and Min 2005, doi 10.1002/sim.1781). Returns the
+    resamples and their standard error.
+    """
+    more = sum((bound - value) ** 2 for bound in bounds)
+    variance = (clusters * (clusters * error**2) + more) / (clusters + 2)
+    wider = np.sqrt(variance / (clusters + 2))
+    centre = (clusters * value + sum(bounds)) / (clusters + 2)
+    return centre + (prompts - value) * wider / error, float(wider)
 
 
 def _draw_deviates(variances: list[float], draws: list[int], size: int, seed: int) -> Array:

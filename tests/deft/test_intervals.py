@@ -29,7 +29,8 @@ def _share_covered(
     hits = 0
     for run in range(runs):
         first = run * len(sums[0])
-        interval = estimate(found, [first + i for i in plus], [first + i for i in minus], bounds=bounds, seed=run)
+        arms = [first + i for i in plus], [first + i for i in minus]
+        interval = estimate(found, *arms, bounds=bounds, is_share=bounds is not None, seed=run)
         hits += interval.low <= truth <= interval.high
     return hits / runs
 
@@ -76,6 +77,24 @@ def test_intervals_of_a_mean_cover_the_truth(n: int) -> None:
 def test_intervals_of_a_share_cover_the_truth(n: int) -> None:
     covered = _share_covered(lambda g: _sums(g.random(n) < 0.6), 0.6, bounds=(0.0, 1.0))
     assert 0.92 <= covered <= 0.975
+
+
+def test_shares_that_hardly_differ_are_covered_with_few_prompts() -> None:
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        before = generator.random(30) < 0.5
+        return _sums([np.where(generator.random(30) < 0.4, generator.random(30) < 0.5, before), before])
+
+    assert _share_covered(draw, 0.0, plus=[0], minus=[1], bounds=(-1.0, 1.0)) >= 0.93
+
+
+def test_two_more_prompts_move_a_share_to_the_middle_and_widen_it() -> None:
+    found = resample(_sums([1.0] * 18 + [0.0] * 2), ratio, resamples=4000, seed=0)
+    plain, share = (estimate(found, [0], bounds=(0.0, 1.0), is_share=is_share) for is_share in (False, True))
+    # variance over 22 prompts: 20 of 0.09 * 20/19 (what resampling sees), one at 0 and one at 1
+    by_hand = np.sqrt((20 * 0.09 * 20 / 19 + 0.81 + 0.01) / 22 / 22)
+    assert share.value == plain.value == 0.9
+    assert share.standard_error == pytest.approx(by_hand, rel=0.05)
+    assert share.low < plain.low - 0.03
 
 
 def test_clustered_rows_are_covered_where_single_rows_would_not_be() -> None:
