@@ -1,0 +1,146 @@
+"""Attempts in this process, with stand-in children and no Celery."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deft.specs import ScoreSpec, SelectSpec
+from store import accounts, claims, jobs, models
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.settings import Settings
+from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
+from worker import child
+from worker.runner import Runner
+from worker.workplace import open_workplace
+
+STANDIN = Path(__file__).parent.parent / "standin.py"
+
+
+class Bench:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.resolved_database_url)
+        self.files = ArtifactFiles(settings)
+        self.place = open_workplace(settings)
+        self.runner = Runner(self.place)
+        with self.database.write() as session:
+            self.team_id = accounts.bootstrap(session)[0].id
+        self.scoring_id = self.publish("scoring")
+        self.dataset_id = self.publish("dataset")
+
+    def publish(self, kind: str) -> str:
+        staged = self.files.stage(kind)
+        (staged / "data.txt").write_text("made up")
+        with self.database.write() as session:
+            return self.files.publish(session, self.team_id, kind, staged, {}).id
+
+    def run(self, spec):
+        with self.database.write() as session:
+            job_id = jobs.create(session, self.team_id, spec).id
+        self.runner.look(job_id)
+        return self.job(job_id)
+
+    def job(self, job_id):
+        with self.database.read() as session:
+            return jobs.get(session, self.team_id, job_id)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, template):  # noqa: F811 - the fixture
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(template, data / "deft.sqlite3")
+    monkeypatch.setenv("STANDIN_SCRATCH", str(tmp_path))
+    production = child.command
+
+    def command(order):
+        arguments = production(order)
+        arguments[1:3] = [str(STANDIN)]
+        return arguments
+
+    monkeypatch.setattr(child, "command", command)
+    return Bench(Settings(data_folder=data, model_roots=[tmp_path / "roots"], renew_seconds=0.2))
+
+
+def add_model(bench, tmp_path):
+    folder = tmp_path / "roots" / "tiny"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    with bench.database.write() as session:
+        models.register(session, None, "tiny", roots=bench.settings.model_roots, folder=folder)
+    return folder
+
+
+def test_an_attempt_gives_its_child_the_inputs_and_the_model_and_leaves_nothing_behind(bench, tmp_path):
+    add_model(bench, tmp_path)
+    job = bench.run(ScoreSpec(dataset=bench.dataset_id, model="tiny", name="a steps=2"))
+    assert job.status == "succeeded"
+    assert '"inputs": ["dataset", "model"]' in (tmp_path / "a.jsonl").read_text()
+    assert list(bench.settings.staging_folder.iterdir()) == []
+
+
+def test_an_input_that_was_changed_on_disk_fails_the_job_before_any_child(bench, tmp_path):
+    (bench.settings.artifact_folder / bench.scoring_id / "data.txt").write_text("made UP")
+    job = bench.run(SelectSpec(scoring=bench.scoring_id, name="a"))
+    assert job.status == "failed"
+    assert job.failure["code"] == "artifact_corrupt"
+    assert job.failure["reference"] == f"{job.id}/1"
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_model_that_is_not_on_the_worker_fails_the_job_with_its_name(bench, tmp_path):
+    shutil.rmtree(add_model(bench, tmp_path))
+    job = bench.run(ScoreSpec(dataset=bench.dataset_id, model="tiny", name="a"))
+    assert (job.status, job.failure["code"]) == ("failed", "model_missing")
+    assert "tiny" in job.failure["message"]
+
+
+def test_a_model_of_a_hub_that_does_not_answer_fails_the_job_clearly(bench, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with bench.database.write() as session:
+        models.register(session, None, "far", hub_id="team/far", revision="0" * 40)
+    job = bench.run(ScoreSpec(dataset=bench.dataset_id, model="far", name="a"))
+    assert (job.status, job.failure["code"]) == ("failed", "hub_unavailable")
+    assert job.failure["retryable"]
+
+
+def test_a_program_that_cannot_be_started_fails_the_job(bench, monkeypatch):
+    monkeypatch.setattr(child, "command", lambda _order: ["/no/such/program"])
+    job = bench.run(SelectSpec(scoring=bench.scoring_id, name="a"))
+    assert (job.status, job.failure["code"]) == ("failed", "internal")
+
+
+def test_one_look_runs_everything_that_is_queued(bench):
+    with bench.database.write() as session:
+        ids = [
+            jobs.create(session, bench.team_id, SelectSpec(scoring=bench.scoring_id, name=name)).id for name in "abc"
+        ]
+    ended = []
+    bench.runner.after_each = lambda: ended.append(1)
+    bench.runner.look(ids[2])
+    assert [bench.job(job_id).status for job_id in ids] == ["succeeded"] * 3
+    assert len(ended) == 3
+    assert bench.runner.free_slots == 1
+
+
+def test_a_lease_that_went_to_another_ends_the_child_and_publishes_nothing(bench, tmp_path):
+    with bench.database.write() as session:
+        spec = SelectSpec(scoring=bench.scoring_id, name="a steps=600 seconds=0.05")
+        job_id = jobs.create(session, bench.team_id, spec).id
+    look = threading.Thread(target=bench.runner.look, args=(job_id,))
+    look.start()
+    while not (tmp_path / "a.jsonl").exists():
+        time.sleep(0.02)
+    with bench.database.write() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET fence = fence + 1")
+    look.join(30)
+    assert not look.is_alive()
+    assert bench.job(job_id).status == "running"
+    with bench.database.read() as session:
+        assert claims.look(session, claims.Claim(job_id, "", None, "", {}, None, {}, 1, 1, "", 1.0)).is_ours is False
+    assert len(list(bench.settings.artifact_folder.iterdir())) == 2
