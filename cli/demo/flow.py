@@ -85,7 +85,11 @@ def run_pipeline(client: Client, dataset: Json, options: DemoOptions, on_look: C
     """
     job = client.jobs.create(options.spec(dataset["id"]))
     say(f"   {job['id']} with {len(job.get('children') or [])} child jobs")
-    job = watch.watch(client, job["id"], on_look=on_look)
+    try:
+        job = watch.watch(client, job["id"], on_look=on_look)
+    except KeyboardInterrupt:
+        client.jobs.cancel(job["id"])  # or it would go on when this data folder is served again
+        raise
     if job["status"] != "succeeded":
         watch.explain_failure(client, job)
         raise DemoFailed(f"the pipeline {job['id']} {job['status']}")

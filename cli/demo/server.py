@@ -10,6 +10,7 @@ from typing import Any
 
 from cli.connect import KEY_FILE, SERVING_FILE
 from cli.demo.failure import DemoFailed
+from cli.output import say
 from cli.supervisor import Program
 
 READY_SECONDS = 90.0
@@ -79,6 +80,8 @@ class Server:
         """Stop the server and what it started."""
         if self.program.process is None:
             return
+        if self.process.poll() is None:
+            say("stopping the demo's server (a running job stops at its next safe point)")
         self.program.terminate()
         try:
             self.process.wait(STOP_SECONDS)

@@ -234,6 +234,16 @@ def test_a_server_that_ends_while_the_job_runs_ends_the_demo(pairs: Origin) -> N
         flow.run_pipeline(client, flow.upload(client, pairs), DemoOptions(), look)
 
 
+def test_an_interrupted_demo_leaves_no_job_that_goes_on(pairs: Origin) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    service = FakeService()
+    with service.client() as client, pytest.raises(KeyboardInterrupt):
+        flow.run_pipeline(client, flow.upload(client, pairs), DemoOptions(), interrupt)
+    assert service.cancelled == ["job_p"]
+
+
 def test_the_job_is_a_valid_pipeline_with_the_sizes_asked_for() -> None:
     options = DemoOptions(score_sample=20, keep=0.5, epochs=2, batch_size=4, random_draws=2, pairs=7, prompts=3, seed=9)
     spec = job_spec.validate_python(options.spec("ds_1"))
