@@ -6,7 +6,7 @@ FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --create-home --uid 10001 deft && mkdir -p /data /models && chown deft:deft /data /models
 WORKDIR /srv/deft
-ENV DEFT_DATA_FOLDER=/data DEFT_MODEL_ROOTS='["/models"]'
+ENV DEFT_DATA_FOLDER=/data DEFT_MODEL_ROOTS=/models
 
 FROM base AS api
 COPY requirements/server.txt requirements/
