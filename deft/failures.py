@@ -37,10 +37,22 @@ def known_error(error: BaseException) -> DeftError | None:
     if isinstance(error, DeftError):
         return error
     if is_out_of_memory(error):
-        return OutOfMemory(f"the operation ran out of memory: {error}"[:MESSAGE_CHARACTERS])
+        return out_of_memory(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(f"no space is left to write {shown(error.filename or 'a file')}")
     return None
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory:
+    """Return *error* as ours, with what the caller can change."""
+    finding = Finding(
+        code="out_of_memory",
+        found=shown(str(error) or "no memory left"),
+        expected="a forward pass that fits into the memory of the device",
+        fix="lower optimisation.micro_batch_size or tokens.max_total_tokens",
+        pointer="/optimisation/micro_batch_size",
+    )
+    return OutOfMemory(f"the operation ran out of memory: {error}"[:MESSAGE_CHARACTERS], findings=[finding])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -175,6 +175,7 @@ class Attempt:
         while child.is_running and time.monotonic() < kill_at:
             for event in child.events(TICK_SECONDS):
                 self._reporter.take(event)
+            self._reporter.notice_log(child.log.written)
             self._require_lease()
             self._reporter.flush_if_due()
             if asked is None and (asked := self._reason_to_stop()):
@@ -206,7 +207,9 @@ class Attempt:
     def _settle(self, ending: Ending, out: Path | None = None) -> str:
         """Write the end that *ending* and the child's last word make, by the row's own columns."""
         self._write_gathered()
-        if self._reporter.word == "done" and ending.status == 0 and out is not None:
+        if self._reporter.word == "done" and out is not None:
+            if ending.status != 0:  # said after everything was written: a crash while leaving takes nothing back
+                log.warning("%s: done, then %s", self.reference, child_processes.describe_death(ending.status))
             return self._succeed(out)
         if self._reporter.word == "failed":
             return self._fail(self._reporter.failure())

@@ -88,8 +88,7 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes], guard: int) -> None:
         self._process = process
         self._guard = guard
-        self._events: queue.Queue[Event | None] = queue.Queue(WAITING_EVENTS)
-        self._is_abandoned = False
+        self._events: queue.Queue[Event] = queue.Queue(WAITING_EVENTS)
         self.is_asked_to_stop = False
         self.log = Tail()
         self._readers = [
@@ -113,10 +112,9 @@ class Child:
         """Return the events that have come, waiting up to *seconds* for the first."""
         events: list[Event] = []
         try:
-            item = self._events.get(timeout=seconds)
-            while item is not None:
-                events.append(item)
-                item = self._events.get_nowait()
+            events.append(self._events.get(timeout=seconds) if seconds > 0 else self._events.get_nowait())
+            while len(events) < WAITING_EVENTS:
+                events.append(self._events.get_nowait())
         except queue.Empty:
             pass
         return events
@@ -142,23 +140,19 @@ class Child:
         while any(reader.is_alive() for reader in self._readers) and seconds > 0:
             events += self.events(0.05)
             seconds -= 0.05
+        if not any(reader.is_alive() for reader in self._readers):  # else a stranger still holds the other end
+            for stream in (self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    stream.close()
         return events + self.events(0)
-
-    def abandon(self) -> None:
-        """Read and drop what it still says."""
-        self._is_abandoned = True
 
     def _read_events(self) -> None:
         stream = self._process.stdout
         assert stream is not None  # noqa: S101 - Popen was given a pipe
         for line in whole_lines(stream):
             event = parse_event(line)
-            while event is not None and not self._is_abandoned:
-                try:
-                    self._events.put(event, timeout=1)
-                    break
-                except queue.Full:
-                    continue
+            if event is not None:
+                self._events.put(event)
 
     def _read_log(self) -> None:
         stream = self._process.stderr

@@ -8,6 +8,8 @@ import argparse
 import shutil
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from deft.folders import sync
 from deft.guard import die_with_parent, dismiss
 from deft.listeners import EventLines, StopRequest
 
+WATCH_SECONDS = 5.0
 TAKEN = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
 
 
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is half fetched is kept by the Hub's client and continued
     report = EventLines(sys.stdout, StopRequest())
     report.phase("fetching_model")
+    Watch(partial_folder(options.folder), report).start()
     try:
         fetch(options.hub_id, options.revision, options.folder)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever it is becomes the job's failure
@@ -44,6 +48,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dismiss(guard)
     report.send("done", summary={})
     return 0
+
+
+def partial_folder(folder: Path) -> Path:
+    """Return where files lie until all are there; kept when it breaks off, so that the next try goes on from there."""
+    return folder.with_name(folder.name + ".partial")
+
+
+class Watch(threading.Thread):
+    """Tells how much has come, whenever more has: a fetch that stands still says nothing and is ended as hung."""
+
+    def __init__(self, folder: Path, report: EventLines) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._folder = folder
+        self._report = report
+
+    def run(self) -> None:
+        """Look every WATCH_SECONDS, until the process ends."""
+        told = 0
+        while True:
+            time.sleep(WATCH_SECONDS)
+            mebibytes = size_of(self._folder) // 2**20
+            if mebibytes > told:
+                told = mebibytes
+                self._report.progress(told, told, "MiB")  # the total is not known
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes below *folder*, whose files come and go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total
 
 
 def fetch(hub_id: str, revision: str, folder: Path) -> None:
@@ -57,7 +96,7 @@ def fetch(hub_id: str, revision: str, folder: Path) -> None:
 
     if folder.is_dir():
         return
-    partial = folder.with_name(folder.name + ".partial")  # kept when it breaks off: the next try goes on from there
+    partial = partial_folder(folder)
     try:
         snapshot_download(hub_id, revision=revision, local_dir=partial, allow_patterns=TAKEN)
         shutil.rmtree(partial / ".cache", ignore_errors=True)

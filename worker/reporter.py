@@ -47,6 +47,7 @@ class Reporter:
         self._metrics: dict[int, dict[str, float]] = {}
         self._flushed_at = self._logged_at = -math.inf
         self._log_written = ""
+        self._log_bytes = 0
         self._last_word: Event | None = None
         self.heard_at = time.monotonic()
 
@@ -54,6 +55,12 @@ class Reporter:
         """Listen to a new child."""
         self._last_word = None
         self.heard_at = time.monotonic()
+
+    def notice_log(self, written: int) -> None:
+        """Take a log that has grown to *written* bytes as a sign of life."""
+        if written != self._log_bytes:
+            self._log_bytes = written
+            self.heard_at = time.monotonic()
 
     @property
     def word(self) -> str | None:

@@ -40,6 +40,7 @@ def test_memory_errors_are_capacity(monkeypatch):
     ):
         failure = failure_of(error)
         assert (failure["category"], failure["code"], failure["retryable"]) == ("capacity", "out_of_memory", True)
+        assert "micro_batch_size" in failure["findings"][0]["fix"]
 
 
 def test_a_full_disk_is_capacity():

@@ -1,3 +1,5 @@
+import time
+
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -44,3 +46,21 @@ def test_another_worker_that_was_faster_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     fetch.fetch("team/model", REVISION, tmp_path / "model")
     assert (tmp_path / "model" / "config.json").exists()
+
+
+def test_a_growing_download_is_a_sign_of_life_and_a_still_one_is_none(tmp_path, monkeypatch):
+    class Report:
+        told: list[int] = []  # noqa: RUF012 - of this test alone
+
+        def progress(self, done, total, unit):
+            self.told.append(done)
+
+    monkeypatch.setattr(fetch, "WATCH_SECONDS", 0.02)
+    partial = fetch.partial_folder(tmp_path / "model")
+    partial.mkdir()
+    fetch.Watch(partial, Report()).start()
+    (partial / "a").write_bytes(b"x" * 2**21)
+    time.sleep(0.3)
+    (partial / "b").write_bytes(b"x" * 2**20)
+    time.sleep(0.3)
+    assert Report.told == [2, 3]
