@@ -18,7 +18,7 @@ def answer(request: Request, document: BaseModel, *, version: int | None = None)
     body = document.model_dump_json().encode()
     digest = hashlib.sha256(body).hexdigest()[:24]
     etag = f'"{digest}"' if version is None else f'"{version}-{digest}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    headers = {"ETag": etag}
     if is_match(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")

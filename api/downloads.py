@@ -84,7 +84,7 @@ def file_response(request: Request, folder: Path, entry: Mapping[str, Any]) -> R
     """
     path = folder / entry["path"]
     etag = f'"{entry["sha256"]}"'
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
     if is_match(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     size = _checked_size(path, entry)

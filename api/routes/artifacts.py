@@ -25,6 +25,7 @@ from api.openapi import json_body
 from api.problems import errors
 from api.routes.jobs import post_job
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
+from deft.errors import ArtifactCorrupt
 from deft.specs import ArtifactKind, SelectSpec
 from store import artifacts
 from store.finite import finite
@@ -133,8 +134,14 @@ def get_evaluation(
 
 
 def _json_file(services: Services, row: Artifact, name: str) -> Any:  # noqa: ANN401 - JSON
-    """Return the JSON of one file of the artifact, None if it has no such file."""
+    """Return the JSON of one file of the artifact, None if it has no such file.
+
+    Raises:
+        ArtifactCorrupt: the file is missing from the store or is not JSON.
+    """
     if name not in {entry["path"] for entry in row.files}:
         return None
-    text = (services.files.folder(row) / name).read_text(encoding="utf-8")
-    return finite(json.loads(text))
+    try:
+        return finite(json.loads((services.files.folder(row) / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise ArtifactCorrupt(f"{name} of the evaluation cannot be read.") from None
