@@ -6,16 +6,18 @@ optimiser, file or spec but the method's. Letters: B examples, S = B * N respons
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from deft.batches import Batch, Layout, TrainingExample, collate, micro_batches
+from deft.batches import micro_batches, trained_tokens
 from deft.losses import Loss, dpo_loss, response_logps, sft_loss, sum_by_sequence
+from deft.packing import Pack, row_length, separate, shared
 from deft.policy import predicting_states
 from deft.reward import Direction, Head, response_rewards
 from deft.specs import DpoMethod, SftMethod
+from deft.tokens import TokenizedExample
 
 RESPONSES = {"sft": 1, "dpo": 2}
 """Responses of an example that a method looks at, best first."""
@@ -43,61 +45,75 @@ class Parts:
 
 @dataclass(slots=True)
 class Objective:
-    """How examples become losses: method, layout, head, and the reference once it is known."""
+    """How examples become losses: method, layout, head, and the reference once it is known.
+
+    Every example has as many responses as the method looks at. *shares_prompts* says whether they stand in one row.
+    """
 
     method: SftMethod | DpoMethod
-    examples: Sequence[TrainingExample]
-    layout: Layout
+    examples: Sequence[TokenizedExample]
+    end_id: int
+    shares_prompts: bool
     micro_batch_size: int | None
     head: Head
     direction: Direction | None = None
     reference: Tensor | None = None
     """[E, 2] float32 summed log-probabilities of chosen and rejected under the reference, by example."""
+    _lengths: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lengths = [
+            row_length(example, has_end=True) if self.shares_prompts else _longest_row(example)
+            for example in self.examples
+        ]
 
     def size_of(self, step: Sequence[int]) -> StepSize:
         """Return the divisors of an optimiser step."""
-        return StepSize(len(step), sum(self.examples[index].trained_tokens for index in step))
+        return StepSize(len(step), sum(trained_tokens(self.examples[index]) for index in step))
 
     def micro_batches(self, step: Sequence[int]) -> Iterator[list[int]]:
         """Cut an optimiser step into forward passes."""
-        return micro_batches(step, self.examples, layout=self.layout, size=self.micro_batch_size)
+        rows = 1 if self.shares_prompts else RESPONSES[self.method.type]
+        return micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows)
 
-    def batch(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Lay out the examples *indices* on *device*."""
-        return collate([self.examples[index] for index in indices], layout=self.layout).to(device)
+    def pack(self, indices: Sequence[int], model: nn.Module) -> Pack:
+        """Lay out the examples *indices* as a forward pass of *model*."""
+        weight = next(model.parameters())
+        examples = [self.examples[index] for index in indices]
+        if self.shares_prompts:
+            return shared(examples, weight.dtype, weight.device, end_id=self.end_id)
+        return separate(examples, weight.device, end_id=self.end_id)
 
     def parts(self, model: nn.Module, indices: Sequence[int], size: StepSize, *, at_start: bool = False) -> Parts:
         """Run the policy on the examples *indices* of a step of *size*: L_base, R_d of the chosen, metrics.
 
         With *at_start* the policy is its own reference (step 0), so that none needs to have been computed.
         """
-        device = next(model.parameters()).device
-        batch = self.batch(indices, device)
-        hidden = predicting_states(model, batch)
-        logps = self.logps(hidden, batch)
-        chosen = torch.arange(0, batch.responses, batch.responses // len(indices), device=device)
-        r_d = None if self.direction is None else self._rewards(hidden, batch, self.direction)[chosen]
-        sums = sum_by_sequence(logps, batch.sequence, batch.responses)
+        pack = self.pack(indices, model)
+        device = pack.targets.device
+        hidden = predicting_states(model, pack)
+        logps = self.logps(hidden, pack)
+        chosen = torch.arange(0, pack.responses, pack.responses // len(indices), device=device)
+        r_d = None if self.direction is None else self._rewards(hidden, pack, self.direction)[chosen]
+        sums = sum_by_sequence(logps, pack.sequence, pack.responses)
         facts = {"logps/chosen": sums[chosen]} | ({} if r_d is None else {"deft/r_d": r_d})
         if isinstance(self.method, SftMethod):
-            loss = sft_loss(logps, batch.sequence, batch.responses, tokens_in_step=size.tokens)
+            loss = sft_loss(logps, pack.sequence, pack.responses, tokens_in_step=size.tokens)
         else:
             reference = sums.view(-1, 2).detach() if at_start else self._reference(indices, device)
             loss = _dpo(sums.view(-1, 2), reference, self.method, size)
             facts |= _dpo_facts(loss, sums[chosen + 1])
         return Parts(loss.value, r_d, {name: value.detach() for name, value in facts.items()})
 
-    def logps(self, hidden: Tensor, batch: Batch) -> Tensor:
+    def logps(self, hidden: Tensor, pack: Pack) -> Tensor:
         """Return [P] log-probabilities of the response tokens, in chunks of positions."""
         head = self.head
-        return response_logps(
-            hidden, head.weight, batch.targets, bias=head.bias, scale=head.scale, softcap=head.softcap
-        )
+        return response_logps(hidden, head.weight, pack.targets, bias=head.bias, scale=head.scale, softcap=head.softcap)
 
-    def _rewards(self, hidden: Tensor, batch: Batch, direction: Direction) -> Tensor:
+    def _rewards(self, hidden: Tensor, pack: Pack, direction: Direction) -> Tensor:
         """Return [S] M5, over each response's own tokens: the end token has no part in it."""
-        own = batch.is_own
-        return response_rewards(hidden[own], batch.sequence[own], batch.responses, direction)
+        own = pack.is_own
+        return response_rewards(hidden[own], pack.sequence[own], pack.responses, direction)
 
     def _reference(self, indices: Sequence[int], device: torch.device) -> Tensor:
         if self.reference is None:
@@ -119,21 +135,23 @@ def reference_logps(
     *steps* are those of one epoch, cut as training will cut them: policy and reference then see equal batches, and the
     DPO loss of step 0 is ln 2 exactly. *reference* is the context in which *model* is the reference.
     """
-    device = next(model.parameters()).device
-    logps = torch.zeros(len(objective.examples), 2)
+    table = torch.zeros(len(objective.examples), 2)
     done = 0
     model.eval()
     for step in steps:
         for indices in objective.micro_batches(step):
-            batch = objective.batch(indices, device)
+            pack = objective.pack(indices, model)
             with reference():
-                sums = sum_by_sequence(
-                    objective.logps(predicting_states(model, batch), batch), batch.sequence, batch.responses
-                )
-            logps[indices] = sums.view(-1, 2).cpu()
+                logps = objective.logps(predicting_states(model, pack), pack)
+            sums = sum_by_sequence(logps, pack.sequence, pack.responses)
+            table[indices] = sums.view(-1, 2).cpu()
             done += len(indices)
             after_each(done)
-    return logps
+    return table
+
+
+def _longest_row(example: TokenizedExample) -> int:
+    return len(example.prompt_ids) + max(map(len, example.response_ids))
 
 
 def _dpo(policy: Tensor, reference: Tensor, method: DpoMethod, size: StepSize) -> Loss:

@@ -1,25 +1,20 @@
-"""The trained model: a frozen base with one LoRA adapter, and the choice of the layout that it computes rightly.
+"""The trained model: a frozen base with one LoRA adapter.
 
-Knows PEFT and model configs; it must not know the data beyond token ids, the loss or the optimiser.
+Knows PEFT and the modules of models; it must not know the data, the loss or the optimiser.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from deft.batches import Batch, Layout, TrainingExample, collate
 from deft.errors import Finding, InvalidInput
 from deft.models import causal_model, decoder, load_policy
+from deft.packing import Pack
 from deft.specs import Lora
-
-FULL_PRECISION_GAP, HALF_PRECISION_GAP = 1e-4, 5e-2
-"""Largest difference of hidden states between the layouts, as a share of the largest hidden state."""
 
 
 def attach_lora(base: nn.Module, lora: Lora, *, seed: int, start: Path | None = None) -> PeftModel:
@@ -77,67 +72,12 @@ def target_suffixes(base: nn.Module, lora: Lora) -> list[str]:
     return sorted(set(lora.target_modules))
 
 
-def predicting_states(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the [P, D] hidden states (past the final norm) that predict the response tokens of *batch*."""
-    mask: Tensor = batch.attention_mask
-    backbone = decoder(model)
-    if mask.dim() == 4 and _attention(backbone) == "eager":
-        dtype = next(backbone.parameters()).dtype
-        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-    with _autocast(backbone):
-        states: Tensor = backbone(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=mask,
-            use_cache=False,  # with a cache, transformers rewrites the masks of rows whose positions restart
-        ).last_hidden_state
-    return states.flatten(0, 1).index_select(0, batch.predicting)
+def predicting_states(model: nn.Module, pack: Pack) -> Tensor:
+    """Return the [P, D] hidden states (past the final norm) that predict the response tokens of *pack*.
 
-
-def choose_layout(model: nn.Module, examples: Sequence[TrainingExample], *, max_tokens: int) -> Layout:
-    """Return `shared` where the model computes the same hidden states with the prompt shared, else `apart`.
-
-    What the config says is looked at first (a window or another attention kernel cannot take our mask); the rest is
-    not assumed but tried, on the shortest example.
+    Over a half-precision base the adapter, kept in float32, is computed in the base's precision.
     """
-    if all(len(example.responses) < 2 for example in examples) or not _takes_masks(model, max_tokens):
-        return "apart"
-    shortest = min(examples, key=lambda example: (min(map(len, example.responses)) < 2, example.width("shared")))
-    return "shared" if _layouts_agree(model, shortest) else "apart"
-
-
-@torch.no_grad()
-def _layouts_agree(model: nn.Module, example: TrainingExample) -> bool:
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        shared, apart = (
-            predicting_states(model, collate([example], layout=layout).to(device)).float()
-            for layout in ("shared", "apart")
-        )
-    except (RuntimeError, ValueError, TypeError, AttributeError):  # the model does not take such a mask
-        return False
-    finally:
-        model.train(was_training)
-    is_full = next(decoder(model).parameters()).dtype == torch.float32
-    gap = (FULL_PRECISION_GAP if is_full else HALF_PRECISION_GAP) * apart.abs().max()
-    return bool((shared - apart).abs().max() <= gap)
-
-
-def _takes_masks(model: nn.Module, max_tokens: int) -> bool:
-    config = causal_model(model).config.get_text_config()
-    window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    is_windowed = window is not None and window < max_tokens and getattr(config, "use_sliding_window", True)
-    return _attention(decoder(model)) in ("sdpa", "eager") and not is_windowed
-
-
-def _attention(backbone: nn.Module) -> str | None:
-    config: Any = backbone.config
-    return getattr(config, "_attn_implementation", None)
-
-
-def _autocast(backbone: nn.Module) -> AbstractContextManager[Any]:
-    """Return mixed precision for a half-precision base: adapters are kept in float32 and computed in the base's."""
-    first = next(backbone.parameters())
-    return nullcontext() if first.dtype == torch.float32 else torch.autocast(first.device.type, dtype=first.dtype)
+    first = next(decoder(model).parameters())
+    is_full = first.dtype == torch.float32
+    with nullcontext() if is_full else torch.autocast(first.device.type, dtype=first.dtype):
+        return pack.hidden(model)

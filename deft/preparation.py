@@ -19,19 +19,20 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from deft.batches import TrainingExample, optimiser_steps, training_examples
+from deft.batches import optimiser_steps, with_responses
 from deft.datasets import read_examples
 from deft.distribution import load as load_distribution
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory
 from deft.models import check_fit, load_base, load_tokenizer, weights_hash
 from deft.objective import RESPONSES, Objective
-from deft.policy import attach_lora, choose_layout
+from deft.packing import shares_prompts
+from deft.policy import attach_lora
 from deft.reports import Report
 from deft.reward import direction_of, head_of
 from deft.specs import MeasureOmegaSpec, TrainSpec
 from deft.splits import chosen_rows
-from deft.tokens import encode_examples, end_token_id, tokenizer_hash
+from deft.tokens import TokenizedExample, encode_examples, end_token_id, tokenizer_hash
 
 DISTRIBUTION = "distribution.safetensors"
 
@@ -49,11 +50,6 @@ class Prepared:
     base_hash: str
     data_hash: str
     has_start_adapter: bool
-
-    @property
-    def examples(self) -> list[TrainingExample]:
-        """The examples of the run, in the order of their rows."""
-        return list(self.objective.examples)
 
     def as_reference(self) -> AbstractContextManager[Any]:
         """Return the context in which the untrained model is the reference.
@@ -78,7 +74,8 @@ def prepare(
     q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
     numbered = _examples(spec, inputs["data"])
     tokenized = encode_examples([example for _, example in numbered], tokenizer, spec.tokens)
-    examples = training_examples(tokenized, end_token_id(tokenizer), responses=RESPONSES[spec.method.type])
+    responses = RESPONSES[spec.method.type]
+    examples = [with_responses(example, responses) for example in tokenized]
     base_hash = weights_hash(inputs["model"])
     start = inputs.get("adapter")
     if start is not None:
@@ -93,7 +90,8 @@ def prepare(
     objective = Objective(
         method=spec.method,
         examples=examples,
-        layout=choose_layout(model, examples, max_tokens=spec.tokens.max_total_tokens + 1),
+        end_id=end_token_id(tokenizer),
+        shares_prompts=responses > 1 and shares_prompts(model, spec.tokens.max_total_tokens + 1),
         micro_batch_size=size,
         head=head,
         direction=None if q_diff is None else direction_of(head, q_diff),
@@ -193,11 +191,11 @@ def _require_same_base(adapter: Path, base_hash: str) -> None:
         )
 
 
-def _hash_of(examples: list[TrainingExample]) -> str:
+def _hash_of(examples: list[TokenizedExample]) -> str:
     """Return the SHA-256 over all token ids, in order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.responses]).encode())
+        digest.update(json.dumps([example.prompt_ids, example.response_ids, example.is_cut]).encode())
     return digest.hexdigest()
 
 

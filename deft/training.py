@@ -199,7 +199,7 @@ def _summary(
         "omega_source": omega.source,
         "calibration": None if omega.calibration is None else asdict(omega.calibration),
         "metrics": trainer.metrics,
-        "layout": objective.layout,
+        "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
         "device": str(weight.device),
         "base_weights_hash": prepared.base_hash,

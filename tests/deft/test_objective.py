@@ -1,6 +1,5 @@
 """One forward pass against naive ones: layouts, micro-batches, end tokens, the reward and the reference."""
 
-import copy
 import math
 from typing import Any
 
@@ -9,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from deft.batches import Layout, TrainingExample
+from deft.batches import with_responses
 from deft.losses import with_reward_term
-from deft.models import decoder
 from deft.objective import Objective, StepSize, reference_logps
-from deft.policy import attach_lora, choose_layout
+from deft.policy import attach_lora
 from deft.reward import direction_of, head_of
 from deft.specs import DpoMethod, Lora, SftMethod
+from deft.tokens import TokenizedExample
 from tests.models import tiny_llama
 
 END = 2
@@ -32,14 +31,14 @@ def ids(generator: torch.Generator, length: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def examples() -> list[TrainingExample]:
+def examples() -> list[TokenizedExample]:
     generator = torch.Generator().manual_seed(5)
     lengths = [(7, 4, 6), (3, 1, 2), (12, 9, 1), (1, 3, 3), (5, 2, 8), (9, 5, 5), (2, 7, 4), (6, 1, 1)]
     made = []
     for prompt, chosen, rejected in lengths:
         # ids equal to pad and end stand inside the responses too: masks must not come from ids
-        responses = [[END, *ids(generator, chosen - 1), END], [*ids(generator, rejected), END]]
-        made.append(TrainingExample(ids(generator, prompt), responses, [chosen, rejected]))
+        responses = [[END, *ids(generator, chosen - 1)], ids(generator, rejected)]
+        made.append(TokenizedExample(ids(generator, prompt), responses, [False, prompt == 9]))
     return made
 
 
@@ -62,34 +61,34 @@ def model() -> Any:
 
 def objective_for(
     model: Any,
-    examples: list[TrainingExample],
+    examples: list[TokenizedExample],
     q_diff: Any,
     *,
-    layout: Layout = "shared",
+    shares: bool = True,
     size: int | None = 1,
     method: Any = None,
 ) -> Objective:
     head = head_of(model)
-    made = Objective(method or DpoMethod(beta=BETA), examples, layout, size, head, direction_of(head, q_diff))
+    made = Objective(method or DpoMethod(beta=BETA), examples, END, shares, size, head, direction_of(head, q_diff))
     with model.disable_adapter():
         made.reference = torch.tensor([[naive_logp(model, e, k) for k in (0, 1)] for e in examples])
     return made
 
 
 @torch.no_grad()
-def naive_logp(model: Any, example: TrainingExample, response: int) -> float:
+def naive_logp(model: Any, example: TokenizedExample, response: int) -> float:
     """Sum of log-probabilities of one response, alone in a plain forward pass with all logits."""
-    tokens = example.prompt + example.responses[response]
+    tokens = example.prompt_ids + example.response_ids[response] + [END] * (not example.is_cut[response])
     logps = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
-    return sum(logps[at - 1, tokens[at]].item() for at in range(len(example.prompt), len(tokens)))
+    return sum(logps[at - 1, tokens[at]].item() for at in range(len(example.prompt_ids), len(tokens)))
 
 
 @torch.no_grad()
-def naive_r_d(model: Any, example: TrainingExample, q_diff: Any) -> float:
+def naive_r_d(model: Any, example: TokenizedExample, q_diff: Any) -> float:
     """M5 over the chosen response's own tokens, by all logits."""
-    own = example.responses[0][: example.own[0]]
-    logps = model(input_ids=torch.tensor([example.prompt + own])).logits[0].double().log_softmax(-1)
-    at = slice(len(example.prompt) - 1, len(example.prompt) - 1 + len(own))
+    own = example.response_ids[0]
+    logps = model(input_ids=torch.tensor([example.prompt_ids + own])).logits[0].double().log_softmax(-1)
+    at = slice(len(example.prompt_ids) - 1, len(example.prompt_ids) - 1 + len(own))
     return float(logps[at].mean(0) @ torch.from_numpy(q_diff))
 
 
@@ -104,12 +103,12 @@ def gradients(model: Any, objective: Objective, step: list[int], omega: float) -
     return total, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("layout", ["shared", "apart"])
+@pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_dpo_and_the_term_equal_naive_passes(
-    model: Any, examples: list[TrainingExample], q_diff: Any, layout: Layout, size: int
+    model: Any, examples: list[TokenizedExample], q_diff: Any, shares: bool, size: int
 ) -> None:
-    objective = objective_for(model, examples, q_diff, layout=layout, size=size)
+    objective = objective_for(model, examples, q_diff, shares=shares, size=size)
     step = list(range(8))
     found: dict[str, float] = {}
     for indices in objective.micro_batches(step):
@@ -130,15 +129,15 @@ def test_dpo_and_the_term_equal_naive_passes(
 @pytest.mark.parametrize("method", [DpoMethod(), SftMethod()])
 @pytest.mark.parametrize("omega", [0.0, 2.0])
 def test_gradients_do_not_depend_on_the_micro_batches(
-    model: Any, examples: list[TrainingExample], q_diff: Any, method: Any, omega: float
+    model: Any, examples: list[TokenizedExample], q_diff: Any, method: Any, omega: float
 ) -> None:
     if isinstance(method, SftMethod):
-        examples = [TrainingExample(e.prompt, e.responses[:1], e.own[:1]) for e in examples]
+        examples = [with_responses(e, 1) for e in examples]
     step = [4, 1, 7, 0, 2, 6, 3, 5]
-    reference = torch.tensor([[naive_logp(model, e, k) + k for k in range(len(e.responses))] for e in examples])
+    reference = torch.tensor([[naive_logp(model, e, k) + k for k in range(len(e.response_ids))] for e in examples])
     runs = []
     for size in (1, 2, 8, None):
-        objective = Objective(method, examples, "apart", size, head_of(model), direction_of(head_of(model), q_diff))
+        objective = Objective(method, examples, END, False, size, head_of(model), direction_of(head_of(model), q_diff))
         objective.reference = reference
         runs.append(gradients(model, objective, step, omega))
     (loss, first), *others = runs
@@ -152,19 +151,19 @@ def norm_of(gradients: dict[str, Tensor]) -> float:
 
 
 def test_sft_is_the_sum_over_tokens_by_their_number_in_the_step(
-    model: Any, examples: list[TrainingExample], q_diff: Any
+    model: Any, examples: list[TokenizedExample], q_diff: Any
 ) -> None:
-    single = [TrainingExample(e.prompt, e.responses[:1], e.own[:1]) for e in examples]
-    objective = Objective(SftMethod(), single, "apart", 3, head_of(model), direction_of(head_of(model), q_diff))
+    single = [with_responses(e, 1) for e in examples]
+    objective = Objective(SftMethod(), single, END, False, 3, head_of(model), direction_of(head_of(model), q_diff))
     loss, _ = gradients(model, objective, [0, 1, 2, 3, 4], 0.0)
-    tokens = sum(len(e.responses[0]) for e in single[:5])
+    tokens = sum(len(e.response_ids[0]) + 1 for e in single[:5])
     assert loss == pytest.approx(-sum(naive_logp(model, e, 0) for e in single[:5]) / tokens, abs=1e-5)
 
 
-def test_at_step_zero_the_dpo_loss_is_ln_2_in_every_layout(examples: list[TrainingExample], q_diff: Any) -> None:
+def test_at_step_zero_the_dpo_loss_is_ln_2_in_every_layout(examples: list[TokenizedExample], q_diff: Any) -> None:
     model = attach_lora(tiny_llama(1), Lora(r=4, dropout=0.3), seed=3).train()
-    for layout, size in (("shared", 1), ("shared", 4), ("apart", 3)):
-        objective = Objective(DpoMethod(), examples, layout, size, head_of(model))  # type: ignore[arg-type]
+    for shares, size in ((True, 1), (True, 4), (False, 3)):
+        objective = Objective(DpoMethod(), examples, END, shares, size, head_of(model))
         steps = [[3, 1, 0, 2], [5, 4, 7, 6]]
         objective.reference = reference_logps(
             objective, model, steps, reference=model.disable_adapter, after_each=lambda _: None
@@ -178,13 +177,13 @@ def test_at_step_zero_the_dpo_loss_is_ln_2_in_every_layout(examples: list[Traini
 
 
 def test_the_end_token_is_trained_and_has_no_part_in_the_reward(
-    model: Any, examples: list[TrainingExample], q_diff: Any
+    model: Any, examples: list[TokenizedExample], q_diff: Any
 ) -> None:
     example = examples[0]
-    without = TrainingExample(example.prompt, [ids[:-1] for ids in example.responses], example.own)
+    without = TokenizedExample(example.prompt_ids, example.response_ids, [True, True])
     objective = objective_for(model, [example, without], q_diff)
     facts = [objective.parts(model, [index], StepSize(1, 1)).facts for index in (0, 1)]
-    tokens = example.prompt + example.responses[0]
+    tokens = [*example.prompt_ids, *example.response_ids[0], END]
     with torch.no_grad():
         end = model(input_ids=torch.tensor([tokens])).logits[0, -2].log_softmax(-1)[END].item()
     difference = facts[0]["logps/chosen"] - facts[1]["logps/chosen"]
@@ -193,40 +192,17 @@ def test_the_end_token_is_trained_and_has_no_part_in_the_reward(
 
 
 def test_the_gradient_of_the_term_is_that_of_a_full_computation(
-    model: Any, examples: list[TrainingExample], q_diff: Any
+    model: Any, examples: list[TokenizedExample], q_diff: Any
 ) -> None:
     objective = objective_for(model, examples, q_diff)
     _, plain = gradients(model, objective, [0], 0.0)
     _, both = gradients(model, objective, [0], 1.0)
     model.zero_grad()
     example = examples[0]
-    own = example.responses[0][: example.own[0]]
-    logps = model(input_ids=torch.tensor([example.prompt + own])).logits[0].log_softmax(-1)
-    at = slice(len(example.prompt) - 1, len(example.prompt) - 1 + len(own))
+    own = example.response_ids[0]
+    logps = model(input_ids=torch.tensor([example.prompt_ids + own])).logits[0].log_softmax(-1)
+    at = slice(len(example.prompt_ids) - 1, len(example.prompt_ids) - 1 + len(own))
     (logps[at].mean(0) @ torch.from_numpy(q_diff).float()).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert torch.allclose(plain[name] - both[name], parameter.grad, atol=1e-6), name
-
-
-def test_a_model_whose_prompt_can_be_shared_shares_it(model: Any, examples: list[TrainingExample]) -> None:
-    assert choose_layout(model, examples, max_tokens=64) == "shared"
-
-
-def test_a_window_smaller_than_the_context_forbids_sharing(examples: list[TrainingExample]) -> None:
-    model = tiny_llama(1)
-    model.config.sliding_window = 32
-    assert choose_layout(model, examples, max_tokens=64) == "apart"
-    assert choose_layout(model, examples, max_tokens=32) == "shared"
-
-
-def test_a_model_that_ignores_the_mask_is_found_out(examples: list[TrainingExample]) -> None:
-    model = copy.deepcopy(tiny_llama(1))
-    backbone = decoder(model)
-    plain = backbone.forward
-
-    def forward(*args: Any, attention_mask: Any = None, **options: Any) -> Any:
-        return plain(*args, attention_mask=attention_mask if attention_mask.dim() == 2 else None, **options)
-
-    backbone.forward = forward  # type: ignore[method-assign]
-    assert choose_layout(model, examples, max_tokens=64) == "apart"

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from deft.batches import training_examples
 from deft.objective import Objective, reference_logps
 from deft.policy import attach_lora
 from deft.reward import head_of
@@ -71,8 +70,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
         TokenizedExample(ids(row["prompt"]), [ids(row["chosen"]), ids(row["rejected"])], [False, False]) for row in ROWS
     ]
     model = policy()
-    examples = training_examples(tokenized, tokenizer.eos_token_id, responses=2)
-    objective = Objective(DpoMethod(beta=BETA), examples, "shared", 1, head_of(model))
+    objective = Objective(DpoMethod(beta=BETA), tokenized, tokenizer.eos_token_id, True, 1, head_of(model))
     steps = [list(range(start, start + BATCH)) for start in range(0, len(ROWS), BATCH)]
     objective.reference = reference_logps(
         objective, model, steps, reference=model.disable_adapter, after_each=lambda _: None
