@@ -1,5 +1,6 @@
 """Attempts in this process, with stand-in children and no Celery."""
 
+import json
 import shutil
 import threading
 import time
@@ -13,7 +14,9 @@ from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
+from tests.faults.house import is_alive, wait_for
 from worker import child
+from worker.reporter import Reporter
 from worker.runner import Runner
 from worker.workplace import open_workplace
 
@@ -144,3 +147,25 @@ def test_a_lease_that_went_to_another_ends_the_child_and_publishes_nothing(bench
     with bench.database.read() as session:
         assert claims.look(session, claims.Claim(job_id, "", None, "", {}, None, {}, 1, 1, "", 1.0)).is_ours is False
     assert len(list(bench.settings.artifact_folder.iterdir())) == 2
+
+
+def test_a_lost_lease_ends_the_child_even_while_a_write_hangs(bench, tmp_path, monkeypatch):
+    hangs = threading.Event()
+    monkeypatch.setattr(Reporter, "flush_if_due", lambda _self: hangs.wait(30))
+    with bench.database.write() as session:
+        spec = SelectSpec(scoring=bench.scoring_id, name="a steps=600 seconds=0.05")
+        job_id = jobs.create(session, bench.team_id, spec).id
+    look = threading.Thread(target=bench.runner.look, args=(job_id,))
+    look.start()
+    diary = tmp_path / "a.jsonl"
+    while not diary.exists() or not diary.read_text():
+        time.sleep(0.02)
+    pid = json.loads(diary.read_text().splitlines()[0])["pid"]
+    with bench.database.write() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET fence = fence + 1")
+    try:
+        wait_for(lambda: not is_alive(pid), 3, "the end of the child")
+        assert look.is_alive()
+    finally:
+        hangs.set()
+        look.join(30)
