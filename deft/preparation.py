@@ -29,8 +29,8 @@ from deft.objective import RESPONSES, Objective
 from deft.packing import shares_prompts
 from deft.policy import attach_lora
 from deft.reports import Report
-from deft.reward import direction_of, head_of
-from deft.specs import MeasureOmegaSpec, TrainSpec
+from deft.reward import Head, direction_of, head_of
+from deft.specs import MeasureOmegaSpec, Optimisation, TrainSpec
 from deft.splits import chosen_rows
 from deft.tokens import TokenizedExample, encode_examples, end_token_id, tokenizer_hash
 
@@ -74,25 +74,15 @@ def prepare(
     q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
     numbered = _examples(spec, inputs["data"])
     tokenized = encode_examples([example for _, example in numbered], tokenizer, spec.tokens)
-    responses = RESPONSES[spec.method.type]
-    examples = [with_responses(example, responses) for example in tokenized]
+    examples = [with_responses(example, RESPONSES[spec.method.type]) for example in tokenized]
     base_hash = weights_hash(inputs["model"])
-    start = inputs.get("adapter")
-    if start is not None:
-        _require_same_base(start, base_hash)
-    base = load_base(inputs["model"], precision=spec.optimisation.precision)
-    check_fit(base, tokenizer, spec.tokens)
-    head = head_of(base)
-    model = attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)
-    size = spec.optimisation.micro_batch_size
-    if size is None and not torch.cuda.is_available():
-        size = 1  # a CPU gains nothing from wider batches, and one example needs no padding
+    model, head = _policy(spec, inputs, tokenizer, base_hash)
     objective = Objective(
         method=spec.method,
         examples=examples,
         end_id=end_token_id(tokenizer),
-        shares_prompts=responses > 1 and shares_prompts(model, spec.tokens.max_total_tokens + 1),
-        micro_batch_size=size,
+        shares_prompts=spec.method.type != "sft" and shares_prompts(model, spec.tokens.max_total_tokens + 1),
+        micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head,
         direction=None if q_diff is None else direction_of(head, q_diff),
     )
@@ -107,7 +97,7 @@ def prepare(
         steps_in_epoch=len(steps) // plan.epochs,
         base_hash=base_hash,
         data_hash=_hash_of(examples),
-        has_start_adapter=start is not None,
+        has_start_adapter="adapter" in inputs,
     )
 
 
@@ -136,6 +126,24 @@ def exact_arithmetic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = is_filling
+
+
+def _policy(
+    spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, base_hash: str
+) -> tuple[PeftModel, Head]:
+    """Load the base, look at its head, and put the adapter on it."""
+    start = inputs.get("adapter")
+    if start is not None:
+        _require_same_base(start, base_hash)
+    base = load_base(inputs["model"], precision=spec.optimisation.precision)
+    check_fit(base, tokenizer, spec.tokens)
+    head = head_of(base)
+    return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
+
+
+def _micro_batch_size(optimisation: Optimisation) -> int | None:
+    """Return what was asked for; else 1 on a CPU, which gains nothing from wider passes, so that nothing is padded."""
+    return optimisation.micro_batch_size or (None if torch.cuda.is_available() else 1)
 
 
 def _examples(spec: TrainSpec | MeasureOmegaSpec, folder: Path) -> list[tuple[int, Any]]:
