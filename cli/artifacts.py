@@ -28,7 +28,7 @@ Only = Annotated[list[str] | None, typer.Option("--only", help="Only this file; 
 def list_subsets(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List subsets, newest first."""
     with connect() as client:
-        _print_list(list(client.subsets.list(limit=limit)), ("k", "end"), as_json)
+        _print_list(list(client.subsets.list(limit=limit)), ("kept", "end"), as_json)
 
 
 @adapters.command("ls")

@@ -1,13 +1,13 @@
 """`deft models`: list base models, register one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.connect import connect
 from cli.failures import USAGE, fail
-from cli.output import AsJson, print_json, print_rows
+from cli.output import AsJson, print_json, print_rows, size_text
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
 
@@ -20,8 +20,16 @@ def ls(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: AsJson = False)
     if as_json:
         print_json(found)
         return
-    rows = [(one["id"], one["name"], one.get("hub_id") or one.get("folder"), one.get("revision")) for one in found]
-    print_rows(("id", "name", "source", "revision"), rows)
+    rows = [
+        (one["id"], one["name"], one.get("hub_id") or "a folder of the server", one.get("revision"), _size(one))
+        for one in found
+    ]
+    print_rows(("id", "name", "source", "revision", "weights"), rows)
+
+
+def _size(model: dict[str, Any]) -> str:
+    count = model.get("weights_bytes")
+    return size_text(count) if count else "-"
 
 
 @app.command()
