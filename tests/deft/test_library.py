@@ -52,6 +52,13 @@ def test_the_ten_lines_of_the_readme(tiny_model_folder: Path, tmp_path: Path) ->
     assert sorted(subset["deft_r_d"]) == sorted(score.chosen for score in scores)[:2]
 
 
+def test_the_readme_has_exactly_these_lines() -> None:
+    source = Path(__file__).read_text()
+    lines = source.split("    # README begin\n")[1].split("    # README end\n")[0].replace("\n    ", "\n").strip()
+
+    assert lines in (Path(__file__).parents[2] / "README.md").read_text()
+
+
 def test_what_is_kept_has_the_lowest_reward(tiny_model_folder: Path) -> None:
     model, tokenizer = tiny_llama(), byte_tokenizer()
     scores = deft.score(model, tokenizer, ROWS, deft.count_distribution(ROWS, tokenizer))
