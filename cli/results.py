@@ -3,12 +3,18 @@
 It knows only the evaluation's JSON.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.output import print_table
 
 Json = Mapping[str, Any]
+
+SHOWN = ("preference_accuracy", "margin", "kl", "chosen_logp_change", "length", "r_d_accuracy")
+"""The metrics of the printed table, in this order; the others are in the JSON."""
+
+LINE_WIDTH = 110
 
 COLUMN_NAMES = {
     "preference_accuracy": "preference accuracy",
@@ -30,7 +36,7 @@ def print_comparison(evaluation: Json) -> None:
     """Print what the evaluation says: sentence, smallest difference, table."""
     comparison = comparison_of(evaluation)
     for line in headline(comparison):
-        print(line)
+        print(textwrap.fill(line, LINE_WIDTH, break_long_words=False, break_on_hyphens=False))
     print()
     columns, rows = table(comparison, between="\n")
     print_table(columns, rows)
@@ -53,7 +59,7 @@ def headline(comparison: Json) -> list[str]:
 def table(comparison: Json, *, between: str = " ") -> tuple[list[str], list[list[str]]]:
     """Return column names and rows: an arm a row, a metric a column; *between* stands in a cell before the interval."""
     given: Sequence[Json] = comparison.get("table") or []
-    metrics = list(dict.fromkeys(metric for row in given for metric in row["cells"]))
+    metrics = [metric for metric in SHOWN if any(metric in row["cells"] for row in given)]
     common = {metric: common_n(metric, given) for metric in metrics}
     rows = [
         [str(row["arm"]), *(cell_text(row["cells"].get(metric), common[metric], between) for metric in metrics)]
