@@ -13,7 +13,7 @@ from cli.connect import data_folder
 from cli.demo import checks, origin
 from cli.demo.failure import DemoFailed
 from cli.demo.flow import Checks, Results, cancel_earlier_runs, check, download, run_pipeline, step, upload
-from cli.demo.options import MODEL_NAME, DemoOptions
+from cli.demo.options import FAST_GFLOPS, MODEL_NAME, SMALLER, DemoOptions, measure_gflops
 from cli.demo.report import commands, print_report, write_report
 from cli.demo.server import Server
 from cli.failures import HANDLED, JOB_FAILED, explain
@@ -21,7 +21,7 @@ from cli.output import duration_text, say
 from cli.serve import models_cache
 from deft_client import Client
 
-Count = Annotated[int, typer.Option(min=1)]
+Count = Annotated[int | None, typer.Option(min=1)]
 
 
 def demo(
@@ -33,23 +33,28 @@ def demo(
         Path | None, typer.Option("--data-folder", help="The demo server's own folder. [default: deft-data/demo]")
     ] = None,
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Leave the server running.")] = False,
-    score_sample: Annotated[int, typer.Option(min=8, help="Pairs scored.")] = 160,
-    keep: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of the scored pairs that is kept.")] = 0.25,
-    epochs: Count = 1,
-    batch_size: Count = 8,
-    random_draws: Count = 1,
-    pairs: Annotated[int, typer.Option(min=1, help="Held-out pairs judged by likelihood.")] = 48,
-    prompts: Annotated[int, typer.Option(min=0, help="Held-out prompts that are answered.")] = 16,
-    max_new_tokens: Count = 48,
-    max_prompt_tokens: Count = 192,
-    max_total_tokens: Annotated[int, typer.Option(min=2, help="Prompt and response together.")] = 256,
+    score_sample: Annotated[int | None, typer.Option(min=8, help="Pairs scored.")] = None,
+    keep: Annotated[
+        float | None, typer.Option(min=0.001, max=1.0, help="Share of the scored pairs that is kept.")
+    ] = None,
+    epochs: Count = None,
+    batch_size: Count = None,
+    random_draws: Count = None,
+    pairs: Annotated[int | None, typer.Option(min=1, help="Held-out pairs judged by likelihood.")] = None,
+    prompts: Annotated[int | None, typer.Option(min=0, help="Held-out prompts that are answered.")] = None,
+    max_new_tokens: Count = None,
+    max_prompt_tokens: Count = None,
+    max_total_tokens: Annotated[int | None, typer.Option(min=2, help="Prompt and response together.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Do the whole job on real pairs and a small model: upload, score, select, train, compare, download, check."""
-    sizes = {"score_sample": score_sample, "keep": keep, "epochs": epochs, "batch_size": batch_size, "seed": seed}
-    more = {"random_draws": random_draws, "pairs": pairs, "prompts": prompts, "max_new_tokens": max_new_tokens}
-    more |= {"max_prompt_tokens": max_prompt_tokens, "max_total_tokens": max_total_tokens}
-    options = DemoOptions(out=out, **sizes, **more)  # type: ignore[arg-type]
+    """Do the whole job on real pairs and a small model: upload, score, select, train, compare, download, check.
+
+    Sizes that are not given follow from the machine's speed, so that the demo ends within ten minutes.
+    """
+    asked = {"score_sample": score_sample, "keep": keep, "epochs": epochs, "batch_size": batch_size}
+    asked |= {"random_draws": random_draws, "pairs": pairs, "prompts": prompts, "max_new_tokens": max_new_tokens}
+    asked |= {"max_prompt_tokens": max_prompt_tokens, "max_total_tokens": max_total_tokens}
+    options = _options(asked, out, seed)
     home = (folder or data_folder() / "demo").absolute()
     server = Server(home, models_cache(), is_to_stay=keep_running)
     is_up = False
@@ -64,6 +69,14 @@ def demo(
     finally:
         if not is_up:
             server.stop()
+
+
+def _options(asked: dict[str, int | float | None], out: Path, seed: int) -> DemoOptions:
+    gflops = measure_gflops()
+    is_fast = gflops >= FAST_GFLOPS
+    say(f"this machine does {gflops:.0f} GFLOP/s in float32: {'the usual' if is_fast else 'smaller'} sizes")
+    sizes = {**({} if is_fast else SMALLER), **{name: value for name, value in asked.items() if value is not None}}
+    return DemoOptions(out=out, seed=seed, **sizes)  # type: ignore[arg-type]
 
 
 def _run(server: Server, data: Path | None, options: DemoOptions) -> bool:

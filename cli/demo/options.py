@@ -1,8 +1,11 @@
-"""What the demo does and how much of it; pure."""
+"""What the demo does and how much of it, so that it ends within ten minutes."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deft.specs import ArmName
 
@@ -10,9 +13,35 @@ MODEL_NAME = "smollm2-135m"
 ARMS: tuple[ArmName, ...] = ("deft", "no_reward_term", "random_with_term", "random")
 
 
+FAST_GFLOPS = 250.0
+"""From this speed on the usual sizes take less than eight minutes (they took 14 at 130 GFLOP/s)."""
+
+SMALLER = {
+    "score_sample": 96,
+    "batch_size": 4,
+    "pairs": 32,
+    "prompts": 12,
+    "max_new_tokens": 32,
+    "max_prompt_tokens": 128,
+    "max_total_tokens": 192,
+}
+"""The sizes of a slower machine: about half the work."""
+
+
+def measure_gflops(size: int = 1024, repeats: int = 8) -> float:
+    """Return how fast this machine multiplies float32 matrices, the best of a few tries (about half a second)."""
+    matrix = np.ones((size, size), dtype=np.float32)
+    fastest = float("inf")
+    for _ in range(repeats):
+        started_at = time.perf_counter()
+        matrix @ matrix
+        fastest = min(fastest, time.perf_counter() - started_at)
+    return 2e-9 * size**3 / fastest
+
+
 @dataclass(frozen=True)
 class DemoOptions:
-    """Sizes that fit ten minutes on two cores, and where things go."""
+    """Sizes, by default those of a fast machine, and where things go."""
 
     out: Path = Path("demo-output")
     score_sample: int = 160
