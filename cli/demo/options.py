@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deft.specs import ArmName
 
 MODEL_NAME = "smollm2-135m"
@@ -30,6 +28,8 @@ SMALLER = {
 
 def measure_gflops(size: int = 1024, repeats: int = 8) -> float:
     """Return how fast this machine multiplies float32 matrices, the best of a few tries (about half a second)."""
+    import numpy as np  # not there in a plain client
+
     matrix = np.ones((size, size), dtype=np.float32)
     fastest = float("inf")
     for _ in range(repeats):
