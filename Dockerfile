@@ -8,17 +8,20 @@ RUN useradd --create-home --uid 10001 deft && mkdir -p /data /models && chown de
 WORKDIR /srv/deft
 ENV DEFT_DATA_FOLDER=/data DEFT_MODEL_ROOTS=/models
 
+FROM scratch AS source
+COPY pyproject.toml README.md LICENSE /source/
+COPY api /source/api
+COPY cli /source/cli
+COPY deft /source/deft
+COPY deft_client /source/deft_client
+COPY migrations /source/migrations
+COPY store /source/store
+COPY worker /source/worker
+
 FROM base AS api
 COPY requirements/server.txt requirements/
 RUN pip install --no-deps --require-hashes -r requirements/server.txt
-COPY pyproject.toml README.md LICENSE ./
-COPY api api
-COPY cli cli
-COPY deft deft
-COPY deft_client deft_client
-COPY migrations migrations
-COPY store store
-COPY worker worker
+COPY --from=source /source ./
 RUN pip install --no-deps .
 USER deft
 EXPOSE 8000
@@ -29,14 +32,7 @@ ARG PIP_TORCH_ARGS=""
 RUN pip install ${PIP_TORCH_ARGS} torch==2.13.0
 COPY requirements/worker.txt requirements/
 RUN pip install --no-deps --require-hashes -r requirements/worker.txt
-COPY pyproject.toml README.md LICENSE ./
-COPY api api
-COPY cli cli
-COPY deft deft
-COPY deft_client deft_client
-COPY migrations migrations
-COPY store store
-COPY worker worker
+COPY --from=source /source ./
 RUN pip install --no-deps .
 USER deft
 STOPSIGNAL SIGTERM

@@ -129,7 +129,7 @@ def main() -> None:
     """Measure and write bench/results/scoring.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--model", type=Path, default=Path(os.environ.get("DEFT_BENCH_MODEL", "deft-data/models/smollm2-135m-instruct"))
+        "--model", type=Path, default=Path.home() / ".cache/deft/models/smollm2-135m", help="by default the demo's"
     )
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
