@@ -28,8 +28,9 @@ def policy() -> Any:
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    datasets = pytest.importorskip("datasets")
-    trl = pytest.importorskip("trl")
+    import datasets
+    import trl
+
     torch.set_num_threads(1)
     arguments = trl.DPOConfig(
         output_dir=str(tmp_path_factory.mktemp("trl")),

@@ -1,6 +1,3 @@
-import os
-import shutil
-
 import pytest
 
 from tests.databases import (  # noqa: F401 - fixtures
@@ -11,15 +8,12 @@ from tests.databases import (  # noqa: F401 - fixtures
     postgres_server,
     template,
 )
-from tests.faults.house import House, RedisServer
+from tests.faults.house import House, RedisServer, need_redis_server
 
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
-            pytest.fail("no redis-server")
-        pytest.skip("no redis-server")
+    need_redis_server()
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()

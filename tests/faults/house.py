@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from deft.specs import SelectSpec
 from store import accounts, bell, jobs
@@ -45,6 +48,15 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def need_redis_server() -> None:
+    """Skip, or fail where the services are required, on a machine without a redis-server to start."""
+    if shutil.which("redis-server") is not None:
+        return
+    if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
+        pytest.fail("there is no redis-server on the path")
+    pytest.skip("there is no redis-server on the path")
 
 
 class RedisServer:

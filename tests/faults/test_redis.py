@@ -1,20 +1,16 @@
-import os
 import shutil
 import time
 
 import pytest
 
-from tests.faults.house import SLACK, House, RedisServer, wait_for
+from tests.faults.house import SLACK, House, RedisServer, need_redis_server, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.services]
 
 
 @pytest.fixture
 def own_redis(tmp_path):
-    if shutil.which("redis-server") is None:
-        if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
-            pytest.fail("no redis-server")
-        pytest.skip("no redis-server")
+    need_redis_server()
     server = RedisServer(tmp_path)
     yield server
     server.stop()

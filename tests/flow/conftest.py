@@ -5,7 +5,7 @@ import pytest
 
 from deft_client import Client
 from tests.databases import migrated_postgres, postgres_server  # noqa: F401 - fixtures
-from tests.faults.house import RedisServer, free_port
+from tests.faults.house import RedisServer, free_port, need_redis_server
 from tests.flow.processes import Processes, start_embedded, start_production
 from tests.models import save_tiny_llama
 
@@ -26,6 +26,7 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
 
 
 def _production(request: pytest.FixtureRequest, processes: Processes, models: Path) -> Iterator[Client]:
+    need_redis_server()
     server = request.getfixturevalue("postgres_server")
     redis = RedisServer(processes.folder)
     try:
