@@ -29,7 +29,7 @@ demo: setup ## the main job on real data: upload, score, select, train, compare,
 	$(BIN)/deft demo $(if $(DATA),--data "$(DATA)") $(if $(KEEP),--keep-running)
 
 test: setup ## all tests; on Postgres and Redis too where they answer
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 lint: setup ## style
 	$(BIN)/ruff check .
