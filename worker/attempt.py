@@ -279,7 +279,7 @@ class Attempt:
     def _kill(self) -> None:
         with self._child_lock:
             if self._child is not None and self._child.is_running:
-                pass
+                child_processes.end_group(self._child.pid)
 
     def _log_text(self) -> str:
         return "" if self._child is None else self._child.log.text()
