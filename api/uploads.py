@@ -4,7 +4,6 @@ It knows neither what is in the files nor where a dataset is kept.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from api.bodies import capped, check_content_type, validated
+from deft import strict_json
 from deft.errors import Finding, InvalidInput, shown
+from deft.row_checks import BadRow
 
 MAX_FILES = 64
 MAX_FIELDS = 16
@@ -146,8 +147,8 @@ def options_from(fields: Mapping[str, Any]) -> DatasetOptions:
 
 def _columns(text: str) -> object:
     try:
-        return json.loads(text)
-    except ValueError:
+        return strict_json.parse(text.encode())
+    except (BadRow, UnicodeEncodeError):
         return text  # the model says what is wrong with it
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cli.connect import KEY_FILE, SERVING_FILE
-from deft.errors import Conflict
+from deft.errors import Conflict, InvalidInput
 from store.local_disk import refuse_network
 
 LOCK_FILE = "serve.lock"
@@ -16,12 +16,16 @@ def prepare(folder: Path) -> Path:
     """Make *folder* (mode 0700) and return its absolute path.
 
     Raises:
-        InvalidInput: it lies on a network file system.
+        InvalidInput: it lies on a network file system, or cannot be made.
     """
     folder = folder.expanduser().absolute()
     refuse_network(folder)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        message = f"{folder} cannot be the data folder: {error.strerror}; give another with --data-folder"
+        raise InvalidInput(message, code="data_folder_unusable") from error
     return folder
 
 

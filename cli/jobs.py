@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
 
 from cli import watch
 from cli.connect import connect
 from cli.failures import JOB_FAILED, REFUSED, USAGE, fail
 from cli.output import AsJson, is_terminal, print_facts, print_json, print_rows, say
 from cli.results import print_comparison
-from deft.specs import job_spec
 from deft_client import Client
 
 app = typer.Typer(help="Jobs: run, look, wait, cancel.", no_args_is_help=True)
@@ -49,7 +47,6 @@ def run(
         body["optimisation"] = {**body.get("optimisation", {}), "epochs": epochs}
     if not spec_file and not (dataset and model):
         fail("a pipeline needs --dataset and --model, or name a SPEC.json", USAGE)
-    _check(body)
     with connect() as client:
         job = client.jobs.create(body)
         say(f"{job['id']} {job['status']}")
@@ -70,18 +67,6 @@ def _read_spec(path: Path) -> Json:
     if not isinstance(body, dict):
         fail(f"{path}: found a {type(body).__name__}, expected an object", REFUSED)
     return body
-
-
-def _check(body: Json) -> None:
-    """Refuse a spec that the service would refuse, without asking it."""
-    try:
-        job_spec.validate_json(json.dumps(body))
-    except ValidationError as error:
-        say("error: the job's spec is not valid  [invalid_spec]")
-        for problem in error.errors(include_url=False, include_context=False)[:20]:
-            place = "/" + "/".join(str(part) for part in problem["loc"][1:])
-            say(f"  {place}: {problem['msg']}, found {str(problem.get('input'))[:80]!r}")
-        raise typer.Exit(REFUSED) from error
 
 
 @app.command("wait")

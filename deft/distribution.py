@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
+from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable
+from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from deft.tokens import TokenizedExample
 
 SUM_TOLERANCE = 1e-12
@@ -131,6 +134,23 @@ def load(path: Path) -> Distribution:
             return Distribution(counts, checked(file.get_tensor("q_diff")), facts)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ArtifactCorrupt(f"{path.name} is not a distribution: {error}") from error
+
+
+def require_same_tokenizer(distribution: Distribution, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that *distribution* was counted with *tokenizer*; one that does not say is taken as it is.
+
+    Raises:
+        InvalidInput: it was counted with another, so its token ids mean something else.
+    """
+    counted_with, own = distribution.facts.get("tokenizer_sha256"), tokenizer_hash(tokenizer)
+    if counted_with is None or counted_with == own:
+        return
+    found = f"a distribution counted with tokenizer {counted_with[:12]}"
+    expected = f"one counted with the tokenizer of the model, {own[:12]}"
+    fix = "score the data with this model first, or use the model that it was scored with"
+    code = "distribution_of_another_tokenizer"
+    finding = Finding(code=code, pointer="/model", found=found, expected=expected, fix=fix)
+    raise InvalidInput(f"expected {expected}, found {found}: {fix}", code=code, findings=[finding])
 
 
 def _batches(responses: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[Sequence[Sequence[int]]]]:

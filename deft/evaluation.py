@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft import distribution
+from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation_state import GENERATED_METRICS, Answered, Run, generates, settings_of, who_is
@@ -93,7 +94,9 @@ def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer",
     head = head_of(base)
     direction = None
     if scoring is not None and "r_d_accuracy" in spec.options.metrics:
-        direction = direction_of(head, distribution.load(scoring / "distribution.safetensors").q_diff)
+        counted = distribution.load(scoring / "distribution.safetensors")
+        require_same_tokenizer(counted, tokenizer)
+        direction = direction_of(head, counted.q_diff)
     budget = GPU_TOKENS if head.weight.device.type == "cuda" else CPU_TOKENS
     is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
     return Pass(head, end_token_id(tokenizer), is_shared, budget, direction)

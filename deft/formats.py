@@ -171,5 +171,5 @@ def value_of(row: Row, column: str) -> object:
     if column in row and column:
         return row[column]
     found = f"the columns {shown(', '.join(map(str, row)))}"
-    fix = f"add {column}, or name the column that has it with --map"
+    fix = f"add {column}, or name the column that has it with --map (over HTTP: `columns`)"
     raise BadRow("missing_column", column or None, found, f"a column {column}", fix)

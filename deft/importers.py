@@ -217,7 +217,7 @@ def _unknown_columns(rows: Sequence[Row]) -> InvalidRows:
         "unknown_columns",
         f"the columns {_names(rows)}",
         f"the columns of a known format; the closest is {closest} ({', '.join(wanted)})",
-        f"say which columns stand for these: --map {shown(mapping)}",
+        f"say which columns stand for these: --map {shown(mapping)} (over HTTP: the form field `columns`, as JSON)",
     )
 
 

@@ -80,7 +80,12 @@ def score(
     options = tokens or TokenOptions()
     check_fit(model, tokenizer, options)
     encoded = encode_examples(_examples(rows), tokenizer, options)
-    found = score_examples(model, encoded, _direction(model, distribution))
+    was_training = model.training
+    model.eval()  # dropout would be noise in R_d
+    try:
+        found = score_examples(model, encoded, _direction(model, distribution))
+    finally:
+        model.train(was_training)
     ends = np.cumsum([len(example.response_ids) for example in encoded])
     starts = [0, *ends[:-1].tolist()]
     return [

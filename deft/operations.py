@@ -61,6 +61,32 @@ def require_inputs(spec: OperationSpec, given: Iterable[str]) -> None:
         raise InvalidInput(f"a {spec.kind} job needs other inputs", code="wrong_inputs", findings=[finding])
 
 
+MARKS = {
+    "dataset": "examples.parquet",
+    "data": "examples.parquet",
+    "scoring": "distribution.safetensors",
+    "adapter": "adapter_config.json",
+    "omega_from": "omega.json",
+    "model": "config.json",
+}
+"""A file that every folder of that input has."""
+
+
+def _require_kind(name: str, folder: Path, *, is_selecting: bool) -> None:
+    """Refuse a folder that is not what the input *name* (`adapter.0` is an adapter) asks for."""
+    kind = name.partition(".")[0]
+    mark = "scores.parquet" if is_selecting and kind == "scoring" else MARKS[kind]
+    if (folder / mark).is_file():
+        return
+    finding = Finding(
+        code="wrong_input",
+        found=f"a folder without {mark}",
+        expected=f"the folder of a {kind}, which has {mark}",
+        fix=f"give the right folder as --input {name}=FOLDER",
+    )
+    raise InvalidInput(f"the input {name} is not the folder of a {kind}", code="wrong_input", findings=[finding])
+
+
 def operation_of(kind: str) -> Operation:
     """Import and return the function of *kind*."""
     module, _, function = OPERATIONS[kind].partition(":")
@@ -77,4 +103,6 @@ def run(
         Interrupted: it was asked to stop and has reached a safe point.
     """
     require_inputs(spec, inputs)
+    for name, folder in inputs.items():
+        _require_kind(name, folder, is_selecting=spec.kind == "select")
     return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)

@@ -5,6 +5,7 @@ Knows PEFT and the modules of models; it must not know the data, the loss or the
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -36,6 +37,19 @@ def attach_lora(base: nn.Module, lora: Lora, *, seed: int, start: Path | None = 
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config)
+
+
+def lora_of(model: PeftModel, asked: Lora) -> dict[str, Any]:
+    """Return the settings of the model's adapter, which are not those *asked* for where it started from another."""
+    config = model.peft_config["default"]
+    targets = config.target_modules if isinstance(config.target_modules, str) else sorted(config.target_modules)
+    alike = asked.target_modules == "all-linear" and targets == target_suffixes(model.get_base_model(), asked)
+    return {
+        "r": config.r,
+        "alpha": float(config.lora_alpha),
+        "dropout": config.lora_dropout,
+        "target_modules": "all-linear" if alike else targets,
+    }
 
 
 def target_suffixes(base: nn.Module, lora: Lora) -> list[str]:
@@ -70,6 +84,17 @@ def target_suffixes(base: nn.Module, lora: Lora) -> list[str]:
             findings=[finding],
         )
     return sorted(set(lora.target_modules))
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Switch on the dropout of the adapter alone: the base is frozen, and it must compute what the reference does.
+
+    Dropout of the base would make the policy differ from its reference at step 0 (TRL's DPO disables it too).
+    """
+    model.eval()
+    for name, module in model.named_modules():
+        if ".lora_dropout" in name:
+            module.train()
 
 
 def predicting_states(model: nn.Module, pack: Pack) -> Tensor:

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from deft.batches import optimiser_steps, with_responses
 from deft.datasets import read_examples
 from deft.distribution import load as load_distribution
+from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory
 from deft.models import check_fit, load_base, load_tokenizer, weights_hash
@@ -32,7 +33,7 @@ from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
 from deft.specs import MeasureOmegaSpec, Optimisation, TrainSpec
 from deft.splits import chosen_rows
-from deft.tokens import TokenizedExample, encode_examples, end_token_id, tokenizer_hash
+from deft.tokens import TokenizedExample, encode_examples, end_token_id
 
 DISTRIBUTION = "distribution.safetensors"
 
@@ -172,16 +173,11 @@ def _q_diff(
             )
         return None
     distribution = load_distribution(path)
-    counted_with = distribution.facts.get("tokenizer_sha256")
-    if counted_with is not None and counted_with != tokenizer_hash(tokenizer):
+    try:
+        require_same_tokenizer(distribution, tokenizer)
+    except InvalidInput:
         if is_needed:
-            raise _refusal(
-                "distribution_of_another_tokenizer",
-                "/model",
-                f"a distribution counted with tokenizer {counted_with[:12]}",
-                f"one counted with the tokenizer of the model, {tokenizer_hash(tokenizer)[:12]}",
-                "score the data with this model first, or train the model that it was scored with",
-            )
+            raise
         return None
     return distribution.q_diff
 

@@ -189,7 +189,7 @@ def _arrow_records(path: Path, max_bytes: int) -> Iterator[Record]:
 def _readable(container: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, SystemError) as error:
         fix = "write the file anew and upload it again"
         raise refused("damaged_file", shown(str(error)), f"a complete {container} file", fix) from error
 
@@ -197,6 +197,7 @@ def _readable(container: str) -> Iterator[None]:
 def _numbered(batches: Iterator[Any], max_bytes: int) -> Iterator[Record]:
     number, total = 0, 0
     for batch in batches:
+        batch.validate(full=True)  # offsets are read as they stand: a wrong one would crash the process
         for start in range(0, batch.num_rows, 1024):
             part = batch.slice(start, 1024)
             total += part.nbytes

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 SplitName = Literal["train", "reward_model", "evaluation"]
 End = Literal["lowest", "highest", "random", "length"]
@@ -110,7 +111,7 @@ class Lora(Spec):
     r: int = Field(16, ge=1, le=256)
     alpha: float = Field(32.0, gt=0, le=4096)
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]] = Field(
+    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1)] = Field(
         "all-linear", description="Suffixes of module names, for example q_proj; all-linear leaves out the head."
     )
 
@@ -163,7 +164,9 @@ class TrainSpec(Spec):
     data: Id = Field(description="A dataset or a subset.")
     rows: Rows = Field(Rows(), description="Rows of a dataset; a subset is used whole.")
     model: Id
-    adapter: Id | None = Field(None, description="The adapter to start from; it is then part of the reference.")
+    adapter: Id | None = Field(
+        None, description="Start from this adapter; it is part of the reference, and keeps its LoRA settings."
+    )
     scoring: Id | None = Field(None, description="Where Q_diff comes from when `data` is a dataset.")
     method: Method = DpoMethod()
     deft: RewardTerm | None = RewardTerm()
@@ -284,6 +287,8 @@ class PipelineSpec(Spec):
     def _can_be_compared(self) -> "PipelineSpec":
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("an arm can be asked for once; random_draws repeats the random ones")
+        if self.evaluation_dataset == self.dataset:
+            raise ValueError("evaluation_dataset is trained on; leave it out to hold out a split of dataset instead")
         if self.selection.end in ("random", "length"):
             raise ValueError(
                 "selection.end of a pipeline is lowest or highest; random and length are arms of their own"

@@ -22,6 +22,7 @@ from deft import checkpoints
 from deft.errors import TrainingDiverged
 from deft.losses import with_reward_term
 from deft.objective import Objective
+from deft.policy import set_training_mode
 from deft.reports import Report
 
 
@@ -66,7 +67,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
     ) -> Tensor:
         """Accumulate the gradient of one whole optimiser step and return its loss."""
         del num_items_in_batch
-        model.train()
+        set_training_mode(model)
         self._means = {}
         total = torch.zeros((), device=self.args.device)
         for indices in self.objective.micro_batches(inputs):

@@ -5,6 +5,7 @@ Build data and model, measure or read omega, compute the reference once, train, 
 """
 
 import gc
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,9 +17,11 @@ from transformers import TrainingArguments
 
 from deft import checkpoints as resume
 from deft.adapters import Settings, check_in_fresh_process, save_adapter
+from deft.folders import sha256_of
 from deft.objective import reference_logps
 from deft.omega import Calibration, measure_omega, read_omega
-from deft.preparation import Prepared, exact_arithmetic, prepare
+from deft.policy import lora_of
+from deft.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
 from deft.trainer import AlignmentTrainer, CheckpointStore
@@ -61,7 +64,7 @@ def _train_and_save(
     clock = _Clock()
     prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
     clock.lap("load")
-    store = _store(spec, prepared, checkpoints)
+    store = _store(spec, prepared, inputs, checkpoints)
     start = None if store is None else resume.newest(store.root, run=store.run, report=report)
     omega = _omega(spec, prepared, inputs, start, report)
     clock.lap("omega")
@@ -75,7 +78,8 @@ def _train_and_save(
         stop_if_asked(report)
     report.phase("save")
     summary = _summary(spec, prepared, trainer, omega, clock.laps)
-    settings = Settings(spec=spec_json(spec), summary=summary, base_folder=inputs["model"])
+    own = {**spec_json(spec), "lora": lora_of(prepared.model, spec.lora)}
+    settings = Settings(spec=own, summary=summary, base_folder=inputs["model"])
     summary["adapter_sha256"] = save_adapter(prepared.model, prepared.tokenizer, out, settings)
     return summary
 
@@ -127,10 +131,27 @@ def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> No
     )
 
 
-def _store(spec: TrainSpec, prepared: Prepared, root: Path | None) -> CheckpointStore | None:
+def _other(inputs: Mapping[str, Path]) -> str:
+    """Return the SHA-256 over what a run takes from its inputs besides data and base: Q_diff, start adapter, omega."""
+    files = (
+        inputs[name] / file
+        for name, file in (
+            ("data", DISTRIBUTION),
+            ("scoring", DISTRIBUTION),
+            ("adapter", "adapter_model.safetensors"),
+            ("omega_from", "omega.json"),
+        )
+        if name in inputs
+    )
+    return hashlib.sha256("".join(sha256_of(path) for path in files if path.is_file()).encode()).hexdigest()
+
+
+def _store(
+    spec: TrainSpec, prepared: Prepared, inputs: Mapping[str, Path], root: Path | None
+) -> CheckpointStore | None:
     if root is None:
         return None
-    run = {"spec": spec_hash(spec), "data": prepared.data_hash, "base": prepared.base_hash}
+    run = {"spec": spec_hash(spec), "data": prepared.data_hash, "base": prepared.base_hash, "inputs": _other(inputs)}
     return CheckpointStore(root, every=spec.optimisation.checkpoint_steps, run=run)
 
 

@@ -148,7 +148,8 @@ def _smallest(headline: Difference) -> str:
     if smallest is None:
         return "The smallest difference that could have been seen is not known from so few prompts."
     if headline.estimate.standard_error is None:
-        return f"No prompt told the two apart, so a difference of up to {smallest:.3f} would have gone unseen."
+        alike = "No prompt told the two apart" if headline.estimate.value == 0 else "All prompts agree"
+        return f"{alike}; with so many prompts a difference of up to {smallest:.3f} could have gone unseen."
     return (
         f"The smallest difference that could have been seen here is {smallest:.3f} (80 % power at 5 %, two-sided: 2.80 "
         "times the paired standard error, for one comparison)."
@@ -160,7 +161,7 @@ def _others(headline: Difference, own: Sequence[Difference], rows: Rows) -> list
     if not rest:
         return []
     said = "; ".join(f"{verdict_of(d, rows)} against {_short(d)}" for d in rest)
-    return [f"`{headline.arm}` against the others: {said}."]
+    return [f"`{headline.arm}` against the others (after Holm's correction; the intervals are without it): {said}."]
 
 
 def _short(difference: Difference) -> str:

@@ -9,7 +9,7 @@ dataset=$(api --upload-file "$pairs" "$DEFT_URL/v1/datasets?filename=$(basename 
 echo "dataset $dataset"
 job=$(jq --null-input --arg dataset "$dataset" --arg model "$model" \
   '{kind: "pipeline", dataset: $dataset, model: $model, selection: {keep: 0.25}}' |
-  api --json @- --header "Idempotency-Key: $(uuidgen)" "$DEFT_URL/v1/jobs" | jq --raw-output .id)
+  api --json @- --header "Idempotency-Key: $(date +%s)-$$" "$DEFT_URL/v1/jobs" | jq --raw-output .id)
 echo "job $job"
 until state=$(api "$DEFT_URL/v1/jobs/$job") && jq --exit-status '.status | IN("succeeded", "failed", "cancelled")' <<<"$state" >/dev/null; do
   jq --raw-output '[.status, .progress.done, .progress.total] | join(" ")' <<<"$state"

@@ -125,18 +125,30 @@ def test_a_file_is_the_spec_and_flags_go_on_top(service: Callable[[Handler], Non
     assert seen == [{"kind": "score", "dataset": "ds_1", "model": "other"}]
 
 
-def test_a_spec_that_is_not_valid_is_refused_without_asking(
+def test_a_file_that_is_no_spec_is_refused_without_asking(
     service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[httpx2.Request] = []
     service(lambda request: asked.append(request) or httpx2.Response(500))
-    assert deft("jobs", "run", "--dataset", "ds_1", "--model", "m", "--keep", "2") == 3
-    assert "/selection/keep" in capsys.readouterr().err
     path = tmp_path / "spec.json"
-    for content in ("{", "[]", '{"kind": "score", "dataset": "ds_1", "model": "m", "colour": 1}'):
+    for content in ("{", "[]"):
         path.write_text(content)
         assert deft("jobs", "run", str(path)) == 3
+        assert "spec.json" in capsys.readouterr().err
     assert asked == []
+
+
+def test_a_spec_that_the_service_refuses_is_told_in_its_words(
+    service: Callable[[Handler], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finding = {"pointer": "/selection/keep", "found": "2", "expected": "at most 1", "fix": "Give a share."}
+    problem = {"status": 422, "code": "invalid_body", "detail": "no", "errors": [finding]}
+    service(lambda _: httpx2.Response(422, json=problem, headers={"content-type": "application/problem+json"}))
+
+    assert deft("jobs", "run", "--dataset", "ds_1", "--model", "m", "--keep", "2") == 3
+    shown = capsys.readouterr().err
+    assert "/selection/keep" in shown
+    assert "Give a share." in shown
 
 
 def test_lists_are_plain_lines_without_a_terminal_and_json_on_request(

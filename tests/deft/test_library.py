@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import deft
 from deft.errors import InvalidRows, ModelNotUsable
@@ -29,34 +28,22 @@ def test_the_package_itself_loads_no_torch() -> None:
     )
 
 
-def test_the_ten_lines_of_the_readme(tiny_model_folder: Path, tmp_path: Path) -> None:
-    from trl import DPOConfig, DPOTrainer
+def test_the_readme_block_runs_as_it_is_written(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = next(code for code in readme.split("```") if code.startswith("python") and "deft.reward_term" in code)
+    monkeypatch.chdir(tmp_path)
+    Dataset.from_list(ROWS).to_json("pairs.jsonl")
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "model").symlink_to(tiny_model_folder)
+    names: dict[str, Any] = {}
+    exec(compile(block.removeprefix("python"), "README.md", "exec"), names)  # noqa: S102 - our own README
 
-    folder, pairs = str(tiny_model_folder), Dataset.from_list(ROWS)
-    settings = DPOConfig(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, save_strategy="no", bf16=False)
-    # README begin
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    distribution = deft.count_distribution(pairs, tokenizer)  # Q_diff of prompt, chosen, rejected (M1-M3)
-    scores = deft.score(model, tokenizer, pairs, distribution)  # R_d of every response, without softmax (M4-M5)
-    subset = deft.select(pairs, scores, keep=0.05)  # lowest R_d of chosen: again a datasets.Dataset (M6)
-    DPOTrainer(model, args=settings, train_dataset=subset, processing_class=tokenizer).train()  # stock TRL
-
-    term = deft.reward_term(model, distribution)  # for a loss of your own (M9)
-    batch = tokenizer(["a prompt and its answer"], return_tensors="pt")
-    out = model(**batch, labels=batch["input_ids"], output_hidden_states=True)
-    loss = out.loss - 0.1 * term(out.hidden_states[-1], batch["input_ids"]).mean()  # labels: -100 on the prompt
-    # README end
-    loss.backward()
-    assert isinstance(subset, Dataset)
-    assert len(subset) == 2
-    assert sorted(subset["deft_r_d"]) == sorted(score.chosen for score in scores)[:2]
-
-
-def test_the_readme_has_exactly_these_lines() -> None:
-    source = Path(__file__).read_text()
-    lines = source.split("    # README begin\n")[1].split("    # README end\n")[0].replace("\n    ", "\n").strip()
-
-    assert lines in (Path(__file__).parents[2] / "README.md").read_text()
+    names["loss"].backward()
+    assert isinstance(names["subset"], Dataset)
+    assert len(names["subset"]) == 2
+    assert sorted(names["subset"]["deft_r_d"]) == sorted(score.chosen for score in names["scores"])[:2]
 
 
 def test_what_is_kept_has_the_lowest_reward(tiny_model_folder: Path) -> None:

@@ -34,6 +34,7 @@ def operation(monkeypatch):
 
 
 def run(tmp_path, spec, *more):
+    (tmp_path / "scores.parquet").touch()
     inputs = ["--input", f"scoring={tmp_path}"]
     return command.main([str(spec), *inputs, "--out", str(tmp_path / "out"), *more])
 

@@ -253,3 +253,18 @@ def test_any_bytes_give_records_or_an_error_of_ours(tmp_path_factory: Any, data:
     except DeftError:
         return
     assert all(line >= 1 for line, _ in records)
+
+
+def test_an_arrow_file_with_a_wrong_offset_is_refused_and_does_not_crash(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["p"] * 30, "chosen": ["a chosen one"] * 30, "rejected": ["another"] * 30})
+    path = tmp_path / "pairs.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    document = path.read_bytes()
+    offsets = b"".join((12 * n).to_bytes(4, "little") for n in range(31))
+    at = document.index(offsets) + 8
+    path.write_bytes(document[:at] + (0x7FFFFFF0).to_bytes(4, "little") + document[at + 4 :])
+
+    with pytest.raises(InvalidRows) as error:
+        list(open_source(path).records)
+    assert error.value.findings[0].code == "damaged_file"

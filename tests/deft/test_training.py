@@ -48,6 +48,38 @@ def test_the_term_raises_r_d_of_the_chosen(inputs: dict[str, Path], tmp_path: Pa
     assert last_r_d(100.0) > last_r_d(0.0)
 
 
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_the_loss_with_the_term_does_not_depend_on_the_micro_batches(
+    method: str, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    def losses(size: int) -> list[float]:
+        report = small_runs.Record()
+        plan = {"micro_batch_size": size, "learning_rate": 1e-3}
+        spec = small_runs.spec_of(deft={"omega": 50.0}, method={"type": method}, optimisation=plan)
+        small_runs.train(spec, inputs, tmp_path / f"{method}{size}", report=report)
+        return [values["loss"] for values in report.steps.values()]
+
+    one_by_one = losses(1)
+    assert losses(4) == pytest.approx(one_by_one, abs=1e-4)
+    assert losses(3) == pytest.approx(one_by_one, abs=1e-4)
+
+
+def test_a_base_with_dropout_starts_at_ln_2(inputs: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from tests.models import byte_tokenizer
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=2, n_positions=256, resid_pdrop=0.5)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    byte_tokenizer().save_pretrained(tmp_path / "gpt2")
+    report = small_runs.Record()
+    folders = {**without(inputs, "scoring"), "model": tmp_path / "gpt2"}
+    small_runs.train(small_runs.spec_of(deft=None), folders, tmp_path / "out", report=report)
+
+    assert report.steps[1]["loss"] == pytest.approx(0.6931472, abs=1e-5)
+
+
 def test_metrics_have_trls_names_at_every_step(inputs: dict[str, Path], tmp_path: Path) -> None:
     report = small_runs.Record()
     small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out", report=report)

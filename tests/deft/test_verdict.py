@@ -77,7 +77,9 @@ def test_a_small_difference_is_within_noise_and_the_smallest_visible_one_is_told
 def test_equal_systems_are_within_noise_and_might_still_differ() -> None:
     found = _compare(_systems({"deft": 0.6, "random": 0.6}))
     assert found["sentences"][0].startswith("Within noise: `deft` is level with `random` in preference accuracy")
-    assert found["sentences"][1].startswith("No prompt told the two apart, so a difference of up to 0.009")
+    assert found["sentences"][1].startswith(
+        "No prompt told the two apart; with so many prompts a difference of up to 0.009"
+    )
 
 
 @pytest.mark.parametrize("drift", [{"fall": {"deft": 30.0}}, {"kl": {"deft": 0.8}}])
@@ -185,3 +187,9 @@ def test_one_prompt_gives_no_claim() -> None:
 def test_remarks_come_last() -> None:
     found = _compare(_systems({"deft": 0.6, "random": 0.6}), remarks=["3 ties."])
     assert found["sentences"][-1] == "3 ties."
+
+
+def test_systems_apart_on_every_prompt_are_not_called_alike() -> None:
+    found = _compare(_systems({"deft": 1.0, "random": 0.0}))
+    assert found["sentences"][0].startswith("Clear gain: `deft` is ahead of `random` by 1.000")
+    assert found["sentences"][1].startswith("All prompts agree; with so many prompts a difference of up to")

@@ -126,7 +126,7 @@ class House:
         with self.database.write() as session:
             self.team_id = accounts.bootstrap(session)[0].id
             staged = self.files.stage("scoring")
-            (staged / "scores.txt").write_text("made up")
+            (staged / "scores.parquet").write_text("made up")
             self.scoring_id = self.files.publish(session, self.team_id, "scoring", staged, {}).id
 
     def submit(self, plan: str, *, ring: bool = True) -> str:
