@@ -103,6 +103,9 @@ def run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
     """Read the spec, check the folders and run the operation; return its summary."""
     spec = read_spec(options.spec)
     inputs = read_inputs(options.input)
+    if not options.events:
+        operations.require_inputs(spec, inputs)
+        operations.require_kinds(spec, inputs)
     prepare_out(options.out)
     if options.checkpoints is not None:
         options.checkpoints.mkdir(parents=True, exist_ok=True)

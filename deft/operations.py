@@ -72,6 +72,16 @@ MARKS = {
 """A file that every folder of that input has."""
 
 
+def require_kinds(spec: OperationSpec, inputs: Mapping[str, Path]) -> None:
+    """Check that each folder is what its input asks for: for people's folders, since the service knows its own.
+
+    Raises:
+        InvalidInput: a folder lacks the file that its kind always has.
+    """
+    for name, folder in inputs.items():
+        _require_kind(name, folder, is_selecting=spec.kind == "select")
+
+
 def _require_kind(name: str, folder: Path, *, is_selecting: bool) -> None:
     """Refuse a folder that is not what the input *name* (`adapter.0` is an adapter) asks for."""
     kind = name.partition(".")[0]
@@ -103,6 +113,4 @@ def run(
         Interrupted: it was asked to stop and has reached a safe point.
     """
     require_inputs(spec, inputs)
-    for name, folder in inputs.items():
-        _require_kind(name, folder, is_selecting=spec.kind == "select")
     return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)

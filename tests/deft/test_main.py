@@ -139,3 +139,10 @@ def test_starting_imports_no_torch(tmp_path):
     code = "import deft.__main__, sys; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_of_another_kind_is_refused_in_words(tmp_path, operation, capsys):
+    operation(lambda spec, **_: {})
+    spec = write_spec(tmp_path)
+    assert command.main([str(spec), "--input", f"scoring={tmp_path}", "--out", str(tmp_path / "out")]) == command.FAILED
+    assert "found a folder without scores.parquet" in capsys.readouterr().err
