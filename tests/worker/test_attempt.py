@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -137,8 +136,7 @@ def test_a_lease_that_went_to_another_ends_the_child_and_publishes_nothing(bench
         job_id = jobs.create(session, bench.team_id, spec).id
     look = threading.Thread(target=bench.runner.look, args=(job_id,))
     look.start()
-    while not (tmp_path / "a.jsonl").exists():
-        time.sleep(0.02)
+    wait_for((tmp_path / "a.jsonl").exists, 10, "the child's first step")
     with bench.database.write() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET fence = fence + 1")
     look.join(30)
@@ -158,8 +156,7 @@ def test_a_lost_lease_ends_the_child_even_while_a_write_hangs(bench, tmp_path, m
     look = threading.Thread(target=bench.runner.look, args=(job_id,))
     look.start()
     diary = tmp_path / "a.jsonl"
-    while not diary.exists() or not diary.read_text():
-        time.sleep(0.02)
+    wait_for(lambda: diary.exists() and diary.read_text(), 10, "the child's first step")
     pid = json.loads(diary.read_text().splitlines()[0])["pid"]
     with bench.database.write() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET fence = fence + 1")
