@@ -15,15 +15,15 @@ FAST_GFLOPS = 250.0
 """From this speed on the usual sizes take less than eight minutes (they took 14 at 130 GFLOP/s)."""
 
 SMALLER = {
-    "score_sample": 96,
+    "score_sample": 80,
     "batch_size": 4,
-    "pairs": 32,
-    "prompts": 12,
+    "pairs": 24,
+    "prompts": 8,
     "max_new_tokens": 32,
     "max_prompt_tokens": 128,
     "max_total_tokens": 192,
 }
-"""The sizes of a slower machine: about half the work."""
+"""The sizes of a slower machine: well under half the work."""
 
 
 def measure_gflops(size: int = 1024, repeats: int = 8) -> float:
