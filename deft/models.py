@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from deft.errors import Finding, ModelNotUsable
@@ -98,7 +98,25 @@ def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bo
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
+    _require_all_tensors(policy, adapter_folder)
     return policy.train(is_trainable)
+
+
+def _require_all_tensors(policy: PeftModel, adapter_folder: Path) -> None:
+    """Refuse an adapter whose file lacks tensors: PEFT would leave those at zero with a warning."""
+    from peft import get_peft_model_state_dict
+
+    present: set[str] = set()
+    for path in adapter_folder.glob("adapter_model*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            present |= set(file.keys())
+    missing = sorted(set(get_peft_model_state_dict(policy, save_embedding_layers=False)) - present)
+    if missing:
+        raise _refusal(
+            adapter_folder,
+            f"{len(missing)} tensors too few, among them {missing[0][-80:]}",
+            "every tensor of the adapter that adapter_config.json describes",
+        )
 
 
 def causal_model(model: nn.Module) -> PreTrainedModel:

@@ -26,6 +26,9 @@ Record = tuple[int, Any]
 """A 1-based line (text lines) or record number (all else), and the row, or the `BadRow` that stands for it."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_CSV = "CSV as of RFC 4180"
+_LATIN1 = "save it as UTF-8: iconv -f LATIN1 -t UTF-8 FILE"
+_QUOTES = 'put texts with quotes, delimiters or newlines in "...", and write a quote in them as ""'
 MAX_BYTES = 8 * 2**30
 MAX_RECORD_BYTES = 16 * 2**20
 
@@ -114,26 +117,43 @@ def _parsed(documents: Iterator[tuple[int, bytes]]) -> Iterator[Record]:
 def _csv_records(blocks: Iterator[bytes], delimiter: str, max_record_bytes: int) -> Iterator[Record]:
     """Yield the rows of a CSV file, numbered by the line on which they begin, all values text."""
     csv.field_size_limit(max_record_bytes)
-    text = io.TextIOWrapper(io.BufferedReader(_Blocks(blocks)), encoding="utf-8", newline="")
+    # Bytes that are not UTF-8 pass as lone surrogates, so that it is the row which is refused, not the block.
+    text = io.TextIOWrapper(io.BufferedReader(_Blocks(blocks)), encoding="utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     line = 1
     try:
         header = _header(next(reader, []))
         line = reader.line_num + 1
-        for cells in reader:
+        while (cells := _next_cells(reader, line)) is not None:
             if cells:
-                yield line, _csv_row(header, cells)
+                yield line, cells if isinstance(cells, BadRow) else _csv_row(header, cells)
             line = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        fix = "save it as UTF-8: iconv -f LATIN1 -t UTF-8 FILE"
-        raise refused("wrong_encoding", f"the byte 0x{byte:02x} after line {line}", "UTF-8", fix, line) from error
     except csv.Error as error:
-        fix = 'put texts with quotes, delimiters or newlines in "...", and write a quote in them as ""'
-        raise refused("malformed_csv", shown(str(error)), "CSV as of RFC 4180", fix, line) from error
+        raise refused("malformed_csv", shown(str(error)), _CSV, _QUOTES, line) from error
+
+
+def _next_cells(reader: Any, line: int) -> list[str] | BadRow | None:  # noqa: ANN401 - csv's reader has no public type
+    """Return the cells of the row that begins on *line*, None at the end.
+
+    A quote in the wrong place spoils the lines that were read up to it; the next row begins after them.
+
+    Raises:
+        csv.Error: a quoted text that never ends, or one over the limit: where the next row begins is unknown.
+    """
+    try:
+        cells: list[str] | None = next(reader, None)
+    except csv.Error as error:
+        if "expected after" not in str(error):
+            raise
+        lines_read = f" in lines {line} to {reader.line_num}, all left out" if reader.line_num > line else ""
+        return BadRow("malformed_csv", None, shown(str(error)) + lines_read, _CSV, _QUOTES)
+    return cells
 
 
 def _header(names: list[str]) -> list[str]:
+    byte = _wrong_byte(names)
+    if byte is not None:
+        raise refused("wrong_encoding", f"the byte {byte} in the header", "UTF-8", _LATIN1, 1)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         found = f"the column {shown(twice)} twice"
@@ -142,10 +162,22 @@ def _header(names: list[str]) -> list[str]:
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, str] | BadRow:
+    byte = _wrong_byte(cells)
+    if byte is not None:
+        return BadRow("wrong_encoding", None, f"the byte {byte}", "UTF-8", _LATIN1)
     if len(cells) == len(header):
         return dict(zip(header, cells, strict=True))
     found, expected = f"{len(cells)} cells", f"{len(header)}, as in the header"
     return BadRow("cell_count", None, found, expected, "quote texts that hold the delimiter or a newline")
+
+
+def _wrong_byte(cells: list[str]) -> str | None:
+    """Return the first byte of *cells* that was not UTF-8, as 0xNN."""
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError as error:
+        return f"0x{ord(error.object[error.start]) - 0xDC00:02x}"
+    return None
 
 
 class _Blocks(io.RawIOBase):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +29,15 @@ from deft.reports import Report
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
-    """Where the state of one run is written, every how many steps, and what identifies the run."""
+    """Where the state of one run is written, every how many steps, and what identifies the run.
+
+    *documents* are written into every checkpoint beside the trainer's own: what was found out before the first step.
+    """
 
     root: Path
     every: int
     run: Mapping[str, str]
+    documents: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AlignmentTrainer(Trainer):  # type: ignore[misc]
@@ -126,7 +131,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         if self.objective.reference is not None:
             groups["reference"] = {"logps": self.objective.reference}
         documents = {
-            "omega": self.omega,
+            **self.store.documents,
             "optimizer": parameter_groups,
             "random": numbers,
             "scheduler": self.lr_scheduler.state_dict(),

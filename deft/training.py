@@ -8,7 +8,7 @@ import gc
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ def _train_and_save(
     clock.lap("omega")
     _set_reference(prepared, start, report)
     clock.lap("reference")
+    if store is not None and omega.calibration is not None:
+        store = replace(store, documents={"calibration": asdict(omega.calibration)})
     trainer = _trainer(spec, prepared, out, omega, store, report)
     report.phase("train")
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
@@ -103,8 +105,11 @@ def _omega(
     if "omega_from" in inputs:
         return _Omega(read_omega(inputs["omega_from"]), "calibration")
     if start is not None:
-        return _Omega(resume.read_document(start, "omega"), "measured")
-    calibration = measure_omega(prepared.model, prepared.objective, prepared.steps, report=report)
+        return _measured(Calibration(**resume.read_document(start, "calibration")))
+    return _measured(measure_omega(prepared.model, prepared.objective, prepared.steps, report=report))
+
+
+def _measured(calibration: Calibration) -> _Omega:
     return _Omega(calibration.omega, "measured", calibration)
 
 

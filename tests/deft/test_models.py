@@ -102,6 +102,15 @@ def test_an_adapter_is_loaded_frozen_or_to_be_trained(tmp_path: Path, tiny_model
         load_policy(load_base(tiny_model_folder), tmp_path / "adapter")
 
 
+def test_an_adapter_whose_file_lacks_tensors_is_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    made = get_peft_model(load_base(tiny_model_folder), LoraConfig(target_modules=["v_proj"], init_lora_weights=False))
+    made.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    save_file(dict(sorted(tensors.items())[1:]), tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelNotUsable, match=r"1 tensors too few, among them .*lora_A"):
+        load_policy(load_base(tiny_model_folder), tmp_path)
+
+
 def test_the_hash_of_the_weights_follows_their_content(folder: Path) -> None:
     before = weights_hash(folder)
     assert before == weights_hash(folder)

@@ -165,7 +165,7 @@ ZST = zstandard.compress(b"\n".join(LINES * 400))
         ("a.jsonl", LINES[1].decode().encode("utf-16"), "wrong_encoding"),
         ("a.jsonl", LINES[1].decode().encode("utf-16-le"), "wrong_encoding"),
         ("a.csv", "prompt\nü".encode("utf-16"), "wrong_encoding"),
-        ("a.csv", "prompt\nx\nü\n".encode("latin-1"), "wrong_encoding"),
+        ("a.csv", "prümpt\nx\n".encode("latin-1"), "wrong_encoding"),
         ("a.csv", b'prompt\n"x\n', "malformed_csv"),
         ("a.csv", b"prompt,prompt\nx,y\n", "duplicate_key"),
         ("a.csv", b"prompt\n" + b"x" * 3000 + b"\n", "malformed_csv"),
@@ -189,6 +189,26 @@ def test_an_unreadable_file_is_refused_with_the_fix(tmp_path: Path, name: str, d
     assert (finding.code, refusal.value.error_code) == (code, code)
     assert finding.found
     assert finding.fix
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "found", "number_of_lines"),
+    [
+        ("fünf,u".encode("latin-1"), "wrong_encoding", "the byte 0xfc", 1),
+        (b'"x"y,u', "malformed_csv", "',' expected after '\"'", 1),
+        (b'"x,u\n"v",w', "malformed_csv", "',' expected after '\"' in lines 3 to 4, all left out", 2),
+        (b"x", "cell_count", "1 cells", 1),
+    ],
+)
+def test_a_bad_line_of_a_csv_spoils_only_itself(
+    tmp_path: Path, line: bytes, code: str, found: str, number_of_lines: int
+) -> None:
+    data = b"prompt,chosen\na,b\n" + line + b"\n" + "ü,d\n".encode() * 2
+    (first, good), (second, bad), *rest = read(write(tmp_path, "a.csv", data))
+    assert (first, good) == (2, {"prompt": "a", "chosen": "b"})
+    assert isinstance(bad, BadRow)
+    assert (second, bad.code, bad.found) == (3, code, found)
+    assert rest == [(3 + number_of_lines + more, {"prompt": "ü", "chosen": "d"}) for more in range(2)]
 
 
 def test_a_record_that_is_too_long_is_named_by_its_line(tmp_path: Path) -> None:

@@ -121,3 +121,22 @@ def test_checkpoints_of_another_spec_or_data_are_refused(inputs: dict[str, Path]
     others = {**inputs, "data": small_runs.make_inputs(tmp_path / "others", rows=12)["data"]}
     with pytest.raises(InvalidInput, match="data differ"):
         small_runs.train(spec, others, tmp_path / "third", checkpoints)
+
+
+def test_checkpoints_are_refused_under_another_distribution(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec, checkpoints = small_runs.spec_of(optimisation={"epochs": 1}), tmp_path / "checkpoints"
+    small_runs.train(spec, inputs, tmp_path / "first", checkpoints)
+    others = {**inputs, "scoring": small_runs.make_inputs(tmp_path / "others", rows=12)["scoring"]}
+    with pytest.raises(InvalidInput, match="inputs differ"):
+        small_runs.train(spec, others, tmp_path / "second", checkpoints)
+
+
+def test_a_resumed_run_keeps_the_omega_that_it_measured_and_its_norms(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec, checkpoints = small_runs.spec_of(deft={"omega": "auto"}, optimisation={"epochs": 1}), tmp_path / "checkpoints"
+    first = small_runs.train(spec, inputs, tmp_path / "first", checkpoints)
+    report = small_runs.Record()
+    second = small_runs.train(spec, inputs, tmp_path / "second", checkpoints, report)
+    assert "measure_omega" not in report.phases, "omega was measured again"
+    assert first["calibration"]["term_gradient_norm"] > 0
+    for name in ("omega", "omega_source", "calibration"):
+        assert second[name] == first[name]
