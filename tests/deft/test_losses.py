@@ -70,6 +70,23 @@ def test_reward_term_subtracts_omega_times_the_mean_reward() -> None:
     assert with_reward_term(torch.tensor(1.0), r_d, 0.5, examples_in_step=4).item() == 0.25
 
 
+def test_row_weights_make_every_mean_a_weighted_one() -> None:
+    """Weights 3 and 1. DPO: losses a and b give (3a + b) / 4. The term: 1 - 0.5 * (3 * 2 + 1 * 6) / 4 = -0.5.
+
+    SFT: tokens -1, -3 of the first example and -2 of the second give (3 * 4 + 2) / (3 * 2 + 1) = 2.
+    """
+    weights = torch.tensor([3.0, 1.0])
+    tensors = [torch.tensor([x, y]) for x, y in ((-1.0, -3.0), (-4.0, -1.0), (-2.0, -2.0), (-3.0, -2.0))]
+    first, second = dpo_loss(*tensors, beta=0.5).per_example["loss"].tolist()
+    weighted = dpo_loss(*tensors, beta=0.5, weights=weights)
+    assert weighted.value.item() == pytest.approx((3 * first + second) / 4)
+    assert weighted.per_example["loss"].tolist() == [first, second]
+    logps, sequence = torch.tensor([-1.0, -3.0, -2.0]), torch.tensor([0, 0, 1])
+    assert sft_loss(logps, sequence, 2, weights=weights).value.item() == 2.0
+    assert sft_loss(logps, sequence, 2, tokens_in_step=28.0, weights=weights).value.item() == 0.5
+    assert with_reward_term(torch.tensor(1.0), torch.tensor([2.0, 6.0]), 0.5, weights=weights).item() == -0.5
+
+
 def test_sums_and_means_by_sequence() -> None:
     values, sequence = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1, 1, 0])
     assert sum_by_sequence(values, sequence, 3).tolist() == [6.0, 3.0, 0.0]
