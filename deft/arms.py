@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from deft.specs import (
+    ApartFrom,
     ArmName,
     EvaluateSpec,
     MeasureOmegaSpec,
@@ -81,6 +82,11 @@ def held_out_rows(spec: PipelineSpec) -> Rows:
     return Rows(split="evaluation", fractions=spec.split, seed=spec.seed)
 
 
+def trained_rows(spec: PipelineSpec) -> Rows:
+    """Return the rows that anything is learnt from: Q_diff is counted on all of them, also where a sample is scored."""
+    return Rows(split="train", fractions=spec.split)
+
+
 def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     """Submit the child jobs of *spec* in an order in which every input is submitted before its users."""
     scoring = submit("score", _score(spec))
@@ -108,11 +114,10 @@ def _select_name(selection: Selection) -> str:
 
 
 def _score(spec: PipelineSpec) -> ScoreSpec:
-    train = Rows(split="train", fractions=spec.split)
     return ScoreSpec(
         dataset=spec.dataset,
         model=spec.model,
-        count_rows=train,
+        count_rows=trained_rows(spec),
         rows=scored_rows(spec),
         tokens=spec.tokens,
         precision=spec.optimisation.precision,
@@ -149,6 +154,7 @@ def _evaluate(spec: PipelineSpec, scoring: str, systems: list[System]) -> Evalua
         systems=systems,
         dataset=spec.evaluation_dataset or spec.dataset,
         rows=held_out_rows(spec),
+        apart_from=ApartFrom(dataset=spec.dataset, rows=trained_rows(spec)),
         scoring=scoring,
         tokens=spec.tokens,
         options=spec.evaluation,

@@ -16,7 +16,7 @@ from deft.errors import Finding, InvalidInput
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation_state import GENERATED_METRICS, Answered, Run, generates, settings_of, who_is
 from deft.generation import Answer, Decoding, end_ids, generate
-from deft.held_out import HeldOut, load_held_out
+from deft.held_out import HeldOut, held_out_rows, load_held_out
 from deft.likelihoods import Pass, answer_divergences, score_pairs
 from deft.metrics import (
     Measurement,
@@ -80,13 +80,14 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     folders = [inputs.get(f"adapter.{index}") for index in range(len(spec.systems))]
     adapters = open_adapters(spec.systems, folders, base_hash)
     tokenizer = load_tokenizer(inputs["model"])
-    pairs, prompts = load_held_out(spec, inputs["dataset"], tokenizer)
+    rows, left_out = held_out_rows(spec, inputs)
+    pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer)
     base = load_base(inputs["model"])
     check_fit(base, tokenizer, spec.tokens)
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"))
     decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), 4 * how.token_budget)
-    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report)
+    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out)
 
 
 def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None) -> Pass:

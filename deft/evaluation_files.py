@@ -24,7 +24,7 @@ def write_comparison(
     write_json(out / "metrics.json", system_metrics(evidence, hashes))
     focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
     ties = _ties(run, scores)
-    found = compare(evidence, focus, _remarks(ties, len(run.pairs.rows)))
+    found = compare(evidence, focus, _remarks(ties, len(run.pairs.rows), run.left_out))
     write_json(out / "comparison.json", found)
     return {
         "sentence": found["sentence"],
@@ -38,6 +38,7 @@ def write_comparison(
         "pair_prompts": run.pairs.prompts if scores else 0,
         "answered_prompts": len(run.prompts.rows) if generates(run.spec) else 0,
         "shares_prompts": run.how.shares_prompts,
+        "rows_left_out": run.left_out,
         "ties": ties,
     }
 
@@ -51,9 +52,13 @@ def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:
     return {name: int((margin == 0).sum()) for name, margin in margins.items()}
 
 
-def _remarks(ties: dict[str, int], pairs: int) -> list[str]:
+def _remarks(ties: dict[str, int], pairs: int, left_out: int) -> list[str]:
     said = ", ".join(f"{number} of {pairs} by `{name}`" for name, number in ties.items() if number)
-    return [f"Pairs that a system found equally likely count one half: {said}."] if said else []
+    found = [f"Pairs that a system found equally likely count one half: {said}."] if said else []
+    if left_out:
+        rows = "1 row was" if left_out == 1 else f"{left_out:,} rows were"
+        found.append(f"{rows} left out of the evaluation: a row that was trained on begins with the same user turn.")
+    return found
 
 
 def write_pairs(run: Run, scores: list[PairScores], path: Path) -> None:

@@ -24,7 +24,7 @@ GENERATED_METRICS = {"kl", "length", "bleu"}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that the steps of one evaluation share."""
+    """All that the steps of one evaluation share; *left_out* rows had the prompt of a row that was trained on."""
 
     spec: EvaluateSpec
     resident: Resident
@@ -35,6 +35,7 @@ class Run:
     how: Pass
     decoding: Decoding
     report: Report
+    left_out: int
 
     @property
     def systems(self) -> list[Adapter | None]:

@@ -5,7 +5,7 @@ Knows dataset folders and tokenizers, no model.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from deft.errors import Finding, InvalidInput
 from deft.examples import Example, prompt_text
 from deft.generation import is_cut_at_marks
 from deft.specs import EvaluateSpec, TokenOptions
-from deft.splits import chosen_rows
+from deft.splits import apart_from, chosen_rows
 from deft.tokens import TokenizedExample, encode_examples
 
 if TYPE_CHECKING:
@@ -52,18 +52,33 @@ class HeldOut:
         return HeldOut(*([column[place] for place in places] for column in columns))  # type: ignore[arg-type]
 
 
-def load_held_out(spec: EvaluateSpec, folder: Path, tokenizer: "Tokenizer") -> tuple[HeldOut, HeldOut]:
-    """Return the pairs that are judged by likelihood, and the rows whose prompts are answered.
-
-    Both are drawn from the rows that `spec.rows` asks for, with `options.seed`; of several rows with one prompt, one
-    is answered. An answer may be asked of a row whose pair is not judged.
+def held_out_rows(spec: EvaluateSpec, inputs: Mapping[str, Path]) -> tuple[list[int], int]:
+    """Return the rows of the dataset that `spec.rows` asks for and `spec.apart_from` leaves, and how many it took.
 
     Raises:
-        InvalidInput: no row is held out, or a row does not become tokens.
+        InvalidInput: no row is held out.
     """
-    wanted = set(chosen_rows(folder, spec.rows))
-    if not wanted:
-        raise _nothing_held_out()
+    asked = chosen_rows(inputs["dataset"], spec.rows)
+    if spec.apart_from is None:
+        return asked, 0
+    rows = apart_from(inputs["dataset"], asked, inputs["apart_from"], spec.apart_from.rows)
+    if not rows:
+        raise _nothing_held_out(len(asked))
+    return rows, len(asked) - len(rows)
+
+
+def load_held_out(
+    spec: EvaluateSpec, folder: Path, rows: Sequence[int], tokenizer: "Tokenizer"
+) -> tuple[HeldOut, HeldOut]:
+    """Return the pairs that are judged by likelihood, and the rows whose prompts are answered.
+
+    Both are drawn from the held-out *rows*, with `options.seed`; of several rows with one prompt, one is answered. An
+    answer may be asked of a row whose pair is not judged.
+
+    Raises:
+        InvalidInput: a row does not become tokens.
+    """
+    wanted = set(rows)
     found = [(row, example) for row, example in read_examples(folder) if row in wanted]
     seed = spec.options.seed
     pairs = sorted(_shuffled(len(found), seed)[: spec.options.pairs])
@@ -112,12 +127,12 @@ def _distinct_prompts(examples: Sequence[Example], most: int, seed: int) -> list
     return sorted(first.values())
 
 
-def _nothing_held_out() -> InvalidInput:
+def _nothing_held_out(asked: int) -> InvalidInput:
     finding = Finding(
         code="nothing_held_out",
-        pointer="/rows",
-        found="0 rows",
+        pointer="/apart_from",
+        found=f"{asked} rows, all with the first user turn of a row that was trained on",
         expected="at least one held-out pair",
-        fix="ask for another split or other fractions, or evaluate on a dataset of its own",
+        fix="evaluate on rows whose prompts were not trained on",
     )
     return InvalidInput("no row is held out for the evaluation", code="nothing_held_out", findings=[finding])

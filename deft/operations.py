@@ -64,6 +64,7 @@ def require_inputs(spec: OperationSpec, given: Iterable[str]) -> None:
 MARKS = {
     "dataset": "examples.parquet",
     "data": "examples.parquet",
+    "apart_from": "examples.parquet",
     "scoring": "distribution.safetensors",
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",

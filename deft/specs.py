@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -226,6 +226,13 @@ class System(Spec):
     adapter: Id
 
 
+class ApartFrom(Spec):
+    """Rows that were trained on: a held-out row with the same normalised first user turn is left out, and counted."""
+
+    dataset: Id
+    rows: Rows = Rows()
+
+
 class EvaluateSpec(Spec):
     """One base and any number of adapters on held-out rows, with the comparison between them."""
 
@@ -235,6 +242,7 @@ class EvaluateSpec(Spec):
     systems: list[System] = Field(default_factory=list, max_length=64)
     dataset: Id
     rows: Rows = Rows(split="evaluation")
+    apart_from: ApartFrom | None = None
     scoring: Id | None = Field(
         None, description="Where Q_diff for r_d_accuracy comes from; without it that metric is left out."
     )
@@ -262,7 +270,11 @@ class PipelineSpec(Spec):
     kind: Literal["pipeline"] = "pipeline"
     name: str | None = Field(None, max_length=200)
     dataset: Id
-    evaluation_dataset: Id | None = Field(None, description="Held-out rows; null: the evaluation split of `dataset`.")
+    evaluation_dataset: Id | None = Field(
+        None,
+        description="Held-out rows; null: the evaluation split of `dataset`. Rows that share their first user turn "
+        "with a row of the train split are left out, and counted.",
+    )
     model: Id
     split: SplitFractions = SplitFractions()
     score_sample: int | None = Field(
@@ -283,12 +295,17 @@ class PipelineSpec(Spec):
     random_draws: int = Field(3, ge=1, le=10)
     evaluation: EvaluationOptions = EvaluationOptions()
 
+    @field_validator("evaluation_dataset")
+    @classmethod
+    def _is_not_trained_on(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("dataset"):
+            raise ValueError("a dataset that is not trained on; null holds out a split of `dataset` itself")
+        return value
+
     @model_validator(mode="after")
     def _can_be_compared(self) -> "PipelineSpec":
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("an arm can be asked for once; random_draws repeats the random ones")
-        if self.evaluation_dataset == self.dataset:
-            raise ValueError("evaluation_dataset is trained on; leave it out to hold out a split of dataset instead")
         if self.selection.end in ("random", "length"):
             raise ValueError(
                 "selection.end of a pipeline is lowest or highest; random and length are arms of their own"
@@ -350,6 +367,8 @@ def references(spec: JobSpec) -> Iterator[Reference]:
     if isinstance(spec, TrainSpec) and spec.deft is not None and spec.deft.omega_from is not None:
         yield Reference("omega_from", "/deft/omega_from", spec.deft.omega_from, ("calibration",))
     if isinstance(spec, EvaluateSpec):
+        if spec.apart_from is not None:
+            yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
         for index, system in enumerate(spec.systems):
             yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, ("adapter",))
 

@@ -6,6 +6,7 @@ A row falls into a split by its user's own `split` where that is given, else by 
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -68,6 +69,24 @@ def chosen_rows(folder: Path, rows: Rows) -> list[int]:
     if rows.sample is None or rows.sample >= len(members):
         return sorted(row for row, _ in members)
     return sorted(_sample(members, rows.sample, rows.seed))
+
+
+def apart_from(folder: Path, rows: Sequence[int], others: Path, other_rows: Rows) -> list[int]:
+    """Return those of *rows* of *folder* whose normalised first user turn is that of none of *other_rows* of *others*.
+
+    First user turns are compared by the rows' split points, which are 53 bits of their hash.
+
+    Raises:
+        InvalidInput: *others* has none of *other_rows*.
+    """
+    taken = set(_points(others, chosen_rows(others, other_rows)))
+    return [row for row, point in zip(rows, _points(folder, rows), strict=True) if point not in taken]
+
+
+def _points(folder: Path, rows: Sequence[int]) -> list[float]:
+    table = pq.read_table(folder / "examples.parquet", columns=["row", "split_point"]).to_pydict()
+    point_of = dict(zip(table["row"], table["split_point"], strict=True))
+    return [point_of[row] for row in rows]
 
 
 def _sample(members: list[tuple[int, str]], size: int, seed: int) -> list[int]:

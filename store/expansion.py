@@ -1,50 +1,75 @@
 """A pipeline becomes its parent row and its child jobs, in one transaction.
 
-What the arms are is decided in `deft.arms`; here it is resolved against the dataset's rows and stored.
+What the arms are is decided in `deft.arms`. `resolve` settles the rest against the rows of the datasets; it reads whole
+files, so it comes before the transaction in which `expand` stores.
 """
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children
-from deft.errors import InvalidInput
+from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children, trained_rows
+from deft.errors import Finding, InvalidInput
 from deft.selection import resolve_keep
-from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, Rows, spec_hash, spec_json
-from deft.splits import chosen_rows
+from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, Rows
+from deft.splits import apart_from, chosen_rows
 from store import artifacts, jobs
 from store.artifacts import ArtifactFiles
-from store.tables import Job
+from store.tables import Artifact, Job
 
 
-def expand(session: Session, files: ArtifactFiles, team_id: str, spec: PipelineSpec) -> Job:
-    """Store the pipeline and its children and return the parent, whose spec has every choice written in.
+class Resolved(NamedTuple):
+    """A pipeline with every choice written into its *spec*, and what the choices came to."""
+
+    spec: PipelineSpec
+    summary: dict[str, Any]
+
+
+class HeldOut(NamedTuple):
+    """How many rows are evaluated on, and how many were left out since their prompts are trained on."""
+
+    rows: int
+    left_out: int
+
+
+def resolve(session: Session, files: ArtifactFiles, team_id: str, spec: PipelineSpec) -> Resolved:
+    """Settle what *spec* leaves open; stores nothing.
 
     Raises:
         NotFound: the model or a dataset is not there for this team.
-        InvalidInput: no row is left to train on, or none to evaluate on.
+        InvalidInput: no row is left to train on, or none to evaluate on; the evaluation dataset is the dataset.
     """
+    jobs.check(session, team_id, spec)
+    dataset = artifacts.get(session, team_id, spec.dataset, "dataset")
+    held_out = artifacts.get(session, team_id, spec.evaluation_dataset or spec.dataset, "dataset")
+    if spec.evaluation_dataset is not None:
+        _refuse_equal_content(dataset, held_out)
+    examples = _rows_of(files.folder(dataset), scored_rows(spec), "/split/train")
+    evaluated = _held_out(files.folder(dataset), files.folder(held_out), spec)
+    return _settled(spec, len(examples), evaluated)
+
+
+def expand(session: Session, team_id: str, resolved: Resolved) -> Job:
+    """Store the pipeline and its children and return the parent.
+
+    Raises:
+        NotFound: the model or a dataset is not there for this team.
+    """
+    spec, summary = resolved
     parent = jobs.create(session, team_id, spec)
-    resolved, summary = _resolved(session, files, team_id, spec)
-    parent.spec, parent.spec_hash, parent.summary = spec_json(resolved), spec_hash(resolved), summary
+    parent.summary = summary
 
     def submit(name: str, child: OperationSpec) -> str:
         return jobs.create(session, team_id, child, parent_id=parent.id, name=name).id
 
-    submit_children(resolved, submit)
+    submit_children(spec, submit)
     session.flush()
     return parent
 
 
-def _resolved(
-    session: Session, files: ArtifactFiles, team_id: str, spec: PipelineSpec
-) -> tuple[PipelineSpec, dict[str, Any]]:
-    dataset = files.folder(artifacts.get(session, team_id, spec.dataset, "dataset"))
-    held_out = files.folder(artifacts.get(session, team_id, spec.evaluation_dataset or spec.dataset, "dataset"))
-    examples = _rows_of(dataset, scored_rows(spec), "/split/train")
-    evaluated = _rows_of(held_out, held_out_rows(spec), "/split/evaluation")
+def _settled(spec: PipelineSpec, examples: int, evaluated: HeldOut) -> Resolved:
     steps = spec.optimisation
     kept, reason = resolve_keep(spec.selection.keep, examples, steps.batch_size, steps.epochs)
     if spec.selection.count is not None:
@@ -53,19 +78,53 @@ def _resolved(
     if spec.arms == DEFAULT_ARMS and examples > FULL_ARM_LIMIT:
         changes["arms"] = [arm for arm in spec.arms if arm != "full"]
     resolved = spec.model_copy(update=changes)
+    pairs = spec.evaluation.pairs
     summary = {
         "examples_scored": examples,
         "examples_kept": kept,
         "keep_reason": reason,
-        "examples_held_out": evaluated if spec.evaluation.pairs is None else min(evaluated, spec.evaluation.pairs),
+        "examples_held_out": evaluated.rows if pairs is None else min(evaluated.rows, pairs),
+        "examples_left_out_of_evaluation": evaluated.left_out,
         "arms": [arm.system for arm in arms(resolved)],
     }
-    return resolved, summary
+    return Resolved(resolved, summary)
 
 
-def _rows_of(folder: Path, rows: Rows, pointer: str) -> int:
+def _refuse_equal_content(dataset: Artifact, held_out: Artifact) -> None:
+    content = dataset.summary.get("content_hash")
+    if content is None or content != held_out.summary.get("content_hash"):
+        return
+    finding = Finding(
+        code="evaluated_on_training_data",
+        pointer="/evaluation_dataset",
+        found=f"{held_out.id}, whose rows are those of {dataset.id}",
+        expected="a dataset that is not trained on",
+        fix="send null to hold out a split of `dataset`, or name another dataset",
+    )
+    raise InvalidInput(
+        "The evaluation dataset has the same rows as the dataset.", code=finding.code, findings=[finding]
+    )
+
+
+def _held_out(dataset: Path, held_out: Path, spec: PipelineSpec) -> HeldOut:
+    pointer = "/split/evaluation" if spec.evaluation_dataset is None else "/evaluation_dataset"
+    asked = _rows_of(held_out, held_out_rows(spec), pointer)
+    rows = apart_from(held_out, asked, dataset, trained_rows(spec))
+    if rows:
+        return HeldOut(len(rows), len(asked) - len(rows))
+    finding = Finding(
+        code="evaluated_on_training_data",
+        pointer=pointer,
+        found=f"{len(asked)} rows, each with the first user turn of a row of the train split",
+        expected="at least one row whose prompt is not trained on",
+        fix="evaluate on prompts that are not in the train split",
+    )
+    raise InvalidInput("Every evaluation prompt is trained on.", code=finding.code, findings=[finding])
+
+
+def _rows_of(folder: Path, rows: Rows, pointer: str) -> list[int]:
     try:
-        return len(chosen_rows(folder, rows))
+        return chosen_rows(folder, rows)
     except InvalidInput as error:
         findings = [replace(finding, pointer=pointer) for finding in error.findings]
         raise InvalidInput(error.message, code=error.error_code, findings=findings) from error

@@ -40,6 +40,17 @@ class MetricPoint:
     values: dict[str, float | None]
 
 
+def check(session: Session, team_id: str, spec: JobSpec) -> None:
+    """Check that everything which *spec* names is there for the team, as `create` does; stores nothing.
+
+    Raises:
+        NotFound, InvalidInput: as `create`.
+    """
+    _model_id(session, team_id, spec)
+    for reference in references(spec):
+        _resolved(session, team_id, "", reference)
+
+
 def create(
     session: Session,
     team_id: str,

@@ -24,7 +24,7 @@ from api.once import OnceOf
 from api.openapi import json_body
 from api.problems import errors
 from api.routes.jobs import post_job
-from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
+from api.services import CallerOf, Reading, Rings, Services, ServicesOf
 from deft.errors import ArtifactCorrupt
 from deft.specs import ArtifactKind, SelectSpec
 from store import artifacts
@@ -110,14 +110,13 @@ def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
 
 def create_subset(
     body: Annotated[SelectSpec, Depends(body_of(SELECT_SPEC))],
-    session: Writing,
     services: ServicesOf,
     caller: CallerOf,
     rings: Rings,
     once: OnceOf,
 ) -> Response:
     """Select from a scoring: the shorthand of a job of kind `select`, which answers in seconds."""
-    return post_job(body, session, services, caller, rings, once)
+    return post_job(body, services, caller, rings, once)
 
 
 def get_evaluation(

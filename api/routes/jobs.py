@@ -27,7 +27,7 @@ from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import OUTPUT_KIND, JobSpec, PipelineSpec, job_spec
 from store import jobs, pipelines
 from store.accounts import Caller
-from store.expansion import expand
+from store.expansion import expand, resolve
 from store.idempotency import StoredReply
 from store.paging import Page
 from store.tables import Job
@@ -48,20 +48,27 @@ def document_of(session: Session, row: Job) -> JobDocument:
     )
 
 
-def post_job(
-    spec: JobSpec, session: Session, services: Services, caller: Caller, rings: list[str], once: Once
-) -> Response:
+def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[str], once: Once) -> Response:
     """Create the job of *spec*, with its children when it is a pipeline, and ring for what can start."""
+    resolved = None
+    if isinstance(spec, PipelineSpec):
+        earlier = once.earlier(services)
+        if earlier is not None:
+            return earlier
+        with services.database.read() as session:
+            resolved = resolve(session, services.files, caller.team_id, spec)
 
-    def make() -> StoredReply:
-        if isinstance(spec, PipelineSpec):
-            row = expand(session, services.files, caller.team_id, spec)
-        else:
-            row = jobs.create(session, caller.team_id, spec)
-        rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
-        return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
+    with services.database.write() as session:
 
-    return once.do(session, make)
+        def make() -> StoredReply:
+            if resolved is not None:
+                row = expand(session, caller.team_id, resolved)
+            else:
+                row = jobs.create(session, caller.team_id, spec)
+            rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
+            return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
+
+        return once.do(session, make)
 
 
 @router.post(
@@ -73,14 +80,13 @@ def post_job(
 )
 def create_job(
     spec: Annotated[JobSpec, Depends(body_of(job_spec))],
-    session: Writing,
     services: ServicesOf,
     caller: CallerOf,
     rings: Rings,
     once: OnceOf,
 ) -> Response:
     """Create a job. The answer has every default written in."""
-    return post_job(spec, session, services, caller, rings, once)
+    return post_job(spec, services, caller, rings, once)
 
 
 @router.get("")

@@ -107,6 +107,15 @@ BAD_JOBS: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
         422,
         {"pointer": "/optimisation/learning_rte", "fix": "Did you mean `learning_rate`?"},
     ),
+    "evaluated on training data": (
+        {"kind": "pipeline", "dataset": "ds_1", "evaluation_dataset": "ds_1", "model": "tiny"},
+        422,
+        {
+            "pointer": "/evaluation_dataset",
+            "found": '"ds_1"',
+            "expected": "a dataset that is not trained on; null holds out a split of `dataset` itself",
+        },
+    ),
     "unknown model": ({**TRAIN, "model": "nothing"}, 404, {"pointer": "/model", "found": "nothing"}),
     "keep of 0": ({"kind": "select", "scoring": "sc_1", "selection": {"keep": 0}}, 422, {"pointer": "/selection/keep"}),
     "keep of 2": (

@@ -15,6 +15,7 @@ from deft.evaluation import run_evaluate
 from deft.models import load_base, load_tokenizer, weights_hash
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
+from deft.splits import chosen_rows
 from deft.tokens import encode_examples
 from tests.models import save_tiny_llama
 
@@ -340,3 +341,26 @@ def test_prompts_and_answers_beyond_the_context_are_refused(inputs: dict[str, Pa
 @pytest.mark.parametrize("options", [{"prompts": 0, "metrics": ["kl", "bleu"]}, {"metrics": ["r_d_accuracy"]}])
 def test_metrics_that_nothing_is_left_of_are_refused(options: dict, inputs: dict[str, Path], tmp_path: Path) -> None:
     assert _refused(_spec(options=options, scoring=None), inputs, tmp_path / "out")[0] == "nothing_to_measure"
+
+
+def test_rows_whose_prompts_were_trained_on_are_left_out_and_said_to_be(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    # The last prompt stands in two rows; a sample of one row of this dataset is one of them or neither.
+    trained = {"dataset": "ds_2", "rows": {"split": "all", "sample": 1}}
+    spec = _spec(apart_from=trained, scoring=None, options={"metrics": ["margin"], "prompts": 0})
+    given = {name: folder for name, folder in inputs.items() if name != "scoring"}
+    summary = _run(spec, {**given, "apart_from": inputs["dataset"]}, tmp_path / "out")
+    row = chosen_rows(inputs["dataset"], spec.apart_from.rows)[0]
+    alike = {11, 12} if row in (11, 12) else {row}
+    judged = set(pl.read_parquet(tmp_path / "out" / "pairs.parquet")["row"])
+    assert judged == set(range(len(WORDS) + 1)) - alike
+    assert summary["rows_left_out"] == len(alike)
+    assert "begins with the same user turn" in _json(tmp_path / "out" / "comparison.json")["sentence"]
+
+
+def test_an_evaluation_of_trained_prompts_alone_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec = _spec(apart_from={"dataset": "ds_1"})
+    with pytest.raises(InvalidInput, match="held out") as error:
+        _run(spec, {**inputs, "apart_from": inputs["dataset"]}, tmp_path / "out")
+    assert error.value.findings[0].pointer == "/apart_from"

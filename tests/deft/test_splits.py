@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deft.datasets import import_files, read_examples
 from deft.errors import InvalidInput
 from deft.specs import Rows, SplitFractions
-from deft.splits import chosen_rows, split_at
+from deft.splits import apart_from, chosen_rows, split_at
 
 NAMES = ["train", "reward_model", "evaluation"]
 
@@ -111,3 +111,19 @@ def test_every_point_falls_into_a_split_that_has_a_share(point: float, one: floa
     low, high = sorted((one, two))
     fractions = SplitFractions(train=low, reward_model=high - low, evaluation=1 - high)
     assert getattr(fractions, split_at(point, fractions)) > 0
+
+
+def test_rows_are_kept_apart_by_their_first_user_turns_however_they_are_spelt(tmp_path: Path) -> None:
+    trained = dataset(
+        tmp_path / "a", [pair("\n\nHuman: One?\n\nAssistant: Yes.\n\nHuman: Why?\n\nAssistant:"), pair("Two")]
+    )
+    asked = [pair("\n\nHuman:  one?\n\nAssistant:"), pair("three"), pair("TWO"), pair("two, too")]
+    held_out = dataset(tmp_path / "b", asked)
+    assert apart_from(held_out, [0, 1, 2, 3], trained, Rows()) == [1, 3]
+    assert apart_from(held_out, [2, 3], trained, Rows()) == [3]
+
+
+def test_only_the_rows_that_were_trained_on_are_kept_apart_from(tmp_path: Path) -> None:
+    trained = dataset(tmp_path / "a", [pair("one", split="train"), pair("two", split="test")])
+    held_out = dataset(tmp_path / "b", [pair("one"), pair("two")])
+    assert apart_from(held_out, [0, 1], trained, Rows(split="train")) == [1]

@@ -1,9 +1,11 @@
 """A pipeline is stored with its children, resolved against the dataset, or not at all."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from deft.datasets import import_files
 from deft.errors import InvalidInput, NotFound
@@ -11,20 +13,35 @@ from deft.specs import PipelineSpec, Selection, SplitFractions
 from store import jobs, pipelines
 from store.artifacts import ArtifactFiles
 from store.database import Database
-from store.expansion import expand
+from store.expansion import expand, resolve
+from store.tables import Job
+
+Publish = Callable[[Sequence[str]], str]
 
 
 @pytest.fixture
-def pairs_id(database: Database, team_id: str, files: ArtifactFiles, tmp_path: Path) -> str:
-    lines = [
-        json.dumps({"prompt": f"question {n}?", "chosen": f" answer {n}", "rejected": f" no {n}"}) for n in range(60)
-    ]
-    source = tmp_path / "pairs.jsonl"
-    source.write_text("\n".join(lines))
-    staged = files.stage("dataset")
-    summary = import_files([source], staged)
-    with database.write() as session:
-        return files.publish(session, team_id, "dataset", staged, summary).id
+def publish(database: Database, team_id: str, files: ArtifactFiles, tmp_path: Path) -> Publish:
+    """Upload one pair for each of the prompts, as the dataset whose id is returned."""
+
+    def publish(prompts: Sequence[str]) -> str:
+        lines = [json.dumps({"prompt": p, "chosen": f" yes {p}", "rejected": f" no {p}"}) for p in prompts]
+        source = tmp_path / "pairs.jsonl"
+        source.write_text("\n".join(lines))
+        staged = files.stage("dataset")
+        summary = import_files([source], staged)
+        with database.write() as session:
+            return files.publish(session, team_id, "dataset", staged, summary).id
+
+    return publish
+
+
+@pytest.fixture
+def pairs_id(publish: Publish) -> str:
+    return publish([f"question {n}?" for n in range(60)])
+
+
+def stored(session: Session, files: ArtifactFiles, team_id: str, asked: PipelineSpec) -> Job:
+    return expand(session, team_id, resolve(session, files, team_id, asked))
 
 
 def spec(dataset_id: str, **fields: object) -> PipelineSpec:
@@ -36,13 +53,13 @@ def test_the_parent_says_what_every_choice_came_to(
 ) -> None:
     asked = spec(pairs_id, score_sample=40, selection=Selection(keep=0.25), random_draws=1)
     with database.write() as session:
-        parent = expand(session, files, team_id, asked)
-        stored, summary = parent.spec, parent.summary
+        parent = stored(session, files, team_id, asked)
+        resolved, summary = parent.spec, parent.summary
         children = pipelines.children_of(session, parent.id)
 
     assert summary is not None
     assert (summary["examples_scored"], summary["examples_kept"]) == (40, 10)
-    assert stored["selection"]["count"] == 10
+    assert resolved["selection"]["count"] == 10
     assert [child.name for child in children if child.status == "queued"] == ["score", "train:full"]
     assert {child.status for child in children if child.name not in ("score", "train:full")} == {"waiting"}
     assert model_id == children[0].model_id
@@ -52,7 +69,7 @@ def test_auto_keeps_everything_of_a_small_dataset(
     database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str
 ) -> None:
     with database.write() as session:
-        summary = expand(session, files, team_id, spec(pairs_id)).summary
+        summary = stored(session, files, team_id, spec(pairs_id)).summary
 
     assert summary is not None
     assert summary["examples_kept"] == summary["examples_scored"]
@@ -65,7 +82,7 @@ def test_without_held_out_rows_nothing_is_stored(
 ) -> None:
     asked = spec(pairs_id, split=SplitFractions(train=0.9, reward_model=0.1, evaluation=0.0))
     with pytest.raises(InvalidInput) as error, database.write() as session:
-        expand(session, files, team_id, asked)
+        stored(session, files, team_id, asked)
 
     assert error.value.findings[0].pointer == "/split/evaluation"
     with database.read() as session:
@@ -77,7 +94,49 @@ def test_a_dataset_of_another_team_is_not_found(
     database: Database, other_team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str
 ) -> None:
     with pytest.raises(NotFound) as error, database.write() as session:
-        expand(session, files, other_team_id, spec(pairs_id))
+        stored(session, files, other_team_id, spec(pairs_id))
 
     assert error.value.findings[0].pointer == "/dataset"
+    assert model_id
+
+
+def test_the_same_rows_under_another_id_are_not_held_out(
+    database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str, publish: Publish
+) -> None:
+    asked = spec(pairs_id, evaluation_dataset=publish([f"question {n}?" for n in range(60)]))
+    with pytest.raises(InvalidInput, match="same rows") as error, database.read() as session:
+        resolve(session, files, team_id, asked)
+
+    assert error.value.findings[0].pointer == "/evaluation_dataset"
+    assert model_id
+
+
+def test_evaluation_rows_whose_prompts_are_trained_on_are_left_out_and_counted(
+    database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str, publish: Publish
+) -> None:
+    # Spelt otherwise; `everything` is trained on.
+    held_out = publish(["QUESTION  7?", "question 8?", *(f"something else {n}?" for n in range(5))])
+    everything = SplitFractions(train=1.0, reward_model=0.0, evaluation=0.0)
+    with database.write() as session:
+        asked = spec(pairs_id, evaluation_dataset=held_out, split=everything)
+        parent = stored(session, files, team_id, asked)
+        summary = parent.summary
+        evaluate = next(child for child in pipelines.children_of(session, parent.id) if child.kind == "evaluate")
+
+    assert summary is not None
+    assert (summary["examples_held_out"], summary["examples_left_out_of_evaluation"]) == (5, 2)
+    assert evaluate.spec["apart_from"]["dataset"] == pairs_id
+    assert model_id
+
+
+def test_an_evaluation_dataset_of_trained_prompts_alone_is_refused(
+    database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str, publish: Publish
+) -> None:
+    everything = SplitFractions(train=1.0, reward_model=0.0, evaluation=0.0)
+    asked = spec(pairs_id, evaluation_dataset=publish(["question 1?", "question 2?"]), split=everything)
+    with pytest.raises(InvalidInput, match="trained on") as error, database.read() as session:
+        resolve(session, files, team_id, asked)
+
+    assert error.value.findings[0].pointer == "/evaluation_dataset"
+    assert error.value.findings[0].found.startswith("2 rows")
     assert model_id
