@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from deft.errors import Finding, ModelNotUsable
 from deft.folders import sha256_of
+from deft.model_files import refusal, refuse_code, require_safetensors
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SETTINGS_FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -39,11 +38,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    _refuse_code(folder)
+    refuse_code(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise _refusal(folder, f"no tokenizer that loads ({type(error).__name__})", "tokenizer.json") from error
+        raise refusal(folder, f"no tokenizer that loads ({type(error).__name__})", "tokenizer.json") from error
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
@@ -61,8 +60,8 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
     """
     from transformers import AutoModelForCausalLM
 
-    _refuse_code(folder)
-    _require_safetensors(folder, "model")
+    refuse_code(folder)
+    require_safetensors(folder, "model")
     place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -76,9 +75,9 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _refusal(folder, f"weights that do not load ({type(error).__name__})", "a causal model") from error
+        raise refusal(folder, f"weights that do not load ({type(error).__name__})", "a causal model") from error
     if info["missing_keys"] or info.get("mismatched_keys"):
-        raise _refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
+        raise refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
     model.requires_grad_(False)
     return cast("PreTrainedModel", model.to(place).eval())
 
@@ -91,13 +90,13 @@ def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bo
     """
     from peft import PeftModel
 
-    _require_safetensors(adapter_folder, "adapter_model")
+    require_safetensors(adapter_folder, "adapter_model")
     try:
         policy = PeftModel.from_pretrained(base, adapter_folder, is_trainable=is_trainable, local_files_only=True)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
+        raise refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
     _require_all_tensors(policy, adapter_folder)
     return policy.train(is_trainable)
 
@@ -112,7 +111,7 @@ def _require_all_tensors(policy: PeftModel, adapter_folder: Path) -> None:
             present |= set(file.keys())
     missing = sorted(set(get_peft_model_state_dict(policy, save_embedding_layers=False)) - present)
     if missing:
-        raise _refusal(
+        raise refusal(
             adapter_folder,
             f"{len(missing)} tensors too few, among them {missing[0][-80:]}",
             "every tensor of the adapter that adapter_config.json describes",
@@ -143,7 +142,7 @@ def weights_hash(folder: Path) -> str:
     """Return the SHA-256 (hex) over names and contents of the safetensors files of *folder*."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise _refusal(folder, "no *.safetensors", "weights as safetensors")
+        raise refusal(folder, "no *.safetensors", "weights as safetensors")
     listing = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 
@@ -210,32 +209,3 @@ def dequantise_gguf(gguf_path: Path, out_folder: Path) -> Path:
 
 def _without_quantisation(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("quantization_config", "_name_or_path")}
-
-
-def _refuse_code(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise _refusal(folder, "no config.json", "a model folder with config.json")
-    for name in _SETTINGS_FILES:
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise _refusal(folder, f"{name} that is not JSON", "valid JSON") from error
-        if "auto_map" in settings:
-            raise _refusal(
-                folder, f"auto_map in {name}: the model brings code of its own", "an architecture of transformers"
-            )
-
-
-def _require_safetensors(folder: Path, stem: str) -> None:
-    if not any(folder.glob(f"{stem}*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
-        found = "pickled weights, which can run code" if pickled else "no weights"
-        raise _refusal(folder, found, f"{stem}*.safetensors")
-
-
-def _refusal(folder: Path, found: str, expected: str) -> ModelNotUsable:
-    finding = Finding(code="model_not_usable", found=found, expected=expected, fix="register a model that has it")
-    return ModelNotUsable(f"the model in {folder.name} has {found}; expected {expected}", findings=[finding])

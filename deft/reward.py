@@ -14,7 +14,6 @@ Shape letters: P positions, V vocabulary, D hidden width. Q_diff never leaves fl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +22,12 @@ from torch import Tensor, nn
 
 from deft.distribution import checked
 from deft.errors import Finding, ModelNotUsable
+from deft.heads import FIELDS, head_settings
 from deft.losses import head_logits, mean_by_sequence
 from deft.models import causal_model, decoder
 
 _ROWS_PER_CHUNK = 8192
 _POSITIONS_PER_CHUNK = 256
-_MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
-_DIVISORS = ("logits_scaling",)
-_MULTIPLIES_DESPITE_NAME = ("hyperclovax",)
-_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,24 +147,10 @@ def head_of(model: nn.Module) -> Head:
     if not module.weight.is_floating_point():
         raise _refusal("a quantised head")
     config = causal.config.get_text_config()
-    head = Head(module.weight, getattr(module, "bias", None), _scale(config), _softcap(config))
+    settings = head_settings({name: getattr(config, name, None) for name in FIELDS}, config.model_type)
+    head = Head(module.weight, getattr(module, "bias", None), settings.scale, settings.softcap)
     _check_against_logits(model, head)
     return head
-
-
-def _scale(config: Any) -> float:  # noqa: ANN401 -- any transformers config
-    scale = 1.0
-    for name in _MULTIPLIERS:
-        scale *= float(getattr(config, name, None) or 1.0)
-    for name in _DIVISORS:
-        value = float(getattr(config, name, None) or 1.0)
-        scale = scale * value if config.model_type in _MULTIPLIES_DESPITE_NAME else scale / value
-    return scale
-
-
-def _softcap(config: Any) -> float | None:  # noqa: ANN401 -- any transformers config
-    values = [getattr(config, name, None) for name in _SOFTCAPS]
-    return next((float(value) for value in values if value), None)
 
 
 @torch.no_grad()

@@ -1,21 +1,22 @@
 """Base models that jobs may name: folders below the operator's roots, or pinned revisions of the Hub.
 
-It reads names, sizes and hashes; it never loads a model, and takes no path outside the roots.
+It reads settings, headers, sizes and hashes; it never loads a model, and takes no path outside the roots.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
+from deft.errors import Conflict, Finding, InvalidInput, ModelNotUsable, NotFound, shown
 from deft.folders import sha256_of
+from deft.model_files import check_model_folder
 from store.ids import new_id
 from store.paging import Order, Page, page_of
 from store.settings import GIB, Settings
@@ -41,7 +42,8 @@ def inspect_folder(folder: Path, roots: Iterable[Path]) -> Weights:
     """Check that *folder* is a model below one of *roots* and return its weights' size and hash.
 
     Raises:
-        InvalidInput: it lies elsewhere (links resolved), or lacks config.json, safetensors weights or a tokenizer.
+        InvalidInput: it lies elsewhere (links resolved); lacks config.json, safetensors weights or a tokenizer; or no
+            worker could load it: settings that are no JSON object, code of its own, damaged or missing weight files.
             Outside the roots nothing is said about what is there.
     """
     real = folder.resolve()
@@ -52,6 +54,11 @@ def inspect_folder(folder: Path, roots: Iterable[Path]) -> Weights:
     missing = _missing_parts(real)
     if missing:
         raise _refused("/folder", missing, "config.json, *.safetensors and a tokenizer", "add the missing file")
+    try:
+        check_model_folder(real)
+    except ModelNotUsable as error:
+        findings = [replace(finding, pointer="/folder") for finding in error.findings]
+        raise InvalidInput(error.message, code=error.error_code, findings=findings) from error
     files = sorted(real.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
     return Weights(real, size, _hash(files) if size <= HASHED_UP_TO_BYTES else None)

@@ -18,6 +18,7 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import Team
 from tests.databases import database, migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
+from tests.models import write_model_files
 
 Rows = list[dict[str, Any]]
 
@@ -98,10 +99,7 @@ def stranger(app: FastAPI, stranger_key: str) -> Iterator[TestClient]:
 @pytest.fixture
 def model(database: Database, settings: Settings) -> str:  # noqa: F811 - the fixture
     """A registered model, by name; its files only look like a model's."""
-    folder = settings.model_roots[0] / "tiny"
-    folder.mkdir(parents=True)
-    for file in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / file).write_text("{}")
+    folder = write_model_files(settings.model_roots[0] / "tiny")
     with database.write() as session:
         return models.register(session, None, "tiny", roots=settings.model_roots, folder=folder).name
 

@@ -16,6 +16,7 @@ from tests.databases import (  # noqa: F401 - fixtures
     postgres_server,
     template,
 )
+from tests.models import write_model_files
 
 
 @pytest.fixture
@@ -44,11 +45,7 @@ def other_team_id(database: Database, team_id: str) -> str:  # noqa: F811 - the 
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[[str], Path]:
     def make(name: str) -> Path:
-        folder = tmp_path / "models" / name
-        folder.mkdir(parents=True)
-        for file in ("config.json", "tokenizer.json", "model.safetensors"):
-            (folder / file).write_text("{}")
-        return folder
+        return write_model_files(tmp_path / "models" / name)
 
     return make
 

@@ -9,11 +9,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def test_a_folder_below_a_root_is_registered_with_its_weights(database, team_id, settings, make_model):
     folder = make_model("llama")
-    (folder / "model.safetensors").write_bytes(b"12345")
     with database.write() as session:
         model = models.register(session, team_id, "llama", roots=settings.model_roots, folder=folder)
         assert models.register(session, team_id, "llama", roots=settings.model_roots, folder=folder).id == model.id
-    assert model.weights_bytes == 5
+    assert model.weights_bytes == (folder / "model.safetensors").stat().st_size
     assert len(model.weights_hash) == 64
     assert models.folder_of(settings, model) == folder.resolve()
 
@@ -38,6 +37,28 @@ def test_a_folder_without_a_part_is_refused_naming_it(database, team_id, setting
     assert {"config.json": "config.json", "model.safetensors": "*.safetensors", "tokenizer.json": "tokenizer"}[
         missing
     ] in caught.value.findings[0].found
+
+
+SPOILED = {
+    "a config that is no JSON": ("config.json", "{"),
+    "a config that is no object": ("config.json", "[1]"),
+    "a config without model_type": ("config.json", "{}"),
+    "code of its own": ("config.json", '{"model_type": "llama", "auto_map": {"AutoModel": "evil.Model"}}'),
+    "a tokenizer of its own": ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}'),
+    "weights that are no safetensors": ("model.safetensors", "nothing of the kind"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_folder_that_no_worker_could_load_is_refused(database, team_id, settings, make_model, what):
+    folder = make_model("llama")
+    name, text = SPOILED[what]
+    (folder / name).write_text(text)
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        models.register(session, team_id, "llama", roots=settings.model_roots, folder=folder)
+    (finding,) = caught.value.findings
+    assert (caught.value.error_code, finding.pointer) == ("model_not_usable", "/folder")
+    assert name in finding.found
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT[:-1], COMMIT.upper(), COMMIT + "0"])

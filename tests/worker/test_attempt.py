@@ -14,6 +14,7 @@ from store.database import Database
 from store.settings import Settings
 from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
 from tests.faults.house import is_alive, wait_for
+from tests.models import write_model_files
 from worker import child
 from worker.reporter import Reporter
 from worker.runner import Runner
@@ -69,10 +70,7 @@ def bench(tmp_path, monkeypatch, template):  # noqa: F811 - the fixture
 
 
 def add_model(bench, tmp_path):
-    folder = tmp_path / "roots" / "tiny"
-    folder.mkdir(parents=True)
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / name).write_text("{}")
+    folder = write_model_files(tmp_path / "roots" / "tiny")
     with bench.database.write() as session:
         models.register(session, None, "tiny", roots=bench.settings.model_roots, folder=folder)
     return folder
