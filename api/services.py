@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from api.spec_errors import unknown_name
-from deft.errors import InvalidInput, NotAuthenticated
+from deft.errors import Finding, InvalidInput, NotAuthenticated
 from store.accounts import Caller, authenticate
 from store.artifacts import ArtifactFiles
 from store.bell import make_celery, ring
@@ -100,7 +100,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter that the route does not take: a misspelt filter must not answer with everything.
 
     Raises:
-        InvalidInput: the query has one; the finding names those that there are.
+        InvalidInput: the query has one, and the finding names those that there are; or it has one more than once.
     """
     known = _query_names(request.scope["route"].dependant)
     unknown = sorted(set(request.query_params) - known)
@@ -109,6 +109,17 @@ def refuse_unknown_parameters(request: Request) -> None:
             "The address has a parameter that it does not take.",
             code="unknown_parameter",
             findings=[unknown_name(name, known, "parameters") for name in unknown[:20]],
+        )
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InvalidInput(
+            "The address has a parameter more than once.",
+            code="repeated_parameter",
+            findings=[
+                Finding("repeated_parameter", f"{names.count(name)} times", "once", "Send it once.", column=name)
+                for name in repeated
+            ],
         )
 
 

@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from api.bodies import capped, check_content_type, validated
+from api.spec_errors import pointer_of
 from deft import strict_json
 from deft.errors import Finding, InvalidInput, shown
 from deft.row_checks import BadRow
@@ -129,11 +130,18 @@ def _files_of(form: FormData) -> Sequence[UploadFile]:
 
 
 def _options_of(form: FormData) -> DatasetOptions:
+    sent = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     fields: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, str) and value != "":
-            fields[name] = _columns(value) if name == "columns" else value
-    return options_from(fields)
+    for name, value in sent:
+        if name in fields:
+            raise _repeated(name, sum(other == name for other, _ in sent))
+        fields[name] = _columns(value) if name == "columns" and value else value
+    return options_from({name: value for name, value in fields.items() if value != ""})
+
+
+def _repeated(name: str, times: int) -> InvalidInput:
+    finding = Finding("repeated_field", f"{times} times", "every field once", "Send it once.", pointer_of((name,)))
+    return InvalidInput("The form has a field more than once.", code="repeated_field", findings=[finding])
 
 
 def options_from(fields: Mapping[str, Any]) -> DatasetOptions:
@@ -148,8 +156,12 @@ def options_from(fields: Mapping[str, Any]) -> DatasetOptions:
 def _columns(text: str) -> object:
     try:
         return strict_json.parse(text.encode())
-    except (BadRow, UnicodeEncodeError):
+    except UnicodeEncodeError:
         return text  # the model says what is wrong with it
+    except BadRow as bad:
+        pointer = pointer_of(("columns", bad.column) if bad.column is not None else ("columns",))
+        finding = Finding(bad.code, bad.found, bad.expected, "Send one JSON object: our field to yours.", pointer)
+        raise InvalidInput("The field `columns` cannot be read.", code="invalid_body", findings=[finding]) from None
 
 
 def _options_bytes(options: DatasetOptions) -> bytes:

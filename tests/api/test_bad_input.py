@@ -231,6 +231,12 @@ def test_a_bad_parameter_is_named(client: TestClient, url: str, parameter: str) 
     assert parameter in (error.get("column"), error.get("pointer", "").removeprefix("/"))
 
 
+def test_a_parameter_sent_twice_is_refused(client: TestClient) -> None:
+    answer = client.get("/v1/jobs?limit=1&limit=2")
+    assert (answer.status_code, answer.json()["code"]) == (422, "repeated_parameter")
+    assert answer.json()["errors"][0]["column"] == "limit"
+
+
 def test_a_misspelt_filter_is_told_the_right_one(client: TestClient) -> None:
     error = checked(client.get("/v1/jobs?stauts=running"), 422)["errors"][0]
     assert error["fix"] == "Did you mean `status`?"

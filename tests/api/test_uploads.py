@@ -63,6 +63,12 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"data": {"on_bad_row": "drop"}, "files": {"file": ("a.jsonl", b"{}")}}, "/on_bad_row"),
     ({"data": {"columns": "{"}, "files": {"file": ("a.jsonl", b"{}")}}, "/columns"),
     ({"data": {"columns": '{"prompt": 1}'}, "files": {"file": ("a.jsonl", b"{}")}}, "/columns/prompt"),
+    (
+        {"data": {"columns": '{"q": "a", "chosen": "x", "chosen": "y"}'}, "files": {"file": ("a.jsonl", b"{}")}},
+        "/columns/chosen",
+    ),
+    ({"data": {"columns": ['{"chosen": "a"}', '{"chosen": "b"}']}, "files": {"file": ("a.jsonl", b"{}")}}, "/columns"),
+    ({"data": {"on_bad_row": ["", "skip"]}, "files": {"file": ("a.jsonl", b"{}")}}, "/on_bad_row"),
     ({"data": {"name": "x" * 300}, "files": {"file": ("a.jsonl", b"{}")}}, "/name"),
     ({"files": {"upload": ("a.jsonl", b"{}")}}, "file"),
     ({"data": {"x": "y"}, "files": {"upload": ("a.jsonl", b"")}}, "file"),
