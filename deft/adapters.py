@@ -178,7 +178,7 @@ def model_card(base: BaseModel, settings: Settings) -> str:
     }
     term = f"{summary['omega']:.6g} ({summary['omega_source']})" if spec["deft"] is not None else "none"
     rows = {
-        "method": spec["method"]["type"] + (f", beta {spec['method']['beta']}" if "beta" in spec["method"] else ""),
+        "method": _method_words(spec["method"], summary),
         "DEFT reward term, omega": term,
         "LoRA": f"r {spec['lora']['r']}, alpha {spec['lora']['alpha']}, dropout {spec['lora']['dropout']}",
         "examples": f"{summary['examples']}, {summary['epochs']} epoch(s), {summary['steps']} optimiser steps",
@@ -206,6 +206,14 @@ def model_card(base: BaseModel, settings: Settings) -> str:
         "--lora-modules deft=path/to/this/folder`\n",
     ]
     return "\n".join(part for part in text if part)
+
+
+def _method_words(method: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    if method["type"] == "dpo":
+        return f"dpo, beta {method['beta']}"
+    if method["type"] == "pro":
+        return f"pro, SFT weight {method['sft_weight']}, rewards from {summary['rewards']}"
+    return str(method["type"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,9 +15,13 @@ PADDED_TOKENS = 8192
 """Padded tokens of one forward pass on a GPU where `micro_batch_size` is null."""
 
 
-def with_responses(example: TokenizedExample, count: int) -> TokenizedExample:
-    """Return *example* with its best *count* responses only."""
-    return replace(example, response_ids=example.response_ids[:count], is_cut=example.is_cut[:count])
+def with_responses(example: TokenizedExample, places: Sequence[int]) -> TokenizedExample:
+    """Return *example* with the responses at *places* (0 is the best) only, in that order."""
+    return replace(
+        example,
+        response_ids=[example.response_ids[place] for place in places],
+        is_cut=[example.is_cut[place] for place in places],
+    )
 
 
 def trained_tokens(example: TokenizedExample) -> int:
@@ -43,18 +47,26 @@ def optimiser_steps(examples: int, *, batch_size: int, epochs: int, seed: int) -
 
 
 def micro_batches(
-    step: Sequence[int], lengths: Sequence[int], *, size: int | None, rows: int = 1, padded_tokens: int = PADDED_TOKENS
+    step: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    size: int | None,
+    rows: Sequence[int] | None = None,
+    padded_tokens: int = PADDED_TOKENS,
 ) -> Iterator[list[int]]:
     """Cut the examples of one optimiser *step* into forward passes, similar *lengths* (by example) together.
 
-    *size* examples each; None: as many as fit in *padded_tokens* with their padding, at *rows* an example; at least
-    one.
+    *size* examples each; None: as many as fit in *padded_tokens* with their padding, at least one. *rows* (by example)
+    says how many rows of its length each takes; None: one.
     """
     batch: list[int] = []
+    taken = 0
     for index in sorted(step, key=lambda i: (lengths[i], i)):
-        is_full = len(batch) == size if size is not None else (len(batch) + 1) * rows * lengths[index] > padded_tokens
+        own = 1 if rows is None else rows[index]
+        is_full = len(batch) == size if size is not None else (taken + own) * lengths[index] > padded_tokens
         if batch and is_full:
             yield batch
-            batch = []
+            batch, taken = [], 0
         batch.append(index)
+        taken += own
     yield batch

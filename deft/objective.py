@@ -1,34 +1,24 @@
 """One micro-batch from ids to losses: one forward pass gives the base loss and the distribution reward.
 
-The formulas are in `deft.losses` and `deft.reward`; this module brings them ids, a model and the reference. It knows no
-optimiser, file or spec but the method's. Letters: B examples, S = B * N responses, E examples of the run.
+The formulas are in `deft.losses` and `deft.reward`, the methods in `deft.methods`; this module brings them ids, a model
+and the reference. It knows no optimiser, file or spec but the method's. Letters: B examples, S responses of theirs, E
+examples of the run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from deft.batches import micro_batches, trained_tokens
-from deft.losses import Loss, dpo_loss, response_logps, sft_loss, sum_by_sequence
+from deft.losses import response_logps, sum_by_sequence
+from deft.methods import AnyMethod, Likelihoods, StepSize, criterion_of
 from deft.packing import Pack, row_length, separate, shared
 from deft.policy import predicting_states
 from deft.reward import Direction, Head, response_rewards
-from deft.specs import DpoMethod, SftMethod
 from deft.tokens import TokenizedExample
-
-RESPONSES = {"sft": 1, "dpo": 2}
-"""Responses of an example that a method looks at, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepSize:
-    """What the losses of an optimiser step are divided by, however the step is cut into micro-batches."""
-
-    examples: int
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +31,18 @@ class Parts:
     """[B] R_d(x, y+) with its gradient; None without a distribution."""
     facts: dict[str, Tensor]
     """[B] each, detached, under TRL's names; their mean over the step is its metric."""
+    weights: Tensor | None = None
+    """[B] row weights of every mean over the step; None: every example counts alike."""
 
 
 @dataclass(slots=True)
 class Objective:
     """How examples become losses: method, layout, head, and the reference once it is known.
 
-    Every example has as many responses as the method looks at. *shares_prompts* says whether they stand in one row.
+    Every example has the responses that the method looks at. *shares_prompts* says whether they stand in one row.
     """
 
-    method: SftMethod | DpoMethod
+    method: AnyMethod
     examples: Sequence[TokenizedExample]
     end_id: int
     shares_prompts: bool
@@ -59,6 +51,10 @@ class Objective:
     direction: Direction | None = None
     reference: Tensor | None = None
     """[E, 2] float32 summed log-probabilities of chosen and rejected under the reference, by example."""
+    rewards: Sequence[Sequence[float]] | None = None
+    """Training rewards r_k of the responses, by example, where the method has them."""
+    weights: Sequence[float] | None = None
+    """Row weights by example; None: every example counts alike."""
     _lengths: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +65,15 @@ class Objective:
 
     def size_of(self, step: Sequence[int]) -> StepSize:
         """Return the divisors of an optimiser step."""
-        return StepSize(len(step), sum(trained_tokens(self.examples[index]) for index in step))
+        tokens = [trained_tokens(self.examples[index]) for index in step]
+        if self.weights is None:
+            return StepSize(len(step), sum(tokens))
+        weights = [self.weights[index] for index in step]
+        return StepSize(sum(weights), sum(w * n for w, n in zip(weights, tokens, strict=True)))
 
     def micro_batches(self, step: Sequence[int]) -> Iterator[list[int]]:
         """Cut an optimiser step into forward passes."""
-        rows = 1 if self.shares_prompts else RESPONSES[self.method.type]
+        rows = None if self.shares_prompts else [len(example.response_ids) for example in self.examples]
         return micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows)
 
     def pack(self, indices: Sequence[int], model: nn.Module) -> Pack:
@@ -90,20 +90,29 @@ class Objective:
         With *at_start* the policy is its own reference (step 0), so that none needs to have been computed.
         """
         pack = self.pack(indices, model)
-        device = pack.targets.device
         hidden = predicting_states(model, pack)
-        logps = self.logps(hidden, pack)
-        chosen = torch.arange(0, pack.responses, pack.responses // len(indices), device=device)
-        r_d = None if self.direction is None else self._rewards(hidden, pack, self.direction)[chosen]
-        sums = sum_by_sequence(logps, pack.sequence, pack.responses)
-        facts = {"logps/chosen": sums[chosen]} | ({} if r_d is None else {"deft/r_d": r_d})
-        if isinstance(self.method, SftMethod):
-            loss = sft_loss(logps, pack.sequence, pack.responses, tokens_in_step=size.tokens)
-        else:
-            reference = sums.view(-1, 2).detach() if at_start else self._reference(indices, device)
-            loss = _dpo(sums.view(-1, 2), reference, self.method, size)
-            facts |= _dpo_facts(loss, sums[chosen + 1])
-        return Parts(loss.value, r_d, {name: value.detach() for name, value in facts.items()})
+        found = self._likelihoods(self.logps(hidden, pack), pack, indices, size)
+        if at_start and criterion_of(self.method).has_reference:
+            found = replace(found, reference=found.sums.view(-1, 2).detach())
+        loss, facts = criterion_of(self.method).loss(self.method, found)
+        r_d = None
+        if self.direction is not None:
+            r_d = facts["deft/r_d"] = self._rewards(hidden, pack, self.direction)[found.chosen]
+        return Parts(loss, r_d, {name: value.detach() for name, value in facts.items()}, found.weights)
+
+    def _likelihoods(self, logps: Tensor, pack: Pack, indices: Sequence[int], size: StepSize) -> Likelihoods:
+        """Bring together what the method's loss is computed from."""
+        device = logps.device
+        rewards, weights = self.rewards, self.weights
+        return Likelihoods(
+            logps=logps,
+            sequence=pack.sequence,
+            responses=[len(self.examples[index].response_ids) for index in indices],
+            size=size,
+            rewards=None if rewards is None else _tensor([r for index in indices for r in rewards[index]], device),
+            reference=None if self.reference is None else self.reference[list(indices)].to(device),
+            weights=None if weights is None else _tensor([weights[index] for index in indices], device),
+        )
 
     def logps(self, hidden: Tensor, pack: Pack) -> Tensor:
         """Return [P] log-probabilities of the response tokens, in chunks of positions."""
@@ -114,11 +123,6 @@ class Objective:
         """Return [S] M5, over each response's own tokens: the end token has no part in it."""
         own = pack.is_own
         return response_rewards(hidden[own], pack.sequence[own], pack.responses, direction)
-
-    def _reference(self, indices: Sequence[int], device: torch.device) -> Tensor:
-        if self.reference is None:
-            raise RuntimeError("the reference log-probabilities were not computed before training")
-        return self.reference[list(indices)].to(device)
 
 
 @torch.no_grad()
@@ -154,24 +158,5 @@ def _longest_row(example: TokenizedExample) -> int:
     return len(example.prompt_ids) + max(map(len, example.response_ids))
 
 
-def _dpo(policy: Tensor, reference: Tensor, method: DpoMethod, size: StepSize) -> Loss:
-    """Return M7 of [B, 2] log-probabilities of chosen and rejected."""
-    return dpo_loss(
-        policy[:, 0],
-        policy[:, 1],
-        reference[:, 0],
-        reference[:, 1],
-        beta=method.beta,
-        examples_in_step=size.examples,
-    )
-
-
-def _dpo_facts(loss: Loss, rejected: Tensor) -> dict[str, Tensor]:
-    facts = loss.per_example
-    return {
-        "rewards/chosen": facts["reward_chosen"],
-        "rewards/rejected": facts["reward_rejected"],
-        "rewards/margins": facts["margin"],
-        "rewards/accuracies": (facts["margin"] > 0).float(),
-        "logps/rejected": rejected,
-    }
+def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)

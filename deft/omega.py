@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from deft.errors import InvalidInput
-from deft.objective import Objective, StepSize
+from deft.losses import mean_over_step
+from deft.methods import StepSize
+from deft.objective import Objective
 from deft.preparation import exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import MeasureOmegaSpec
@@ -119,7 +121,7 @@ def _add_gradients(
     parts = objective.parts(model, indices, size, at_start=True)
     if parts.r_d is None:
         raise RuntimeError("omega is measured against a distribution, and there is none")
-    rewards = parts.r_d.sum() / size.examples
+    rewards = mean_over_step(parts.r_d, size.examples, parts.weights)
     for value, gradients, keep in ((parts.base, base, True), (rewards, term, False)):
         found = torch.autograd.grad(value, parameters, retain_graph=keep, allow_unused=True)
         for total, gradient in zip(gradients, found, strict=True):

@@ -25,14 +25,16 @@ from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory
+from deft.methods import criterion_of
 from deft.models import check_fit, load_base, load_tokenizer, weights_hash
-from deft.objective import RESPONSES, Objective
+from deft.objective import Objective
 from deft.packing import shares_prompts
 from deft.policy import attach_lora
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
-from deft.specs import MeasureOmegaSpec, Optimisation, TrainSpec
+from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
 from deft.splits import chosen_rows
+from deft.supervision import RewardSource, row_weights, training_rewards
 from deft.tokens import TokenizedExample, encode_examples, end_token_id
 
 DISTRIBUTION = "distribution.safetensors"
@@ -51,6 +53,10 @@ class Prepared:
     base_hash: str
     data_hash: str
     has_start_adapter: bool
+    reward_source: RewardSource | None
+    """Where the training rewards come from, where the method has them."""
+    rows_with_weight: int
+    """Rows that are weighed by a weight of their own."""
 
     def as_reference(self) -> AbstractContextManager[Any]:
         """Return the context in which the untrained model is the reference.
@@ -74,18 +80,24 @@ def prepare(
     tokenizer = load_tokenizer(inputs["model"])
     q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
     numbered = _examples(spec, inputs["data"])
-    tokenized = encode_examples([example for _, example in numbered], tokenizer, spec.tokens)
-    examples = [with_responses(example, RESPONSES[spec.method.type]) for example in tokenized]
+    rows = [example for _, example in numbered]
+    rewards, source = training_rewards(spec.method, rows) if isinstance(spec.method, ProMethod) else (None, None)
+    weights = row_weights(rows, are_used=spec.optimisation.row_weights)
+    picks = criterion_of(spec.method).picks
+    tokenized = encode_examples(rows, tokenizer, spec.tokens)
+    examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
     base_hash = weights_hash(inputs["model"])
     model, head = _policy(spec, inputs, tokenizer, base_hash)
     objective = Objective(
         method=spec.method,
         examples=examples,
         end_id=end_token_id(tokenizer),
-        shares_prompts=spec.method.type != "sft" and shares_prompts(model, spec.tokens.max_total_tokens + 1),
+        shares_prompts=_has_lists(examples) and shares_prompts(model, spec.tokens.max_total_tokens + 1),
         micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head,
         direction=None if q_diff is None else direction_of(head, q_diff),
+        rewards=rewards,
+        weights=weights,
     )
     plan = spec.optimisation
     steps = optimiser_steps(len(examples), batch_size=plan.batch_size, epochs=plan.epochs, seed=plan.seed)
@@ -97,8 +109,10 @@ def prepare(
         steps=steps,
         steps_in_epoch=len(steps) // plan.epochs,
         base_hash=base_hash,
-        data_hash=_hash_of(examples),
+        data_hash=_hash_of(examples, rewards, weights),
         has_start_adapter="adapter" in inputs,
+        reward_source=source,
+        rows_with_weight=0 if weights is None else sum(row.weight is not None for row in rows),
     )
 
 
@@ -140,6 +154,10 @@ def _policy(
     check_fit(base, tokenizer, spec.tokens)
     head = head_of(base)
     return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
+
+
+def _has_lists(examples: list[TokenizedExample]) -> bool:
+    return any(len(example.response_ids) > 1 for example in examples)
 
 
 def _micro_batch_size(optimisation: Optimisation) -> int | None:
@@ -195,11 +213,13 @@ def _require_same_base(adapter: Path, base_hash: str) -> None:
         )
 
 
-def _hash_of(examples: list[TokenizedExample]) -> str:
-    """Return the SHA-256 over all token ids, in order."""
+def _hash_of(examples: list[TokenizedExample], *values: list[Any] | None) -> str:
+    """Return the SHA-256 over all token ids, in order, and the *values* that come with them."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(json.dumps([example.prompt_ids, example.response_ids, example.is_cut]).encode())
+    for value in values:
+        digest.update(json.dumps(value).encode())
     return digest.hexdigest()
 
 

@@ -91,9 +91,24 @@ class DpoMethod(Spec):
 
     type: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0, le=100)
+    rejected: Literal["last", "second"] = Field(
+        "last", description="Which response of a longer list stands against the best; of a pair both are the same."
+    )
 
 
-Method = Annotated[SftMethod | DpoMethod, Field(discriminator="type")]
+class ProMethod(Spec):
+    """M8: preference ranking optimisation over all responses (arXiv 2306.17492). It needs no reference model."""
+
+    type: Literal["pro"] = "pro"
+    sft_weight: float = Field(0.05, ge=0, le=1000, description="w of the term w * (N-1)^2 * NLL(y_1).")
+    rewards: Literal["auto", "scores", "ranks"] = Field(
+        "auto",
+        description="Where r_k comes from. scores: the rows' own; ranks: gaps of 1; auto: scores where every row has "
+        "them, else ranks.",
+    )
+
+
+Method = Annotated[SftMethod | DpoMethod | ProMethod, Field(discriminator="type")]
 
 
 class RewardTerm(Spec):
@@ -132,6 +147,10 @@ class Optimisation(Spec):
     seed: Seed = 0
     checkpoint_steps: int = Field(20, ge=1, description="A resume checkpoint every this many optimiser steps.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    row_weights: bool = Field(
+        True,
+        description="Weigh every row by its `weight` (1 where it has none): the loss of a step is the weighted mean.",
+    )
 
 
 class ScoreSpec(Spec):

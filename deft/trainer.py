@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from deft import checkpoints
 from deft.errors import TrainingDiverged
-from deft.losses import with_reward_term
+from deft.losses import mean_over_step, with_reward_term
 from deft.objective import Objective
 from deft.policy import set_training_mode
 from deft.reports import Report
@@ -95,8 +95,10 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         size = self.objective.size_of(inputs["step"])
         parts = self.objective.parts(model, inputs["indices"], size)
         for name, values in parts.facts.items():
-            self._means[name] = self._means.get(name, 0.0) + values.sum() / size.examples
-        return with_reward_term(parts.base, parts.r_d, self.omega, examples_in_step=size.examples)
+            self._means[name] = self._means.get(name, 0.0) + mean_over_step(values, size.examples, parts.weights)
+        return with_reward_term(
+            parts.base, parts.r_d, self.omega, examples_in_step=size.examples, weights=parts.weights
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Report the metrics of a step under TRL's names; the summary at the end is ours to make."""

@@ -17,7 +17,9 @@ from transformers import TrainingArguments
 
 from deft import checkpoints as resume
 from deft.adapters import Settings, check_in_fresh_process, save_adapter
+from deft.batches import trained_tokens
 from deft.folders import sha256_of
+from deft.methods import criterion_of
 from deft.objective import reference_logps
 from deft.omega import Calibration, measure_omega, read_omega
 from deft.policy import lora_of
@@ -115,7 +117,7 @@ def _measured(calibration: Calibration) -> _Omega:
 
 def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> None:
     """Give the objective the reference's log-probabilities: from the checkpoint, else computed once."""
-    if prepared.objective.method.type != "dpo":
+    if not criterion_of(prepared.objective.method).has_reference:
         return
     if start is not None:
         prepared.objective.reference = resume.read_group(start, "reference")["logps"]
@@ -218,9 +220,12 @@ def _summary(
     return {
         "method": spec.method.type,
         "examples": len(prepared.rows),
+        "responses": sum(len(example.response_ids) for example in objective.examples),
+        "rewards": prepared.reward_source,
+        "rows_with_weight": prepared.rows_with_weight,
         "epochs": spec.optimisation.epochs,
         "steps": len(prepared.steps),
-        "trained_tokens": sum(objective.size_of(step).tokens for step in prepared.steps),
+        "trained_tokens": spec.optimisation.epochs * sum(map(trained_tokens, objective.examples)),
         "omega": omega.value,
         "omega_source": omega.source,
         "calibration": None if omega.calibration is None else asdict(omega.calibration),

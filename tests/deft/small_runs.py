@@ -35,8 +35,22 @@ class Record(Silent):
         self.notes.append(message)
 
 
-def make_inputs(root: Path, *, rows: int = 13) -> dict[str, Path]:
-    """Write a model, a dataset and a scoring's distribution below *root*."""
+def pair(number: int) -> dict[str, Any]:
+    """A made-up row with two responses."""
+    chosen, rejected = "good " * (1 + number % 4) + str(number), "bad " * (1 + number % 3) + "no"
+    return {"prompt": f"question {number}?", "chosen": chosen, "rejected": rejected}
+
+
+def ranked_list(number: int) -> dict[str, Any]:
+    """A made-up row with two to four responses, best first, and their scores."""
+    count = 2 + number % 3
+    responses = ["good " * (1 + number % 4) + str(number), "fair enough", "bad " * (1 + number % 3), "no"]
+    scores = [0.5 * (count - rank) for rank in range(count)]
+    return {"prompt": f"question {number}?", "responses": responses[:count], "scores": scores}
+
+
+def make_inputs(root: Path, *, rows: int = 13, row: Callable[[int], dict[str, Any]] = pair) -> dict[str, Path]:
+    """Write a model, a dataset of *rows* times *row* and a scoring's distribution below *root*."""
     from deft import distribution as distributions
     from deft.datasets import import_files, read_examples
     from deft.specs import TokenOptions
@@ -47,10 +61,7 @@ def make_inputs(root: Path, *, rows: int = 13) -> dict[str, Path]:
     for folder in folders.values():
         folder.mkdir(parents=True)
     save_tiny_llama(folders["model"])
-    records = (
-        {"prompt": f"question {i}?", "chosen": "good " * (1 + i % 4) + str(i), "rejected": "bad " * (1 + i % 3) + "no"}
-        for i in range(rows)
-    )
+    records = (row(number) for number in range(rows))
     (root / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     import_files([root / "pairs.jsonl"], folders["data"])
     tokenizer = byte_tokenizer()

@@ -7,7 +7,7 @@ from deft.tokens import TokenizedExample
 
 
 def test_whole_responses_end_and_cut_ones_do_not() -> None:
-    example = with_responses(TokenizedExample([5], [[6, 7], [8], [9]], [False, True, False]), 2)
+    example = with_responses(TokenizedExample([5], [[6, 7], [9], [8]], [False, False, True]), [0, 2])
     assert example == TokenizedExample([5], [[6, 7], [8]], [False, True])
     assert trained_tokens(example) == 4
 
@@ -30,10 +30,13 @@ def test_every_epoch_visits_every_example_and_keeps_its_short_batch() -> None:
 
 
 def test_micro_batches_hold_similar_lengths_and_lose_nothing() -> None:
-    lengths = [9, 3, 7, 1, 5]
-    assert list(micro_batches([0, 1, 2, 3, 4], lengths, size=2)) == [[3, 1], [4, 2], [0]]
-    assert list(micro_batches([0, 1, 2, 3, 4], lengths, size=None, padded_tokens=10)) == [[3, 1], [4], [2], [0]]
-    assert list(micro_batches([0, 1, 2, 3, 4], lengths, size=None, rows=2, padded_tokens=20)) == [[3, 1], [4], [2], [0]]
+    lengths, every = [9, 3, 7, 1, 5], [0, 1, 2, 3, 4]
+    assert list(micro_batches(every, lengths, size=2)) == [[3, 1], [4, 2], [0]]
+    assert list(micro_batches(every, lengths, size=None, padded_tokens=10)) == [[3, 1], [4], [2], [0]]
+    assert list(micro_batches(every, lengths, size=None, rows=[2] * 5, padded_tokens=20)) == [[3, 1], [4], [2], [0]]
+    rows = [1, 2, 1, 4, 1]  # (4 + 2) x 3 = 18, (4 + 2 + 1) x 5 > 18, (1 + 1) x 7 = 14, (1 + 1 + 1) x 9 > 18
+    assert list(micro_batches(every, lengths, size=None, rows=rows, padded_tokens=18)) == [[3, 1], [4, 2], [0]]
+    assert list(micro_batches(every, lengths, size=None, rows=rows, padded_tokens=17)) == [[3], [1, 4], [2], [0]]
     assert list(micro_batches([0, 4], lengths, size=None, padded_tokens=1)) == [[4], [0]], (
         "one that is too long goes alone"
     )

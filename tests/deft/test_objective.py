@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deft.batches import with_responses
 from deft.losses import with_reward_term
-from deft.objective import Objective, StepSize, reference_logps
+from deft.methods import StepSize
+from deft.objective import Objective, reference_logps
 from deft.policy import attach_lora
 from deft.reward import direction_of, head_of
 from deft.specs import DpoMethod, Lora, SftMethod
@@ -132,7 +133,7 @@ def test_gradients_do_not_depend_on_the_micro_batches(
     model: Any, examples: list[TokenizedExample], q_diff: Any, method: Any, omega: float
 ) -> None:
     if isinstance(method, SftMethod):
-        examples = [with_responses(e, 1) for e in examples]
+        examples = [with_responses(e, [0]) for e in examples]
     step = [4, 1, 7, 0, 2, 6, 3, 5]
     reference = torch.tensor([[naive_logp(model, e, k) + k for k in range(len(e.response_ids))] for e in examples])
     runs = []
@@ -153,7 +154,7 @@ def norm_of(gradients: dict[str, Tensor]) -> float:
 def test_sft_is_the_sum_over_tokens_by_their_number_in_the_step(
     model: Any, examples: list[TokenizedExample], q_diff: Any
 ) -> None:
-    single = [with_responses(e, 1) for e in examples]
+    single = [with_responses(e, [0]) for e in examples]
     objective = Objective(SftMethod(), single, END, False, 3, head_of(model), direction_of(head_of(model), q_diff))
     loss, _ = gradients(model, objective, [0, 1, 2, 3, 4], 0.0)
     tokens = sum(len(e.response_ids[0]) + 1 for e in single[:5])
