@@ -6,7 +6,7 @@ Knows the document as JSON and torch; it must not know how the document was made
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,14 +19,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import deft
 from deft.batches import with_responses
 from deft.examples import Example
-from deft.losses import pro_loss, with_reward_term
-from deft.objective import Objective, StepSize, reference_logps
+from deft.losses import with_reward_term
+from deft.methods import AnyMethod, criterion_of
+from deft.objective import Objective, reference_logps
 from deft.omega import measure_omega
 from deft.reports import Silent
 from deft.reward import Direction, Head, direction_of, head_of, response_rewards, reward_from_logits
 from deft.scorer import score_examples
 from deft.selection import ScoredRow, kept_count, select
-from deft.specs import DpoMethod, Selection, SftMethod, TokenOptions
+from deft.specs import DpoMethod, ProMethod, Selection, SftMethod, TokenOptions
 from deft.tokens import TokenizedExample, encode_examples
 
 Json = dict[str, Any]
@@ -212,25 +213,29 @@ def _selection(document: Json) -> float:
     return max(worst, _exactly([ours for ours, _ in counts], [theirs for _, theirs in counts]))
 
 
-def _objective(document: Json, model: PeftModel, method: DpoMethod | SftMethod, size: int) -> Objective:
-    examples = [with_responses(example, 2 if method.type == "dpo" else 1) for example in _tokenized(document)]
-    head = head_of(model)
-    end = document["model"]["config"]["eos_token_id"]
-    return Objective(method, examples, end, method.type == "dpo", size, head, _direction(document, head))
+def _objective(document: Json, model: PeftModel, method: AnyMethod, size: int) -> Objective:
+    picks = criterion_of(method).picks
+    examples = [with_responses(each, picks(method, len(each.response_ids))) for each in _tokenized(document)]
+    head, end = head_of(model), document["model"]["config"]["eos_token_id"]
+    objective = Objective(method, examples, end, method.type != "sft", size, head, _direction(document, head))
+    if criterion_of(method).has_rewards:
+        objective.rewards = [row["rewards"] for row in document["losses"]["values"]["rows"]]
+    return objective
 
 
 def _losses(document: Json) -> float:
     values, model = document["losses"]["values"], policy_model(document)
     every = list(range(len(values["rows"])))
-    dpo = _objective(document, model, DpoMethod(beta=values["beta"]), 3)
+    methods: list[AnyMethod] = [DpoMethod(beta=values["beta"]), SftMethod(), ProMethod(sft_weight=values["pro_weight"])]
+    dpo, sft, pro = (_objective(document, model, method, 3) for method in methods)
     dpo.reference = reference_logps(dpo, model, [every], reference=model.disable_adapter, after_each=lambda _: None)
-    pairs: list[tuple[Any, Any]] = [(dpo.reference.numpy(), [row["reference_logps"][:2] for row in values["rows"]])]
-    pairs += _step(dpo, model, every, values, "dpo")
-    pairs += _step(_objective(document, model, SftMethod(), 3), model, every, values, "sft")
-    pairs += _row_facts(dpo, model, values["rows"])
-    pairs += _pro(values)
-
-    return _largest(pairs)
+    pairs: list[tuple[Any, Any]] = [(dpo.reference.numpy(), [_ends(row["reference_logps"]) for row in values["rows"]])]
+    for objective in (dpo, sft, pro):
+        pairs += _step(objective, model, every, values, "step")
+        objective.weights = values["row_weights"]
+        pairs += _step(objective, model, every, values, "weighted_step")
+        objective.weights = None
+    return _largest(pairs + _row_facts(dpo, model, values["rows"]) + _row_facts(pro, model, values["rows"]))
 
 
 def _step(
@@ -241,29 +246,26 @@ def _step(
     for indices in objective.micro_batches(rows):
         parts = objective.parts(model, indices, size)
         base += parts.base.item()
-        both += with_reward_term(parts.base, parts.r_d, values["omega"], examples_in_step=size.examples).item()
-    return [(base, values["step"][name]), (both, values["step"][f"{name}_with_term"])]
+        total = with_reward_term(
+            parts.base, parts.r_d, values["omega"], examples_in_step=size.examples, weights=parts.weights
+        )
+        both += total.item()
+    loss = objective.method.type
+    return [(base, values[name][loss]), (both, values[name][f"{loss}_with_term"])]
 
 
-def _row_facts(objective: Objective, model: PeftModel, rows: Sequence[Json]) -> list[tuple[float, float]]:
-    """Return loss, R_d and log-probabilities of each row by itself, and what they should be."""
-    pairs = []
+def _row_facts(objective: Objective, model: PeftModel, rows: Sequence[Json]) -> list[tuple[Any, Any]]:
+    """Return loss, R_d and log-probability of each row by itself, and what they should be."""
+    pairs: list[tuple[Any, Any]] = []
     for index, row in enumerate(rows):
-        parts = objective.parts(model, [index], StepSize(1, 1))
-        pairs += [(parts.base.item(), row["dpo"]), (parts.facts["deft/r_d"].item(), row["r_d"])]
-        logps = (parts.facts[f"logps/{side}"].item() for side in ("chosen", "rejected"))
-        pairs += zip(logps, row["logps"][:2], strict=True)
+        parts = objective.parts(model, [index], objective.size_of([index]))
+        pairs += [(parts.base.item(), row[objective.method.type]), (parts.facts["deft/r_d"].item(), row["r_d"])]
+        pairs.append((parts.facts["logps/chosen"].item(), row["logps"][0]))
     return pairs
 
 
-def _pro(values: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """Return M8 of each row's log-probabilities, and what it should be."""
-    pairs = []
-    for row in values["rows"]:
-        given = [torch.tensor([row[name]]) for name in ("logps", "positions", "rewards")]
-        loss = pro_loss(*given, sft_weight=values["pro_weight"])
-        pairs.append((loss.value.item(), row["pro"]))
-    return pairs
+def _ends(values: Sequence[float]) -> list[float]:
+    return [values[0], values[-1]]
 
 
 def _omega(document: Json) -> float:

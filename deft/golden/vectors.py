@@ -29,6 +29,7 @@ FLOAT64 = 1e-9
 OMEGA = 0.5
 BETA = 0.1
 PRO_WEIGHT = 0.05
+ROW_WEIGHTS = [1.0, 0.5, 1.0, 0.0, 2.0, 1.0, 3.0, 1.0, 0.25, 1.0]
 SHARE = 0.1
 BATCHES = [[0, 1, 2], [7, 8, 9]]
 SELECTIONS: list[dict[str, Any]] = [
@@ -195,20 +196,26 @@ def _losses(weights: naive.Weights, policy: naive.Weights, tokens: Sequence[Json
         logps, reference = _logps(policy, example), _logps(weights, example)
         row = _row_losses(logps, reference, example, given.get("rewards"))
         rows.append({**row, "r_d": _reward_of_first(policy, example, q_diff)})
-    step = {name: float(np.mean([row[name] for row in rows])) for name in ("dpo", "pro", "r_d")}
-    step["sft"] = -sum(row["logps"][0] for row in rows) / sum(row["positions"][0] for row in rows)
-    step |= {f"{name}_with_term": step[name] - OMEGA * step["r_d"] for name in ("dpo", "sft", "pro")}
     says = "one step over all rows; logps are sums over positions, the end token of a response that was not cut among "
+    says += "them; dpo takes the first and the last response; pro takes all, with rank gaps of 1 where a row has no "
     says += (
-        "them; dpo takes the first two responses; pro takes all, with rank gaps of 1 where a row has no rewards; sft "
+        "rewards; sft is the sum over the tokens of first responses / their number; r_d is M5 of the first response, "
     )
-    says += (
-        "is the sum over the tokens of first responses / their number; r_d is M5 of the first response, end token not "
-    )
-    says += "counted, under the policy; *_with_term is the loss - omega * the mean r_d"
-    shapes = {"logps": "[N]", "reference_logps": "[N]", "positions": "[N]", "rewards": "[N]"}
-    values = {"beta": BETA, "pro_weight": PRO_WEIGHT, "omega": OMEGA, "rows": rows, "step": step}
+    says += "end token not counted, under the policy; *_with_term is the loss - omega * the mean r_d; in weighted_step "
+    says += "every mean over rows and tokens is one with row_weights"
+    shapes = dict.fromkeys(("logps", "reference_logps", "positions", "rewards"), "[N]") | {"row_weights": "[E]"}
+    values = {"beta": BETA, "pro_weight": PRO_WEIGHT, "omega": OMEGA, "row_weights": ROW_WEIGHTS, "rows": rows}
+    values |= {"step": _step(rows, [1.0] * len(rows)), "weighted_step": _step(rows, ROW_WEIGHTS)}
     return _section("M7-M9", says, shapes, 1e-4, values)
+
+
+def _step(rows: Sequence[Json], weights: Sequence[float]) -> Json:
+    """Return the losses of a step over *rows*: means by *weights*, SFT over tokens."""
+    step = {name: float(np.average([row[name] for row in rows], weights=weights)) for name in ("dpo", "pro", "r_d")}
+    weighed = list(zip(rows, weights, strict=True))
+    tokens = sum(weight * row["positions"][0] for row, weight in weighed)
+    step["sft"] = -sum(weight * row["logps"][0] for row, weight in weighed) / tokens
+    return step | {f"{name}_with_term": step[name] - OMEGA * step["r_d"] for name in ("dpo", "sft", "pro")}
 
 
 def _row_losses(
@@ -221,7 +228,7 @@ def _row_losses(
         "reference_logps": reference,
         "positions": positions,
         "rewards": rewards,
-        "dpo": naive.dpo_loss(logps[:2], reference[:2], BETA),
+        "dpo": naive.dpo_loss(_ends(logps), _ends(reference), BETA),
         "pro": naive.pro_loss(logps, positions, rewards, PRO_WEIGHT),
     }
 
@@ -253,8 +260,8 @@ def _gradients(
     weights: naive.Weights, adapter: dict[str, Array], name: str, tokens: Sequence[Json], q_diff: Array
 ) -> tuple[Array, Array]:
     """Return the mean gradients over `BATCHES` of the DPO loss and of R_d by the matrix *name* of the adapter."""
-    rows = [_first_two(tokens[row]) for batch in BATCHES for row in batch]
-    reference = [_logps(weights, row) for row in rows]
+    rows = [tokens[row] for batch in BATCHES for row in batch]
+    reference = [_ends(_logps(weights, row)) for row in rows]
 
     def policy(matrix: Array) -> dict[str, Array]:
         return naive.with_adapter(weights, {**adapter, name: matrix}, inputs.LORA["r"], inputs.LORA["alpha"])
@@ -262,7 +269,7 @@ def _gradients(
     def dpo(matrix: Array) -> float:
         moved = policy(matrix)
         pairs = zip(rows, reference, strict=True)
-        return float(np.mean([naive.dpo_loss(_logps(moved, row), before, BETA) for row, before in pairs]))
+        return float(np.mean([naive.dpo_loss(_ends(_logps(moved, row)), before, BETA) for row, before in pairs]))
 
     def r_d(matrix: Array) -> float:
         moved = policy(matrix)
@@ -271,8 +278,9 @@ def _gradients(
     return naive.derivative(dpo, adapter[name]), naive.derivative(r_d, adapter[name])
 
 
-def _first_two(example: Json) -> Json:
-    return {**example, "response_ids": example["response_ids"][:2]}
+def _ends(values: Sequence[float]) -> list[float]:
+    """Return what DPO takes of a list: the first and the last."""
+    return [values[0], values[-1]]
 
 
 def _section(formula: str, says: str, shapes: Mapping[str, str], float32: float, values: Json) -> Json:
