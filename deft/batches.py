@@ -9,10 +9,8 @@ from dataclasses import replace
 
 import torch
 
+from deft.budgets import TRAINING_TOKENS
 from deft.tokens import TokenizedExample
-
-PADDED_TOKENS = 8192
-"""Padded tokens of one forward pass on a GPU where `micro_batch_size` is null."""
 
 
 def with_responses(example: TokenizedExample, places: Sequence[int]) -> TokenizedExample:
@@ -52,7 +50,7 @@ def micro_batches(
     *,
     size: int | None,
     rows: Sequence[int] | None = None,
-    padded_tokens: int = PADDED_TOKENS,
+    padded_tokens: int = TRAINING_TOKENS,
 ) -> Iterator[list[int]]:
     """Cut the examples of one optimiser *step* into forward passes, similar *lengths* (by example) together.
 

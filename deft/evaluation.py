@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft import distribution
+from deft.budgets import EVALUATION_TOKENS, GENERATION_FACTOR
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
@@ -37,9 +38,6 @@ from deft.tokens import TokenizedExample, end_token_id
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerBase as Tokenizer
-
-CPU_TOKENS, GPU_TOKENS = 2048, 32_768
-"""Padded tokens of one forward pass."""
 
 
 def run_evaluate(
@@ -86,7 +84,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     check_fit(base, tokenizer, spec.tokens)
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"))
-    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), 4 * how.token_budget)
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), GENERATION_FACTOR * how.token_budget)
     return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out)
 
 
@@ -98,7 +96,7 @@ def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer",
         counted = distribution.load(scoring / "distribution.safetensors")
         require_same_tokenizer(counted, tokenizer)
         direction = direction_of(head, counted.q_diff)
-    budget = GPU_TOKENS if head.weight.device.type == "cuda" else CPU_TOKENS
+    budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
     is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
     return Pass(head, end_token_id(tokenizer), is_shared, budget, direction)
 

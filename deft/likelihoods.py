@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deft.budgets import DIVERGENCE_POSITIONS
 from deft.intervals import Array
 from deft.losses import response_logps, sum_by_sequence
 from deft.metrics import PairScores
 from deft.packing import Pack, plan, row_length, separate, shared
 from deft.reward import Direction, Head, response_rewards
 from deft.tokens import TokenizedExample
-
-POSITIONS_PER_CHUNK = 128
-"""Positions whose two [., V] logits exist at one time."""
 
 Progress = Callable[[int], None]
 """Called after every batch with the number of examples done; it may raise to stop."""
@@ -129,4 +127,4 @@ def token_divergences(policy: Tensor, base: Tensor, head: Head) -> Tensor:
 
 
 def _chunks(hidden: Tensor) -> Sequence[Tensor]:
-    return torch.split(hidden, POSITIONS_PER_CHUNK)
+    return torch.split(hidden, DIVERGENCE_POSITIONS)

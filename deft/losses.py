@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-POSITIONS_PER_CHUNK = 256
-"""Response positions whose [., V] logits exist at one time."""
+from deft.budgets import TRAINING_POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ def response_logps(
     bias: Tensor | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
-    positions_per_chunk: int = POSITIONS_PER_CHUNK,
+    positions_per_chunk: int = TRAINING_POSITIONS,
 ) -> Tensor:
     """Log-probability of each target token, from the hidden state at the position that predicts it.
 

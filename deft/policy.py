@@ -12,9 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from deft.errors import Finding, InvalidInput
 from deft.models import causal_model, decoder, load_policy
 from deft.packing import Pack
+from deft.planning.shapes import unknown_target_modules
 from deft.specs import Lora
 
 
@@ -71,18 +71,7 @@ def target_suffixes(base: nn.Module, lora: Lora) -> list[str]:
         return present
     unknown = sorted(set(lora.target_modules) - set(present))
     if unknown:
-        finding = Finding(
-            code="unknown_target_module",
-            pointer="/lora/target_modules",
-            found=", ".join(unknown),
-            expected=f"some of: {', '.join(present)}",
-            fix="use these names, or all-linear",
-        )
-        raise InvalidInput(
-            f"the model has no linear module named {', '.join(unknown)}; it has {', '.join(present)}",
-            code="unknown_target_module",
-            findings=[finding],
-        )
+        raise unknown_target_modules(unknown, present)
     return sorted(set(lora.target_modules))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deft.budgets import SCORING_TOKENS
 from deft.errors import ModelNotUsable, OutOfMemory
 from deft.losses import mean_by_sequence
 from deft.packing import Pack, plan, row_length, separate, shared, shares_prompts
@@ -23,8 +24,6 @@ from deft.tokens import TokenizedExample
 
 if TYPE_CHECKING:
     from torch import nn
-
-TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Scorer:
         weight = next(p for p in model.parameters() if p.is_floating_point())
         self.model, self.direction, self.report, self.share = model, direction, report, share
         self.dtype, self.device = weight.dtype, weight.device
-        self.budget = tokens_per_pass or TOKENS_PER_PASS.get(self.device.type, TOKENS_PER_PASS["cpu"])
+        self.budget = tokens_per_pass or SCORING_TOKENS.get(self.device.type, SCORING_TOKENS["cpu"])
         self.done = self.total = 0
         self.is_shared = False
 

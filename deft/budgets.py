@@ -1,0 +1,22 @@
+"""How much goes through a model at a time: padded tokens of a forward pass, positions whose logits exist together.
+
+Torch-free. The operations use these numbers and `deft.planning` estimates memory by them.
+"""
+
+SCORING_TOKENS = {"cpu": 2048, "cuda": 32_768}
+"""Padded tokens of one forward pass of a scoring, by device; halved when memory runs out."""
+
+TRAINING_TOKENS = 8192
+"""Padded tokens of one forward pass of training on a GPU where `micro_batch_size` is null."""
+
+EVALUATION_TOKENS = {"cpu": 2048, "cuda": 32_768}
+"""Padded tokens of one forward pass over held-out pairs, by device."""
+
+GENERATION_FACTOR = 4
+"""Padded prompt and answer tokens that are generated together, in units of `EVALUATION_TOKENS`."""
+
+TRAINING_POSITIONS = 256
+"""Response positions whose [., V] logits exist at one time in training and in evaluation."""
+
+DIVERGENCE_POSITIONS = 128
+"""Positions whose two [., V] logits exist at one time when two models are compared."""
