@@ -54,6 +54,8 @@ class DatasetWriter:
         self.findings: list[Finding] = []
         self.rejected: Counter[str] = Counter()
         self._sources: Counter[str] = Counter()
+        self._responses: Counter[int] = Counter()
+        self._with: Counter[str] = Counter()
         self._splits = {"train": 0, "reward_model": 0, "evaluation": 0}
         self._hash = hashlib.sha256()
         self._examples: list[tuple[Any, ...]] = []
@@ -78,6 +80,9 @@ class DatasetWriter:
         )
         self._originals.append(row)
         self._splits[split_of(point, example.split, _DEFAULT_FRACTIONS)] += 1
+        self._responses[len(example.responses)] += 1
+        self._with["scores"] += example.scores is not None
+        self._with["weight"] += example.weight is not None
         if example.source is not None:
             self._sources[example.source] += 1
         self.rows += 1
@@ -115,6 +120,8 @@ class DatasetWriter:
             "findings": [finding.as_dict() for finding in self.findings],
             "content_hash": self._hash.hexdigest(),
             "counts": {"source": dict(self._sources)},
+            "responses": {str(size): count for size, count in sorted(self._responses.items())},
+            "rows_with": dict(self._with),
             "splits": self._splits,
             "json_columns": self._original_file.json_columns,
         }

@@ -42,6 +42,13 @@ def read_examples(folder: Path) -> list[tuple[int, Example]]:
     return list(iterate_examples(folder))
 
 
+def have_scores(folder: Path, rows: Sequence[int]) -> bool:
+    """Return whether all of *rows* of the dataset in *folder* have scores of their responses."""
+    table = pq.read_table(folder / "examples.parquet", columns=["row", "scores"])
+    scored = set(table["row"].filter(table["scores"].is_valid()).to_pylist())
+    return scored.issuperset(rows)
+
+
 def _example_from(stored: Row) -> tuple[int, Example]:
     scores = stored["scores"]
     return stored["row"], Example(

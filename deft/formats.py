@@ -5,12 +5,12 @@ every format shares, is in `deft.importers`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deft import row_checks
 from deft.columns import Row
 from deft.errors import shown
-from deft.examples import ASSISTANT_MARK, Message, is_transcript
+from deft.examples import ASSISTANT_MARK, HUMAN_MARK, Message, is_transcript
 from deft.row_checks import BadRow
 
 
@@ -23,6 +23,7 @@ class Columns:
     rejected: str = "rejected"
     responses: str = "responses"
     scores: str = "scores"
+    ranks: str = "ranks"
     weight: str = "weight"
     source: str = "source"
     aspect: str = "aspect"
@@ -140,7 +141,7 @@ def _whole_messages(row: Row, columns: Columns) -> Picked:
 
 
 def _ranked(row: Row, columns: Columns) -> Picked:
-    """The project's own form: a prompt (text or messages) and responses, best first."""
+    """The project's own form: a prompt (text or messages) and responses, best first or in the order of `ranks`."""
     value = value_of(row, columns.prompt)
     prompt = (
         row_checks.messages(value, columns.prompt)
@@ -157,12 +158,74 @@ def _ranked(row: Row, columns: Columns) -> Picked:
     return Picked(prompt, [_answer(item, place, prompt) for item, place in zip(listed, places, strict=True)], places)
 
 
+PRO_COLUMNS = {"prompt": "prefix", "responses": "suffix", "scores": "reward"}
+_PRO_ASSISTANT = "<|assistant|>"
+_PRO_TURNS = {"<|prompter|>": HUMAN_MARK, _PRO_ASSISTANT: ASSISTANT_MARK}
+
+
+def pro_columns(columns: Columns) -> Columns:
+    """Return *columns* with PRO's own names for those that are not mapped."""
+    return replace(columns, **{ours: name for ours, name in PRO_COLUMNS.items() if getattr(columns, ours) == ours})
+
+
+def _pro(row: Row, columns: Columns) -> Picked:
+    """PRO's published form: `prefix` (tagged turns, once or a copy for each response), `suffix`, best first.
+
+    `reward` holds the scores. `sft_index` is the response that the SFT term is on: here always the first.
+    """
+    listed = value_of(row, columns.responses)
+    if not isinstance(listed, list):
+        row_checks.wrong_type(listed, columns.responses, "a list of texts, best first")
+    places = [f"{columns.responses}[{index}]" for index in range(len(listed))]
+    texts = [row_checks.text(item, place) for item, place in zip(listed, places, strict=True)]
+    if row.get("sft_index", 0) != 0:
+        found, expected = row_checks.described(row["sft_index"]), "0, since the SFT term is on the first response"
+        raise BadRow("sft_index", "sft_index", found, expected, "put that response first, or remove the row")
+    prompt = _pro_prompt(value_of(row, columns.prompt), columns.prompt, len(texts))
+    return Picked(prompt, _after(prompt, texts), places)
+
+
+def _pro_prompt(prefix: object, column: str, responses: int) -> str:
+    """Return the one prompt of all responses; *prefix* is its turns, or a copy of them for each response."""
+    if not isinstance(prefix, list) or not prefix or isinstance(prefix[0], str):
+        return _pro_dialogue(prefix, column)
+    if len(prefix) != responses:
+        found, expected = f"{len(prefix)} prefixes", f"{responses}, one a response"
+        raise BadRow("prefix_count", column, found, expected, "give one prefix for each suffix, or one list of turns")
+    first, *others = (_pro_dialogue(turns, f"{column}[{i}]") for i, turns in enumerate(prefix))
+    for number, other in enumerate(others, start=1):
+        if other != first:
+            found, fix = "another prompt than that of the first response", "make them equal, or remove the row"
+            raise BadRow("context_mismatch", f"{column}[{number}]", found, "one prompt for all responses", fix)
+    return first
+
+
+def _pro_dialogue(turns: object, column: str) -> str:
+    """Return tagged turns as a transcript, which is how PRO's code writes them for the model."""
+    if not isinstance(turns, list) or not turns:
+        row_checks.wrong_type(turns, column, "a list of turns such as '<|prompter|>...', the last one '<|assistant|>'")
+    *earlier, last = [row_checks.text(turn, f"{column}[{index}]") for index, turn in enumerate(turns)]
+    if last.strip() != _PRO_ASSISTANT:
+        expected, fix = f"'{_PRO_ASSISTANT}' and nothing behind it", "end the prefix where the responses begin"
+        raise BadRow("last_turn", f"{column}[{len(earlier)}]", row_checks.described(last), expected, fix)
+    return "".join(_pro_turn(turn, f"{column}[{i}]") for i, turn in enumerate(earlier)) + ASSISTANT_MARK
+
+
+def _pro_turn(turn: str, place: str) -> str:
+    tag = next((tag for tag in _PRO_TURNS if turn.startswith(tag)), None)
+    if tag is None:
+        expected = f"a turn that begins with {' or '.join(_PRO_TURNS)}"
+        raise BadRow("unknown_turn", place, row_checks.described(turn), expected, "mark the turns as PRO's files do")
+    return f"{_PRO_TURNS[tag]} {turn.removeprefix(tag).strip()}"
+
+
 FORMATS: dict[str, Callable[[Row, Columns], Picked]] = {
     "hh.transcript": _transcript,
     "trl.preference.plain.explicit": _plain,
     "trl.preference.conversational.explicit": _messages,
     "trl.preference.conversational.implicit": _whole_messages,
     "deft.responses": _ranked,
+    "pro.ranked": _pro,
 }
 
 

@@ -6,7 +6,7 @@ user's columns stands for which of ours, so that nobody renames columns. The for
 
 import contextlib
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from deft import row_checks
 from deft.columns import Row
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
 from deft.examples import ASSISTANT_MARK, Example
-from deft.formats import FORMATS, Columns
+from deft.formats import FORMATS, Columns, pro_columns
 
 
 def columns_from(mapping: Mapping[str, str] | None) -> Columns:
@@ -67,20 +67,36 @@ class Importer:
         if isinstance(picked.prompt, str):
             row_checks.prompt_is_not_empty(picked.prompt, self.columns.prompt)
         responses = row_checks.responses(picked.responses, picked.places)
-        return Example(picked.prompt, responses, source_line=line, **self._own(row, len(responses)))
+        own: dict[str, Any] = {
+            name: _OWN_CHECKS[name](value, column) for name, column, value in self._given(row, *_OWN_CHECKS)
+        }
+        if self.format in LISTS:
+            responses, own["scores"] = self._in_order(row, responses)
+        return Example(picked.prompt, responses, source_line=line, **own)
 
-    def _own(self, row: Row, count: int) -> dict[str, Any]:
-        """Return the user's own scores, weight, source, aspect and split, where the row has them."""
-        own: dict[str, Any] = {}
-        for name, check in _OWN_CHECKS.items():
+    def _in_order(self, row: Row, responses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+        """Return responses and scores of a list best first: as they stand, or in the order of the row's ranks."""
+        order: Sequence[int] = range(len(responses))
+        scores = None
+        for name, column, value in self._given(row, "ranks", "scores"):
+            if name == "ranks":
+                order = row_checks.ranks(value, column, len(responses))
+            else:
+                numbers = row_checks.scores(value, column, len(responses))
+                scores = tuple(numbers[place] for place in order)
+                row_checks.scores_fall(scores, column, are_ranked=isinstance(order, list))
+        return tuple(responses[place] for place in order), scores
+
+    def _given(self, row: Row, *names: str) -> Iterator[tuple[str, str, Any]]:
+        """Yield (our name, the user's column, its value) for those of *names* that the row has a value for."""
+        for name in names:
             column = getattr(self.columns, name)
-            if column in row and column and row[column] is not None:
-                own[name] = check(row[column], column)
-        if self.format == "deft.responses" and _has(row, self.columns.scores) and row[self.columns.scores] is not None:
-            own["scores"] = row_checks.scores(row[self.columns.scores], self.columns.scores, count)
-        return own
+            if column and row.get(column) is not None:
+                yield name, column, row[column]
 
 
+LISTS = ("deft.responses", "pro.ranked")
+"""Formats whose rows hold lists of responses, with scores and ranks of each."""
 _OWN_CHECKS: dict[str, Callable[[object, str], float | str]] = {
     "weight": row_checks.weight,
     "source": row_checks.label,
@@ -92,11 +108,11 @@ _OWN_CHECKS: dict[str, Callable[[object, str], float | str]] = {
 def typed_cells(row: Row, columns: Columns) -> Row:
     """Return *row* of text cells with its lists and numbers read, and empty optional cells as null."""
     result = dict(row)
-    for column in (columns.responses, columns.scores, columns.weight):
+    for column in (columns.responses, columns.scores, columns.ranks, columns.weight):
         if row.get(column):
             with contextlib.suppress(orjson.JSONDecodeError):
                 result[column] = orjson.loads(row[column])
-    for column in (columns.scores, columns.weight, columns.source, columns.aspect, columns.split):
+    for column in (columns.scores, columns.ranks, columns.weight, columns.source, columns.aspect, columns.split):
         if row.get(column) == "":
             result[column] = None
     return result
@@ -127,7 +143,7 @@ def importer_for(
     if format == "auto":
         found = next(filter(None, (format_of(row, columns) for row in rows)), None)
         format = found or _format_by_keys(rows, columns)  # noqa: A001
-    return Importer(format, columns, is_typed)
+    return Importer(format, pro_columns(columns) if format == "pro.ranked" else columns, is_typed)
 
 
 def _has(row: Row, *columns: str) -> bool:
@@ -138,6 +154,8 @@ def format_of(row: Row, columns: Columns) -> str | None:
     """Return the name of the format that *row* has by its keys and the types of their values, or None."""
     if _has(row, columns.prompt, columns.responses):
         return "deft.responses" if isinstance(row[columns.responses], list) else None
+    if _is_pro(row, pro_columns(columns)):
+        return "pro.ranked"
     if not _has(row, columns.chosen, columns.rejected):
         return None
     chosen, rejected = row[columns.chosen], row[columns.rejected]
@@ -150,6 +168,12 @@ def format_of(row: Row, columns: Columns) -> str | None:
     if isinstance(prompt, list) or (isinstance(prompt, str) and are_lists):
         return "trl.preference.conversational.explicit"
     return "trl.preference.plain.explicit" if isinstance(prompt, str) and are_texts else None
+
+
+def _is_pro(row: Row, columns: Columns) -> bool:
+    return _has(row, columns.prompt, columns.responses) and all(
+        isinstance(row[column], list) for column in (columns.prompt, columns.responses)
+    )
 
 
 def _format_by_keys(rows: Sequence[Row], columns: Columns) -> str:

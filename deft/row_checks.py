@@ -17,6 +17,9 @@ RESERVED_PREFIX = "deft_"
 """Of the columns that subsets add to the user's; no stored column of the user's may begin so."""
 
 
+LARGEST_WEIGHT = 1_000_000_000
+
+
 class BadRow(Exception):
     """A row that cannot be used, and why; becomes a `Finding` once its line is known."""
 
@@ -119,23 +122,46 @@ def number(value: object, column: str) -> float:
 
 
 def scores(value: object, column: str, count: int) -> tuple[float, ...]:
-    """Return *value* if it is one number a response, falling or level."""
+    """Return *value* if it is one number a response."""
     if not isinstance(value, list):
         wrong_type(value, column, f"a list of {count} numbers")
     numbers = tuple(number(item, f"{column}[{index}]") for index, item in enumerate(value))
     if len(numbers) != count:
         raise BadRow("scores_count", column, f"{len(numbers)} scores", f"{count}, one a response", "align the lists")
-    if any(later > earlier for earlier, later in itertools.pairwise(numbers)):
-        found = f"a rising score: {shown(list(numbers))}"
-        raise BadRow("scores_order", column, found, "best first, so scores that never rise", "sort the responses")
     return numbers
 
 
+def scores_fall(numbers: Sequence[float], column: str, *, are_ranked: bool) -> None:
+    """Refuse scores that rise from one response to the next, best first: as listed, or as the row's ranks say."""
+    place = next((i for i, (one, later) in enumerate(itertools.pairwise(numbers), start=1) if later > one), None)
+    if place is None:
+        return
+    if not are_ranked:
+        found, expected = f"a rising score: {shown(list(numbers))}", "best first, so scores that never rise"
+        fix = "sort the responses, give their `ranks`, or leave the scores unread with --map scores="
+        raise BadRow("scores_order", column, found, expected, fix)
+    found = f"rank {place} with the score {numbers[place - 1]:g}, rank {place + 1} with {numbers[place]:g}"
+    fix = "correct one of the two, or leave one unread with --map ranks= or --map scores="
+    raise BadRow("ranks_contradict_scores", column, found, "scores that never rise from rank to rank", fix)
+
+
+def ranks(value: object, column: str, count: int) -> list[int]:
+    """Return the places of the responses, best first, if *value* ranks each of them from 1 (the best) to *count*."""
+    if not isinstance(value, list):
+        wrong_type(value, column, f"a list of {count} ranks")
+    numbers = [number(item, f"{column}[{index}]") for index, item in enumerate(value)]
+    if sorted(numbers) != list(range(1, count + 1)):
+        fix = "give every response its own rank; responses that are equally good can have equal `scores` instead"
+        raise BadRow("ranks_values", column, shown(value), f"the ranks 1 (the best) to {count}, each once", fix)
+    return sorted(range(count), key=numbers.__getitem__)
+
+
 def weight(value: object, column: str) -> float:
-    """Return *value* if it is a finite number above 0."""
+    """Return *value* if it is a finite number above 0, and no larger than `LARGEST_WEIGHT`."""
     result = number(value, column)
-    if result <= 0:
-        raise BadRow("weight_range", column, described(value), "a number above 0", "remove the row or its weight")
+    if not 0 < result <= LARGEST_WEIGHT:
+        expected = f"a number above 0 and up to {LARGEST_WEIGHT:,}"
+        raise BadRow("weight_range", column, described(value), expected, "remove the row or its weight")
     return result
 
 

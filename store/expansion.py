@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children, trained_rows
+from deft.datasets import have_scores
 from deft.errors import Finding, InvalidInput
 from deft.selection import resolve_keep
-from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, Rows
+from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, ProMethod, Rows
 from deft.splits import apart_from, chosen_rows
+from deft.supervision import reward_source
 from store import artifacts, jobs
 from store.artifacts import ArtifactFiles
 from store.tables import Artifact, Job
@@ -39,7 +41,8 @@ def resolve(session: Session, files: ArtifactFiles, team_id: str, spec: Pipeline
 
     Raises:
         NotFound: the model or a dataset is not there for this team.
-        InvalidInput: no row is left to train on, or none to evaluate on; the evaluation dataset is the dataset.
+        InvalidInput: no row is left to train on, or none to evaluate on; the evaluation dataset is the dataset; PRO is
+            to take its rewards from scores that rows lack.
     """
     jobs.check(session, team_id, spec)
     dataset = artifacts.get(session, team_id, spec.dataset, "dataset")
@@ -48,6 +51,8 @@ def resolve(session: Session, files: ArtifactFiles, team_id: str, spec: Pipeline
         _refuse_equal_content(dataset, held_out)
     examples = _rows_of(files.folder(dataset), scored_rows(spec), "/split/train")
     evaluated = _held_out(files.folder(dataset), files.folder(held_out), spec)
+    if isinstance(spec.method, ProMethod):
+        spec = spec.model_copy(update={"method": _with_rewards(spec.method, files.folder(dataset), examples)})
     return _settled(spec, len(examples), evaluated)
 
 
@@ -88,6 +93,12 @@ def _settled(spec: PipelineSpec, examples: int, evaluated: HeldOut) -> Resolved:
         "arms": [arm.system for arm in arms(resolved)],
     }
     return Resolved(resolved, summary)
+
+
+def _with_rewards(method: ProMethod, dataset: Path, rows: list[int]) -> ProMethod:
+    """Settle where PRO's rewards come from once for all arms: a subset may have scores where not all rows do."""
+    source = reward_source(method, has_scores=have_scores(dataset, rows))
+    return method.model_copy(update={"rewards": source})
 
 
 def _refuse_equal_content(dataset: Artifact, held_out: Artifact) -> None:

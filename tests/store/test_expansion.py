@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from deft.datasets import import_files
 from deft.errors import InvalidInput, NotFound
-from deft.specs import PipelineSpec, Selection, SplitFractions
+from deft.specs import PipelineSpec, ProMethod, Selection, SplitFractions
 from store import jobs, pipelines
 from store.artifacts import ArtifactFiles
 from store.database import Database
@@ -74,6 +74,38 @@ def test_auto_keeps_everything_of_a_small_dataset(
     assert summary is not None
     assert summary["examples_kept"] == summary["examples_scored"]
     assert summary["keep_reason"]
+    assert model_id
+
+
+@pytest.mark.parametrize(("unscored", "source"), [([], "scores"), ([3], "ranks")])
+def test_where_pros_rewards_come_from_is_settled_once_for_all_arms(
+    unscored: list[int],
+    source: str,
+    database: Database,
+    team_id: str,
+    files: ArtifactFiles,
+    model_id: str,
+    tmp_path: Path,
+) -> None:
+    rows = [{"prompt": f"question {n}?", "responses": ["a", "b", "c"], "scores": [2, 1, 0]} for n in range(30)]
+    for number in unscored:
+        rows[number].pop("scores")
+    (tmp_path / "lists.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    staged = files.stage("dataset")
+    summary = import_files([tmp_path / "lists.jsonl"], staged)
+    with database.write() as session:
+        dataset_id = files.publish(session, team_id, "dataset", staged, summary).id
+        split = SplitFractions(train=0.9, reward_model=0.0, evaluation=0.1)
+        asked = spec(dataset_id, method=ProMethod(), split=split, evaluation_dataset=None)
+        parent = stored(session, files, team_id, asked)
+        children = pipelines.children_of(session, parent.id)
+        if unscored:
+            with pytest.raises(InvalidInput) as error:
+                resolve(session, files, team_id, spec(dataset_id, method=ProMethod(rewards="scores"), split=split))
+            assert error.value.findings[0].pointer == "/method/rewards"
+
+    assert parent.spec["method"]["rewards"] == source
+    assert {child.spec["method"]["rewards"] for child in children if "method" in child.spec} == {source}
     assert model_id
 
 
