@@ -6,14 +6,20 @@ Four functions are the public face (`deft.library` has them; torch is imported w
     score                 R_d of every response under any causal language model (M4-M5)
     select                the examples to keep, as a data set of the same kind (M6)
     reward_term           R_d of a batch with gradient, for one's own loss (M9)
+
+They speak in `TokenOptions` (how texts become ids), `Distribution` and `ScoredRow`; docs/library.md says what is
+stable.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deft.distribution import Distribution
     from deft.library import count_distribution, reward_term, score, select
+    from deft.selection import ScoredRow
+    from deft.specs import TokenOptions
 
-__all__ = ["count_distribution", "reward_term", "score", "select"]
+__all__ = ["Distribution", "ScoredRow", "TokenOptions", "count_distribution", "reward_term", "score", "select"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- PEP 562

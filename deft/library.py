@@ -2,6 +2,8 @@
 
 Rows are what preference data is published as: TRL's explicit and implicit forms, plain and conversational, HH-RLHF
 transcripts, or a prompt with `responses`; a list of dicts or a `datasets.Dataset`. Knows no folder and no job.
+Letters: E examples, B sequences, L positions, V vocabulary, D hidden width. Formulas M1..M9 are those of docs/method.md
+(DEFT: arXiv 2604.01787); nothing here draws random numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from deft.examples import Example
 from deft.formats import Columns
 from deft.importers import importer_for
 from deft.models import check_fit
-from deft.reward import Direction, direction_of, head_of, response_rewards
+from deft.reward import Direction, direction_of, head_of, learning_direction, response_rewards
 from deft.row_checks import BadRow
 from deft.scorer import score_examples
 from deft.selection import ScoredRow
@@ -48,7 +50,16 @@ R = TypeVar("R", bound=Rows)
 
 
 def count_distribution(rows: Rows, tokenizer: Tokenizer, *, tokens: TokenOptions | None = None) -> Distribution:
-    """M1-M3: count the tokens of chosen and rejected responses and return the distribution with its Q_diff.
+    """M1-M3: Q_diff = Q+ - Q-, the shares of every token in the chosen and in the rejected responses.
+
+    Args:
+        rows: E preference examples; in a list of more than two responses the first is chosen, all others rejected.
+        tokenizer: that of the model to be trained.
+        tokens: how rows become ids: template, cuts. Give the same to `score`.
+
+    Returns:
+        The distribution: `q_diff` float64 [V] (a difference of shares, summing to 0), `counts.chosen` and
+        `counts.rejected` int64 [V], V the tokenizer's length; special tokens are left out.
 
     Raises:
         InvalidInput: a row cannot be used (findings name rows from 1), or nothing is left to count.
@@ -69,16 +80,29 @@ def score(
     *,
     tokens: TokenOptions | None = None,
 ) -> list[ScoredRow]:
-    """M4-M5: R_d, in nats, of every example of *rows* under *model*, in order.
+    """M4-M5: R_d(x, y) = sum_v Q_diff[v] * mean_t log p(v | x, y_<t), of every example of *rows*, in order.
 
-    The model runs without its head and without softmax. A scored row has `row` (0-based), `chosen` and `rejected` (the
-    mean over the rejected responses) R_d, and `chosen_tokens`.
+    The model runs in evaluation mode, in its own dtype and on its own device, without its head and without softmax: R_d
+    is linear in the mean hidden state. Mean and dot product are at least float32.
+
+    Args:
+        model: any causal language model with a linear, scaled, biased or soft-capped head; adapters count.
+        tokenizer: its tokenizer.
+        rows: E preference examples.
+        distribution: of `count_distribution`, counted with this tokenizer.
+        tokens: as in `count_distribution`.
+
+    Returns:
+        E scored rows: `row` (from 0), R_d in nats of the `chosen` response and, a mean, of the `rejected` ones, and
+        `chosen_tokens`, T of the chosen one.
 
     Raises:
+        InvalidInput: a row cannot be used, or the distribution was counted with another tokenizer.
         ModelNotUsable: the model's head is of no known kind, or tokenizer and model do not fit.
     """
     options = tokens or TokenOptions()
     check_fit(model, tokenizer, options)
+    distributions.require_same_tokenizer(distribution, tokenizer)
     encoded = encode_examples(_examples(rows), tokenizer, options)
     was_training = model.training
     model.eval()  # dropout would be noise in R_d
@@ -103,9 +127,20 @@ def select(
     by: Literal["chosen", "rejected", "margin"] = "chosen",
     seed: int = 0,
 ) -> R:
-    """M6: return the kept rows of *rows*, in their order, with R_d of the chosen response as the column `deft_r_d`.
+    """M6: keep the k = ceil(keep * E) rows with the lowest R_d of the chosen response; ties go to the first row.
 
-    A `datasets.Dataset` gives a `datasets.Dataset`; a list gives a list of dicts.
+    Args:
+        rows: E rows, a list of dicts or a `datasets.Dataset`.
+        scores: theirs, of `score`.
+        keep: a fraction in (0, 1], taken by its decimal text (0.07 of 100 is 7), or `auto`: the largest of 5 %, 1,000
+            rows and what 100 optimiser steps of 8 need.
+        end: which end is kept; `random` (by a hash of *seed* and row) and `length` (the longest chosen) are controls.
+        by: whose R_d ranks the rows; `margin` is chosen minus rejected.
+        seed: of the random end.
+
+    Returns:
+        The kept rows in their order, with R_d of the chosen response, in nats, as the column `deft_r_d`: a list of
+        dicts for a list, a `datasets.Dataset` for a `datasets.Dataset`.
 
     Raises:
         InvalidInput: nothing was scored, or an R_d is not finite.
@@ -123,18 +158,28 @@ def select(
 
 
 def reward_term(model: nn.Module, distribution: Distribution) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function that gives R_d with gradient, for M9: loss = base_loss - omega * term(hidden, labels).mean().
+    """M9: return the function that gives R_d with gradient; loss = base_loss - omega * term(hidden, labels).mean().
 
     The function takes *hidden* [B, L, D], the states after the final norm (`hidden_states[-1]` of a transformers
-    model), and *labels* [B, L], -100 everywhere but on the response's own tokens (not on an appended end token), and
-    returns R_d [B], float32. A label is predicted by the position before it, as everywhere in transformers.
+    model), and *labels* int64 [B, L], -100 everywhere but on the response's own tokens (not on an appended end token),
+    and returns R_d [B], float32, in nats. A label is predicted by the position before it, as everywhere in
+    transformers; the labels' values are not looked at. Under all but soft-capped heads the gradient by a state is the
+    constant scale * u / T, u = W^T Q_diff. A frozen head is read once, here; where it learns too (`requires_grad`), u
+    is computed at every call and the head gets its gradient.
+
+    Args:
+        model: the policy, with or without adapters.
+        distribution: of `count_distribution`.
 
     Raises:
         ModelNotUsable: the model's head is of no known kind, or has an adapter.
     """
-    direction = _direction(model, distribution)
+    head = head_of(model)
+    q_diff = _fitted(distribution.q_diff, head.weight.shape[0])
+    frozen = direction_of(head, q_diff)
 
     def term(hidden: Tensor, labels: Tensor) -> Tensor:
+        direction = learning_direction(head, q_diff) if head.weight.requires_grad else frozen
         row, position = torch.nonzero(labels[:, 1:] != -100, as_tuple=True)
         return response_rewards(hidden[row, position], row, len(labels), direction)
 

@@ -61,7 +61,7 @@ class Direction:
 
     u: Tensor
     scale: float = 1.0
-    offset: float = 0.0
+    offset: float | Tensor = 0.0
     capped: Head | None = None
     q_diff: Tensor | None = None
 
@@ -86,9 +86,7 @@ def head_direction(model: nn.Module, q_diff: NDArray[np.float64]) -> Direction:
 def direction_of(head: Head, q_diff: NDArray[np.float64]) -> Direction:
     """Return the direction of *q_diff* (float64 [V]) under *head*; as `head_direction`."""
     rows, width = head.weight.shape
-    if len(q_diff) != rows:
-        raise ModelNotUsable(f"Q_diff was counted over {len(q_diff)} tokens, the model's head has {rows}")
-    q = torch.from_numpy(checked(q_diff)).to(head.weight.device)
+    q = _fitting(q_diff, head)
     if head.softcap is not None:
         return Direction(torch.zeros(width, device=q.device), head.scale, 0.0, head, q.float())
     u = torch.zeros(width, dtype=torch.float64, device=q.device)
@@ -97,6 +95,28 @@ def direction_of(head: Head, q_diff: NDArray[np.float64]) -> Direction:
         u += q[piece] @ head.weight[piece].detach().double()
     offset = 0.0 if head.bias is None else head.scale * float(q @ head.bias.detach().double())
     return Direction(u.float(), head.scale, offset)
+
+
+def learning_direction(head: Head, q_diff: NDArray[np.float64]) -> Direction:
+    """Return the direction of *q_diff* (float64 [V]) under a *head* that is trained: u in float32, with its gradient.
+
+    Raises:
+        ModelNotUsable, ValueError: as `direction_of`.
+    """
+    if head.softcap is not None:
+        return direction_of(head, q_diff)  # the logits are computed from the head at every call
+    q = _fitting(q_diff, head).float()
+    pieces = zip(torch.split(q, _ROWS_PER_CHUNK), torch.split(head.weight, _ROWS_PER_CHUNK), strict=True)
+    u = torch.stack([part @ weight.float() for part, weight in pieces]).sum(0)
+    offset = 0.0 if head.bias is None else head.scale * (q @ head.bias.float())
+    return Direction(u, head.scale, offset)
+
+
+def _fitting(q_diff: NDArray[np.float64], head: Head) -> Tensor:
+    """Return *q_diff*, which must have an entry a row of the head, on the head's device: float64 [V]."""
+    if len(q_diff) != len(head.weight):
+        raise ModelNotUsable(f"Q_diff was counted over {len(q_diff)} tokens, the model's head has {len(head.weight)}")
+    return torch.from_numpy(checked(q_diff)).to(head.weight.device)
 
 
 def distribution_reward(mean_hidden: Tensor, direction: Direction) -> Tensor:

@@ -1,6 +1,8 @@
 """The ten lines of the README, run with unmodified TRL, and what the four functions promise."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch
 from datasets import Dataset
 
 import deft
-from deft.errors import InvalidRows, ModelNotUsable
+from deft.errors import InvalidInput, InvalidRows, ModelNotUsable
+from deft.reward import reward_from_logits
 from tests.models import byte_tokenizer, tiny_llama
 
 ROWS = [
@@ -99,3 +102,47 @@ def test_a_distribution_of_another_tokenizer_is_refused() -> None:
 def test_scores_of_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="40 rows, but 0 scores"):
         deft.select(ROWS, [])
+
+
+def test_a_head_that_learns_gets_the_gradient_of_the_definition() -> None:
+    """d R_d / d W of the long way, by autograd through log-softmax, and u after a change of W."""
+    for settings in ({}, {"tied": True}):
+        model, tokenizer = tiny_llama(**settings), byte_tokenizer()
+        distribution = deft.count_distribution(ROWS, tokenizer)
+        term = deft.reward_term(model, distribution)
+        ids = torch.tensor([tokenizer("some prompt and its answer")["input_ids"]])
+        labels = torch.cat([torch.full((1, 11), -100), ids[:, 11:]], 1)
+        with torch.no_grad():
+            model.lm_head.weight.mul_(1.5)
+        out = model(input_ids=ids, output_hidden_states=True)
+        r_d = term(out.hidden_states[-1], labels).sum()
+        (ours,) = torch.autograd.grad(r_d, model.lm_head.weight, retain_graph=True)
+        naive = reward_from_logits(out.logits[0, 10:-1], distribution.q_diff)
+        (theirs,) = torch.autograd.grad(naive, model.lm_head.weight)
+        assert r_d.item() == pytest.approx(naive.item(), abs=1e-5)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        assert ours.abs().max() > 1e-3
+
+
+def test_a_distribution_of_another_tokenizer_is_not_scored_with() -> None:
+    distribution = deft.count_distribution(ROWS, byte_tokenizer(has_chat_template=False))
+    with pytest.raises(InvalidInput, match="counted with tokenizer"):
+        deft.score(tiny_llama(), byte_tokenizer(), ROWS, distribution)
+
+
+@pytest.mark.parametrize("name", ["count_distribution", "score", "select", "reward_term"])
+def test_the_documentation_of_a_public_function_is_complete(name: str) -> None:
+    function = getattr(deft, name)
+    text = function.__doc__
+    assert re.match(r"M\d", text)
+    assert "Raises:" in text
+    arguments = text.partition("Args:")[2]
+    assert all(f"{parameter}: " in arguments for parameter in inspect.signature(function).parameters)
+    assert name in (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+
+
+def test_the_public_names_are_there() -> None:
+    assert [getattr(deft, name).__name__ for name in deft.__all__] == deft.__all__
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        _ = deft.train
+    assert (Path(deft.__file__).with_name("py.typed")).is_file()
