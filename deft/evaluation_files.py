@@ -24,7 +24,8 @@ def write_comparison(
     write_json(out / "metrics.json", system_metrics(evidence, hashes))
     focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
     ties = _ties(run, scores)
-    found = compare(evidence, focus, _remarks(ties, len(run.pairs.rows), run.left_out))
+    pairs = len(scores[0].rejected_logp) if scores else 0
+    found = compare(evidence, focus, _remarks(ties, pairs, run.left_out))
     write_json(out / "comparison.json", found)
     return {
         "sentence": found["sentence"],
@@ -34,7 +35,7 @@ def write_comparison(
         "smallest_detectable_difference": found["smallest_detectable_difference"],
         "systems": [BASE, *(system.name for system in run.spec.systems)],
         "metrics": list(evidence),
-        "pairs": len(run.pairs.rows) if scores else 0,
+        "pairs": pairs,
         "pair_prompts": run.pairs.prompts if scores else 0,
         "answered_prompts": len(run.prompts.rows) if generates(run.spec) else 0,
         "shares_prompts": run.how.shares_prompts,
@@ -62,27 +63,30 @@ def _remarks(ties: dict[str, int], pairs: int, left_out: int) -> list[str]:
 
 
 def write_pairs(run: Run, scores: list[PairScores], path: Path) -> None:
-    """Write one row a pair and system; what the base has by definition is null there."""
+    """Write one row a pair (the chosen and one other response of a row) and system.
+
+    What the base has by definition is null there.
+    """
     tables = []
     for adapter, own in zip(run.systems, scores, strict=False):
         base = scores[0]
         is_base = adapter is None
-        size = len(run.pairs.rows)
+        size = len(own.rejected_logp)
         nothing = pa.nulls(size, pa.float64())
-        has_r_d = own.r_d_chosen is not None
         margin = implicit_margin(own, base, run.spec.options.beta)
         columns = {
-            "row": pa.array(run.pairs.rows, pa.int64()),
+            "row": pa.array(own.per_pair(np.array(run.pairs.rows)), pa.int64()),
+            "rejected": pa.array(own.place_of_rejected, pa.int32()),
             "system": pa.array([who_is(adapter).system] * size, pa.string()),
             "margin": nothing if is_base else pa.array(margin),
-            "chosen_logp": pa.array(own.chosen_logp),
+            "chosen_logp": pa.array(own.per_pair(own.chosen_logp)),
             "rejected_logp": pa.array(own.rejected_logp),
-            "chosen_logp_change": nothing if is_base else pa.array(own.chosen_logp - base.chosen_logp),
-            "r_d_chosen": pa.array(own.r_d_chosen) if has_r_d else nothing,
-            "r_d_rejected": pa.array(own.r_d_rejected) if has_r_d else nothing,
-            "chosen_tokens": pa.array(own.chosen_tokens),
+            "chosen_logp_change": nothing if is_base else pa.array(own.per_pair(own.chosen_logp - base.chosen_logp)),
+            "r_d_chosen": nothing if own.r_d_chosen is None else pa.array(own.per_pair(own.r_d_chosen)),
+            "r_d_rejected": nothing if own.r_d_rejected is None else pa.array(own.r_d_rejected),
+            "chosen_tokens": pa.array(own.per_pair(own.chosen_tokens)),
             "rejected_tokens": pa.array(own.rejected_tokens),
-            "prompt": pa.array(np.unique(run.pairs.clusters, return_inverse=True)[1]),
+            "prompt": pa.array(own.per_pair(np.unique(run.pairs.clusters, return_inverse=True)[1])),
         }
         tables.append(pa.table(columns))
     if tables:

@@ -5,7 +5,7 @@ into batches. Letters: P response positions, V vocabulary, S responses. Log-prob
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,35 +42,37 @@ class Pass:
 
     def batches(self, examples: Sequence[TokenizedExample]) -> list[list[int]]:
         """Group the indices of examples of similar length."""
-        rows = 1 if self.shares_prompts else 2
-        lengths = [rows * self._length(example) for example in examples]
-        return plan(lengths, self.token_budget)
+        return plan([self._length(example) for example in examples], self.token_budget)
 
     def _length(self, example: TokenizedExample) -> int:
         if self.shares_prompts:
             return row_length(example, has_end=True)
-        return len(example.prompt_ids) + max(map(len, example.response_ids))
+        return len(example.response_ids) * (len(example.prompt_ids) + max(map(len, example.response_ids)))
 
 
 @torch.no_grad()
 def score_pairs(
     model: nn.Module, examples: Sequence[TokenizedExample], how: Pass, on_progress: Progress = lambda _: None
 ) -> PairScores:
-    """Return summed log-probabilities (with the end token) and R_d (without it) of each example's first two responses.
+    """Return summed log-probabilities (with the end token) and R_d (without it) of each example's responses.
 
-    Chosen is the first response, rejected the second. R_d (M5) is that of the model as it is: with its adapter.
+    The first response is the chosen one, every other makes a pair with it. R_d (M5) is that of the model as it is: with
+    its adapter.
     """
-    pairs = [replace(e, response_ids=e.response_ids[:2], is_cut=e.is_cut[:2]) for e in examples]
-    found = np.zeros((len(pairs), 2, 3))
+    counts = np.array([len(example.response_ids) for example in examples])
+    starts = counts.cumsum() - counts
+    found = np.zeros((counts.sum(), 3))
     done = 0
-    for batch in how.batches(pairs):
-        pack = how.pack([pairs[index] for index in batch])
-        found[batch] = _responses(model, pack, how).reshape(len(batch), 2, 3)
+    for batch in how.batches(examples):
+        at = np.concatenate([starts[index] + np.arange(counts[index]) for index in batch])
+        found[at] = _responses(model, how.pack([examples[index] for index in batch]), how)
         done += len(batch)
         on_progress(done)
-    logps, tokens, r_d = found[..., 0], found[..., 1].astype(np.int64), found[..., 2]
-    own = (r_d[:, 0], r_d[:, 1]) if how.direction is not None else (None, None)
-    return PairScores(logps[:, 0], logps[:, 1], tokens[:, 0], tokens[:, 1], *own)
+    others = np.delete(np.arange(len(found)), starts)
+    logps, tokens, r_d = found[:, 0], found[:, 1].astype(np.int64), found[:, 2]
+    r_d_chosen, r_d_rejected = (r_d[starts], r_d[others]) if how.direction is not None else (None, None)
+    row_of = np.repeat(np.arange(len(examples)), counts - 1)
+    return PairScores(logps[starts], logps[others], tokens[starts], tokens[others], r_d_chosen, r_d_rejected, row_of)
 
 
 def _responses(model: nn.Module, pack: Pack, how: Pass) -> Array:

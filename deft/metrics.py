@@ -6,7 +6,7 @@ probabilities are in nats.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Rule:
 RULES: dict[str, Rule] = {
     "preference_accuracy": Rule("preference accuracy", "share"),
     "margin": Rule("implicit margin", "nats"),
+    "ranking_accuracy": Rule("ranking accuracy", "share"),
     "r_d_accuracy": Rule("R_d accuracy", "share"),
     "kl": Rule("KL to the base", "nats/token"),
     "chosen_logp_change": Rule("change of log p(chosen)", "nats"),
@@ -64,7 +65,7 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
-    """One metric of one system: additive *sums* [C, K] over prompts and *n* rows.
+    """One metric of one system: additive *sums* [C, K] over prompts and *n* rows (of pair metrics: pairs).
 
     *bounds* are the ends of the value's range. A value *is_by_definition* when no measurement could change it (the
     base prefers nothing to itself): it serves differences and is left out of tables.
@@ -82,10 +83,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairScores:
-    """Likelihoods of n held-out pairs under one system; arrays [n] in the order of the rows.
+    """Likelihoods of n held-out rows under one system: of the chosen [n], and of the other in M pairs with it [M].
 
     *chosen_logp* and *rejected_logp* are sums over the response's tokens and its end token, in nats; the numbers of
-    *tokens* count what was summed. R_d (M5) is the mean over the response's own tokens; None without Q_diff.
+    *tokens* count what was summed. R_d (M5) is the mean over the response's own tokens; None without Q_diff. *row_of*
+    [M] is the row (0..n-1) of each pair, rising, in the order of its responses; None: one pair a row.
     """
 
     chosen_logp: Array
@@ -94,6 +96,26 @@ class PairScores:
     rejected_tokens: NDArray[np.int64]
     r_d_chosen: Array | None = None
     r_d_rejected: Array | None = None
+    row_of: NDArray[np.int64] | None = None
+
+    @property
+    def place_of_rejected(self) -> NDArray[np.int64]:
+        """Return [M], the place (1 is the second best) of each pair's other response in its list."""
+        rows = np.arange(len(self.rejected_logp)) if self.row_of is None else self.row_of
+        counts = np.bincount(rows)
+        places: NDArray[np.int64] = 1 + np.arange(len(rows)) - (counts.cumsum() - counts)[rows]
+        return places
+
+    def per_pair(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return *values* [n] of rows as [M], those of each pair's row."""
+        return values if self.row_of is None else values[self.row_of]
+
+    def per_row(self, values: Array) -> Array:
+        """Return the mean of *values* [M] over the pairs of each row, [n]."""
+        if self.row_of is None:
+            return values
+        means: Array = np.bincount(self.row_of, values) / np.bincount(self.row_of)
+        return means
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +128,24 @@ class Who:
 
 
 def implicit_margin(scores: PairScores, reference: PairScores, beta: float) -> Array:
-    """Return beta * [(log pi - log ref)(y+) - (log pi - log ref)(y-)] in nats, [n] (M7's argument)."""
-    chosen = scores.chosen_logp - reference.chosen_logp
+    """Return beta * [(log pi - log ref)(y+) - (log pi - log ref)(y-)] in nats, [M] (M7's argument)."""
+    chosen = scores.per_pair(scores.chosen_logp - reference.chosen_logp)
     rejected = scores.rejected_logp - reference.rejected_logp
     return beta * (chosen - rejected)
+
+
+def ranking_accuracy(scores: PairScores, reference: PairScores) -> Array:
+    """Return [n]: the share of all pairs of a row's responses whose log-ratios to the reference fall as they should.
+
+    All N(N-1)/2 pairs of the list count, not only those with the chosen one; ties count one half.
+    """
+    size, place = len(scores.chosen_logp), scores.place_of_rejected
+    ratios = np.full((size, place.max() + 1), np.nan)
+    ratios[:, 0] = scores.chosen_logp - reference.chosen_logp
+    ratios[scores.per_pair(np.arange(size)), place] = scores.rejected_logp - reference.rejected_logp
+    won = [wins(ratios[:, k] - ratios[:, i]) for k in range(ratios.shape[1]) for i in range(k + 1, ratios.shape[1])]
+    shares: Array = np.nanmean(won, axis=0)
+    return shares
 
 
 def wins(difference: Array) -> Array:
@@ -120,28 +156,59 @@ def wins(difference: Array) -> Array:
 def measure_pairs(
     who: Who, scores: PairScores, reference: PairScores, clusters: Sequence[Any], beta: float
 ) -> list[Measurement]:
-    """Return the likelihood metrics of one system against the *reference* (the base)."""
+    """Return the likelihood metrics of one system against the *reference* (the base).
+
+    A row with several rejected responses counts as one: by the mean over its pairs.
+    """
     margin = implicit_margin(scores, reference, beta)
     change = scores.chosen_logp - reference.chosen_logp
     tokens = scores.chosen_tokens.astype(np.float64)
     is_base = who.system == BASE
     found = [
-        _mean("preference_accuracy", who, wins(margin), clusters, bounds=(0.0, 1.0), is_by_definition=is_base),
-        _mean("margin", who, margin, clusters, is_by_definition=is_base),
+        _pairs("preference_accuracy", who, scores, wins(margin), clusters, is_share=True, is_by_definition=is_base),
+        _pairs("margin", who, scores, margin, clusters, is_by_definition=is_base),
         _mean("chosen_logp_change", who, change, clusters, is_by_definition=is_base),
         _mean("chosen_logp_change_per_token", who, change, clusters, counted=tokens, is_by_definition=is_base),
     ]
+    if len(margin) > len(change):
+        ranked = ranking_accuracy(scores, reference)
+        found.append(_mean("ranking_accuracy", who, ranked, clusters, bounds=(0.0, 1.0), is_by_definition=is_base))
     if scores.r_d_chosen is not None and scores.r_d_rejected is not None:
-        right = wins(scores.r_d_chosen - scores.r_d_rejected)
+        right = wins(scores.per_pair(scores.r_d_chosen) - scores.r_d_rejected)
         trained = who.has_reward_term
-        found.append(_mean("r_d_accuracy", who, right, clusters, bounds=(0.0, 1.0), is_trained_on=trained))
+        found.append(_pairs("r_d_accuracy", who, scores, right, clusters, is_share=True, is_trained_on=trained))
     return found
 
 
 def measure_length_baseline(reference: PairScores, clusters: Sequence[Any]) -> Measurement:
     """Return the preference accuracy of preferring the response with fewer tokens; ties count one half."""
-    shorter = wins((reference.rejected_tokens - reference.chosen_tokens).astype(np.float64))
-    return _mean("preference_accuracy", Who(SHORTER, SHORTER), shorter, clusters, bounds=(0.0, 1.0))
+    fewer = reference.rejected_tokens - reference.per_pair(reference.chosen_tokens)
+    shorter = wins(fewer.astype(np.float64))
+    return _pairs("preference_accuracy", Who(SHORTER, SHORTER), reference, shorter, clusters, is_share=True)
+
+
+def _pairs(
+    metric: str,
+    who: Who,
+    scores: PairScores,
+    values: Array,
+    clusters: Sequence[Any],
+    *,
+    is_share: bool = False,
+    is_trained_on: bool = False,
+    is_by_definition: bool = False,
+) -> Measurement:
+    """Measure the mean over rows of the mean of *values* [M] over each row's pairs; n counts the pairs."""
+    found = _mean(
+        metric,
+        who,
+        scores.per_row(values),
+        clusters,
+        bounds=(0.0, 1.0) if is_share else None,
+        is_trained_on=is_trained_on,
+        is_by_definition=is_by_definition,
+    )
+    return replace(found, n=len(values))
 
 
 @dataclass(frozen=True, slots=True)

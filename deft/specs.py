@@ -213,10 +213,13 @@ class MeasureOmegaSpec(Spec):
     tokens: TokenOptions = TokenOptions()
 
 
-Metric = Literal["preference_accuracy", "margin", "r_d_accuracy", "kl", "chosen_logp_change", "length", "bleu"]
+Metric = Literal[
+    "preference_accuracy", "margin", "ranking_accuracy", "r_d_accuracy", "kl", "chosen_logp_change", "length", "bleu"
+]
 ALL_METRICS: list[Metric] = [
     "preference_accuracy",
     "margin",
+    "ranking_accuracy",
     "r_d_accuracy",
     "kl",
     "chosen_logp_change",
@@ -229,7 +232,9 @@ class EvaluationOptions(Spec):
     """What is measured, and on how much."""
 
     metrics: list[Metric] = Field(default_factory=lambda: list(ALL_METRICS), min_length=1)
-    pairs: int | None = Field(None, ge=1, description="Held-out pairs judged by likelihood; null means all.")
+    pairs: int | None = Field(
+        None, ge=1, description="Held-out rows judged by likelihood, each with all its responses; null means all."
+    )
     prompts: int = Field(64, ge=0, description="Held-out prompts that are answered; 0 switches generation off.")
     max_new_tokens: int = Field(128, ge=1, le=8192)
     beta: float = Field(0.1, gt=0, le=100, description="Of the implicit reward margin.")

@@ -213,6 +213,31 @@ def test_answers_are_kept_by_prompt_and_system_with_kl_for_all_but_the_base(eval
     assert value > 0
 
 
+def test_lists_are_judged_with_every_response(inputs: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Say {word}.", "responses": [word, f"not {word}", "no", "never"][: 2 + index % 3]}
+        for index, word in enumerate(WORDS[:6])
+    ]
+    (tmp_path / "lists.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "lists").mkdir()
+    import_files([tmp_path / "lists.jsonl"], tmp_path / "lists")
+    out = tmp_path / "out"
+    metrics = ["preference_accuracy", "ranking_accuracy", "margin", "r_d_accuracy"]
+    options = {"prompts": 0, "metrics": metrics}
+    summary = _run(_spec(options=options), {**inputs, "dataset": tmp_path / "lists"}, out)
+    assert (summary["pairs"], summary["pair_prompts"]) == (2 * (1 + 2 + 3), 6)
+    assert "12 pairs of 6 prompts" in summary["sentence"]
+    own = pl.read_parquet(out / "pairs.parquet").filter(pl.col("system") == "deft")
+    assert own.select("row", "rejected").rows() == [(r, k) for r in range(6) for k in range(1, 2 + r % 3)]
+    values = {row["metric"]: row for row in _json(out / "metrics.json") if row["system"] == "deft"}
+    by_row = own.group_by("row").agg(
+        (pl.col("margin") > 0).mean(), right=(pl.col("r_d_chosen") > pl.col("r_d_rejected")).mean()
+    )
+    assert values["preference_accuracy"]["value"] == pytest.approx(by_row["margin"].mean())
+    assert values["r_d_accuracy"]["value"] == pytest.approx(by_row["right"].mean())
+    assert 0 <= values["ranking_accuracy"]["low"] <= values["ranking_accuracy"]["value"] <= 1
+
+
 def test_a_prompt_that_stands_twice_is_answered_once(inputs: dict[str, Path], tmp_path: Path) -> None:
     summary = _run(_spec(options={"prompts": 50, "metrics": ["length"]}), inputs, tmp_path / "out")
     assert summary["answered_prompts"] == len(WORDS)

@@ -65,6 +65,31 @@ def test_scores_do_not_depend_on_batches_or_layout(options: dict) -> None:
     np.testing.assert_array_equal(found.chosen_tokens, expected.chosen_tokens)
 
 
+@pytest.mark.parametrize("options", [{}, {"token_budget": 1}, {"shares_prompts": False}])
+def test_every_response_of_a_list_makes_a_pair_with_the_first(options: dict) -> None:
+    model, pairs = tiny_llama(), _examples(5)
+    lists = [
+        pairs[0],
+        *(
+            TokenizedExample(e.prompt_ids, e.response_ids + [ids], [*e.is_cut, False])
+            for e, ids in zip(pairs[1:4], ([7, 8], [9], [4, 4, 4]), strict=True)
+        ),
+        pairs[4],
+    ]
+    found = score_pairs(model, lists, _pass(model, **options))
+    assert found.row_of.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    for at, (row, place) in enumerate(zip(found.row_of, found.place_of_rejected, strict=True)):
+        e = lists[row]
+        pair = TokenizedExample(
+            e.prompt_ids, [e.response_ids[0], e.response_ids[place]], [e.is_cut[0], e.is_cut[place]]
+        )
+        alone = score_pairs(model, [pair], _pass(model))
+        assert found.chosen_logp[row] == pytest.approx(alone.chosen_logp[0], abs=1e-4)
+        assert found.rejected_logp[at] == pytest.approx(alone.rejected_logp[0], abs=1e-4)
+        assert found.rejected_tokens[at] == alone.rejected_tokens[0]
+        assert found.r_d_rejected[at] == pytest.approx(alone.r_d_rejected[0], abs=1e-5)
+
+
 def test_without_q_diff_there_is_no_r_d() -> None:
     model = tiny_llama()
     found = score_pairs(model, _examples(), _pass(model, direction=None))

@@ -44,6 +44,33 @@ def test_pair_metrics_by_hand() -> None:
     assert "r_d_accuracy" not in found
 
 
+def test_a_list_counts_as_one_row_by_the_mean_over_its_pairs() -> None:
+    """Row 0 has one other response, row 1 three. Log-ratios: row 0: 1 and -1; row 1: 2, then 3, 0 and 2.
+
+    Margins with beta 0.5: 1; -0.5, 1, 0 (a tie). Pairs of row 1's list: 2-3 wrong, 2-0 right, 2-2 tie, 3-0 and 3-2
+    right, 0-2 wrong: 3.5 of 6.
+    """
+    lists = {"row_of": np.array([0, 1, 1, 1]), "chosen_tokens": np.array([4, 3]), "rejected_tokens": np.arange(1, 5)}
+    base = PairScores(np.array([-9.0, -8.0]), np.array([-5.0, -6.0, -7.0, -8.0]), **lists)
+    tuned = PairScores(np.array([-8.0, -6.0]), np.array([-6.0, -3.0, -7.0, -6.0]), **lists)
+    found = measure_pairs(Who("deft", "deft"), tuned, base, ["a", "b"], beta=0.5)
+    values = _values(found)
+    assert values["preference_accuracy"] == pytest.approx((1 + (0 + 1 + 0.5) / 3) / 2)
+    assert values["margin"] == pytest.approx((1 + (-0.5 + 1 + 0) / 3) / 2)
+    assert values["ranking_accuracy"] == pytest.approx((1 + 3.5 / 6) / 2)
+    assert values["chosen_logp_change"] == pytest.approx((1 + 2) / 2)
+    n = {m.metric: m.n for m in found}
+    assert (n["preference_accuracy"], n["ranking_accuracy"], n["chosen_logp_change"]) == (4, 2, 2)
+    assert tuned.place_of_rejected.tolist() == [1, 1, 2, 3]
+    shorter = _values([measure_length_baseline(base, ["a", "b"])])["preference_accuracy"]
+    assert shorter == pytest.approx((0 + (0 + 0.5 + 1) / 3) / 2)
+
+
+def test_pairs_have_no_ranking_accuracy_of_their_own() -> None:
+    base = _scores([-10.0, -20.0, -30.0], [-12.0, -18.0, -30.0])
+    assert "ranking_accuracy" not in _values(measure_pairs(Who("x", "x"), base, base, [0, 1, 2], 0.1))
+
+
 def test_base_scores_one_half_by_definition_and_says_so() -> None:
     base = _scores([-10.0, -20.0, -30.0], [-12.0, -18.0, -30.0])
     found = measure_pairs(Who("base", "base"), base, base, [0, 1, 2], beta=0.1)
