@@ -158,7 +158,9 @@ def _summary(
 ) -> dict[str, Any]:
     response = table["response"].to_numpy()
     r_d = table["r_d"].to_numpy()
-    chosen, first_rejected = r_d[response == 0], r_d[response == 1]
+    is_chosen = response == 0
+    chosen, row = r_d[is_chosen], is_chosen.cumsum() - 1
+    is_higher = (chosen[row] > r_d)[~is_chosen]
     tokens = int(table["response_tokens"].to_numpy().sum() + table["prompt_tokens"].to_numpy()[response == 0].sum())
     return {
         "architecture": type(model).__name__,
@@ -177,7 +179,7 @@ def _summary(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "mean_r_d_chosen": float(chosen.mean()),
         "mean_r_d_rejected": float(r_d[response > 0].mean()),
-        "share_chosen_higher": float((chosen > first_rejected).mean()),
+        "share_chosen_higher": float((np.bincount(row[~is_chosen], is_higher) / np.bincount(row[~is_chosen])).mean()),
     }
 
 

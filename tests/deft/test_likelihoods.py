@@ -71,7 +71,7 @@ def test_every_response_of_a_list_makes_a_pair_with_the_first(options: dict) -> 
     lists = [
         pairs[0],
         *(
-            TokenizedExample(e.prompt_ids, e.response_ids + [ids], [*e.is_cut, False])
+            TokenizedExample(e.prompt_ids, [*e.response_ids, ids], [*e.is_cut, False])
             for e, ids in zip(pairs[1:4], ([7, 8], [9], [4, 4, 4]), strict=True)
         ),
         pairs[4],
