@@ -144,6 +144,7 @@ def _train(spec: PipelineSpec, arm: Arm, data: str, term: RewardTerm) -> TrainSp
         deft=term if arm.has_term else None,
         lora=spec.lora,
         optimisation=spec.optimisation,
+        drift=spec.drift,
         tokens=spec.tokens,
     )
 

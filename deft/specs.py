@@ -153,6 +153,13 @@ class Optimisation(Spec):
     )
 
 
+class Drift(Spec):
+    """The probe set: a few fixed examples on which every training logs how far it has drifted from its start."""
+
+    every: int = Field(10, ge=1, description="Optimiser steps between two looks; the last step is always looked at.")
+    examples: int = Field(8, ge=1, le=1024, description="Examples of the training data, drawn with the run's seed.")
+
+
 class ScoreSpec(Spec):
     """A dataset scored under one model: Q_diff (M1-M3), R_d (M4-M5) and mean hidden states."""
 
@@ -191,6 +198,7 @@ class TrainSpec(Spec):
     deft: RewardTerm | None = RewardTerm()
     lora: Lora = Lora()
     optimisation: Optimisation = Optimisation()
+    drift: Drift | None = Field(Drift(), description="Null: drift is not looked at.")
     tokens: TokenOptions = TokenOptions()
 
 
@@ -311,6 +319,7 @@ class PipelineSpec(Spec):
     deft: RewardTerm = RewardTerm()
     lora: Lora = Lora()
     optimisation: Optimisation = Optimisation()
+    drift: Drift | None = Field(Drift(), description="Of every arm; null: drift is not looked at.")
     arms: list[ArmName] = Field(
         default_factory=lambda: list(DEFAULT_ARMS),
         min_length=1,

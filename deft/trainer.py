@@ -20,11 +20,20 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 
 from deft import checkpoints
-from deft.errors import TrainingDiverged
+from deft.divergence import DivergenceGuard, not_finite
+from deft.drift import Probe
 from deft.losses import mean_over_step, with_reward_term
 from deft.objective import Objective
 from deft.policy import set_training_mode
 from deft.reports import Report
+
+
+@dataclass(frozen=True, slots=True)
+class DriftWatch:
+    """The probe set and every how many steps it is looked at."""
+
+    probe: Probe
+    every: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,11 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         omega: float,
         report: Report,
         store: CheckpointStore | None,
+        drift: DriftWatch | None = None,
     ) -> None:
-        self.objective, self.omega, self.report, self.store = objective, omega, report, store
+        self.objective, self.omega, self.report, self.store, self.drift = objective, omega, report, store, drift
         self.metrics: dict[str, float] = {}
+        self._guard = DivergenceGuard()
         self._means: dict[str, Tensor] = {}
         super().__init__(model, arguments, train_dataset=_Steps(steps), data_collator=_only_item)
         self.remove_callback(PrinterCallback)
@@ -80,7 +91,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             self.accelerator.backward(loss)
             total += loss.detach()
         if not math.isfinite(total.item()):
-            raise _diverged("loss", total.item(), self.state.global_step + 1)
+            raise not_finite("loss", total.item(), self.state.global_step + 1)
         return total
 
     def compute_loss(
@@ -94,6 +105,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         del return_outputs, num_items_in_batch
         size = self.objective.size_of(inputs["step"])
         parts = self.objective.parts(model, inputs["indices"], size)
+        self._means["deft/base_loss"] = self._means.get("deft/base_loss", 0.0) + parts.base.detach()
         for name, values in parts.facts.items():
             self._means[name] = self._means.get(name, 0.0) + mean_over_step(values, size.examples, parts.weights)
         return with_reward_term(
@@ -105,12 +117,18 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         del start_time
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["grad_norm"]) and not self.args.fp16:  # a scaler skips such steps by itself
-            raise _diverged("gradient", logs["grad_norm"], self.state.global_step)
         means = {name: value.item() for name, value in self._means.items()}
-        values = {"loss": logs["loss"], **means, **logs, "deft/omega": self.omega}
+        values = {"loss": logs["loss"], **means, **logs, "deft/omega": self.omega, **self._drift()}
+        self._guard.see(self.state.global_step, values, skips_infinite=self.args.fp16)
         self.metrics = {name: value for name, value in values.items() if math.isfinite(value)}
         self.report.metrics(self.state.global_step, self.metrics)
+
+    def _drift(self) -> dict[str, float]:
+        """Return the numbers of the probe set where this step is one to look at it, the last one always."""
+        step = self.state.global_step
+        if self.drift is None or (step % self.drift.every and step < self.state.max_steps):
+            return {}
+        return self.drift.probe.measure(self.model)
 
     def floating_point_ops(self, inputs: Sequence[int]) -> int:
         """Count nothing: the estimate of the Trainer would be wrong for shared prompts."""
@@ -139,6 +157,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             "scheduler": self.lr_scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
             "metrics": self.metrics,
+            "guard": self._guard.state(),
             "trainer_state": dataclasses.asdict(self.state),
         }
         folder = checkpoints.write(self.store.root, step, run=self.store.run, groups=groups, documents=documents)
@@ -152,6 +171,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
         self.metrics = checkpoints.read_document(Path(resume_from_checkpoint), "metrics")
+        self._guard.restore(checkpoints.read_document(Path(resume_from_checkpoint), "guard"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -208,10 +228,3 @@ def _only_item(items: list[list[int]]) -> list[int]:
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _diverged(what: str, value: float, step: int) -> TrainingDiverged:
-    return TrainingDiverged(
-        f"the {what} of optimiser step {step} is {value}: lower optimisation.learning_rate (to a tenth, say), lower "
-        "deft.omega, or add optimisation.warmup_fraction"
-    )

@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from deft import checkpoints as resume
 from deft.adapters import Settings, check_in_fresh_process, save_adapter
 from deft.batches import trained_tokens
+from deft.drift import make_probe
 from deft.folders import sha256_of
 from deft.methods import criterion_of
 from deft.objective import reference_logps
@@ -26,7 +27,7 @@ from deft.policy import lora_of
 from deft.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
-from deft.trainer import AlignmentTrainer, CheckpointStore
+from deft.trainer import AlignmentTrainer, CheckpointStore, DriftWatch
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
@@ -74,8 +75,11 @@ def _train_and_save(
     clock.lap("reference")
     if store is not None and omega.calibration is not None:
         store = replace(store, documents={"calibration": asdict(omega.calibration)})
-    trainer = _trainer(spec, prepared, out, omega, store, report)
+    drift = _drift(spec, prepared)
+    trainer = _trainer(spec, prepared, out, omega, store, drift, report)
     report.phase("train")
+    if drift is not None and start is None:
+        report.metrics(0, drift.probe.at_start())
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     clock.lap("train")
     if trainer.state.global_step < len(prepared.steps):
@@ -162,8 +166,28 @@ def _store(
     return CheckpointStore(root, every=spec.optimisation.checkpoint_steps, run=run)
 
 
+def _drift(spec: TrainSpec, prepared: Prepared) -> DriftWatch | None:
+    """Return the probe set; call it before training, or after a checkpoint has been read, changes the model."""
+    if spec.drift is None:
+        return None
+    probe = make_probe(
+        prepared.objective,
+        prepared.model,
+        examples=spec.drift.examples,
+        seed=spec.optimisation.seed,
+        reference=prepared.as_reference,
+    )
+    return DriftWatch(probe, spec.drift.every)
+
+
 def _trainer(
-    spec: TrainSpec, prepared: Prepared, out: Path, omega: _Omega, store: CheckpointStore | None, report: Report
+    spec: TrainSpec,
+    prepared: Prepared,
+    out: Path,
+    omega: _Omega,
+    store: CheckpointStore | None,
+    drift: DriftWatch | None,
+    report: Report,
 ) -> AlignmentTrainer:
     return AlignmentTrainer(
         prepared.model,
@@ -173,6 +197,7 @@ def _trainer(
         omega=omega.value,
         report=report,
         store=store,
+        drift=drift,
     )
 
 
@@ -230,6 +255,7 @@ def _summary(
         "omega_source": omega.source,
         "calibration": None if omega.calibration is None else asdict(omega.calibration),
         "metrics": trainer.metrics,
+        "drift_at_start": None if trainer.drift is None else trainer.drift.probe.at_start(),
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
         "device": str(weight.device),

@@ -18,6 +18,7 @@ class Record(Silent):
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.steps: dict[int, dict[str, float]] = {}
+        self.at_start: dict[str, float] = {}
         self.checkpoints: list[int] = []
         self.notes: list[str] = []
 
@@ -25,7 +26,10 @@ class Record(Silent):
         self.phases.append(name)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self.steps[step] = dict(values)
+        if step == 0:
+            self.at_start = dict(values)
+        else:
+            self.steps[step] = dict(values)
 
     def checkpoint(self, step: int, folder: Path) -> None:
         assert (folder / "manifest.json").is_file()

@@ -84,9 +84,13 @@ def test_metrics_have_trls_names_at_every_step(inputs: dict[str, Path], tmp_path
     report = small_runs.Record()
     small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out", report=report)
     assert sorted(report.steps) == list(range(1, 9))
-    names = ["loss", "grad_norm", "learning_rate", "deft/r_d", "deft/omega", "logps/chosen", "logps/rejected"]
-    rewards = [f"rewards/{name}" for name in ("chosen", "rejected", "accuracies", "margins")]
-    assert all(sorted(values) == sorted(names + rewards) for values in report.steps.values())
+    names = ["loss", "grad_norm", "learning_rate", "logps/chosen", "logps/rejected"]
+    names += [f"rewards/{name}" for name in ("chosen", "rejected", "accuracies", "margins")]
+    names += ["deft/base_loss", "deft/r_d", "deft/omega"]
+    probe = [f"deft/probe_{name}" for name in ("kl", "entropy", "length", "r_d")]
+    assert all(sorted(report.steps[step]) == sorted(names) for step in range(1, 8))
+    assert sorted(report.steps[8]) == sorted(names + probe), "the last step is looked at"
+    assert sorted(report.at_start) == sorted(probe)
     assert report.steps[1]["rewards/margins"] == 0
     assert report.phases == ["load", "reference", "train", "save", "check"]
 
@@ -171,6 +175,14 @@ def test_a_run_that_blows_up_names_the_step_and_what_to_change(
     monkeypatch.setattr(Objective, "parts", explode)
     with pytest.raises(TrainingDiverged, match=r"step 2 is nan: lower optimisation\.learning_rate"):
         small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out")
+
+
+def test_an_adapter_that_does_not_learn_ends_after_fifty_steps(inputs: dict[str, Path], tmp_path: Path) -> None:
+    report = small_runs.Record()
+    plan = {"learning_rate": 1e-30, "batch_size": 1, "epochs": 5}
+    with pytest.raises(TrainingDiverged, match="margin between chosen and rejected was 0"):
+        small_runs.train(small_runs.spec_of(optimisation=plan), inputs, tmp_path / "out", report=report)
+    assert max(report.steps) == 49
 
 
 def test_a_term_without_a_distribution_is_refused_with_the_fix(inputs: dict[str, Path], tmp_path: Path) -> None:
