@@ -111,6 +111,15 @@ class Failure(BaseModel):
     reference: str | None = None
 
 
+class Pause(BaseModel):
+    """Why a job has paused itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+
+
 class ArtifactLink(Document):
     """The artifact that a job made."""
 
@@ -153,6 +162,8 @@ class JobDocument(Document):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    pause_requested_at: datetime | None
+    pause: Pause | None = Field(description="What a person is asked to look at; resuming the job accepts it.")
 
 
 class EventDocument(Document):
@@ -280,6 +291,8 @@ def job_document(
             "started_at": row.started_at,
             "finished_at": row.finished_at,
             "cancel_requested_at": row.cancel_requested_at,
+            "pause_requested_at": row.pause_requested_at,
+            "pause": row.pause,
         }
     )
 

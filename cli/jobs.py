@@ -1,4 +1,4 @@
-"""`deft jobs`: run, ls, show, wait, cancel, log."""
+"""`deft jobs`: run, ls, show, wait, pause, resume, cancel, log."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from cli.output import AsJson, is_terminal, print_facts, print_json, print_rows,
 from cli.results import print_comparison
 from deft_client import Client
 
-app = typer.Typer(help="Jobs: run, look, wait, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Jobs: run, look, wait, pause, resume, cancel.", no_args_is_help=True)
 
 Json = dict[str, Any]
 JobId = Annotated[str, typer.Argument(help="job_...")]
@@ -138,6 +138,7 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
             *((key, job.get(key)) for key in ("id", "name", "kind", "status", "phase", "attempt", "waiting_reason")),
             ("queue position", job.get("queue_position")),
             ("failure", f"{failure['category']}/{failure['code']}: {failure['message']}" if failure else None),
+            ("paused for", (job.get("pause") or {}).get("message")),
             ("artifact", (job.get("artifact") or {}).get("id")),
             *((key, job.get(key)) for key in ("created_at", "started_at", "finished_at", "spec_hash")),
         ]
@@ -157,10 +158,27 @@ def log(job_id: JobId) -> None:
 
 
 @app.command()
+def pause(job_id: JobId, as_json: AsJson = False) -> None:
+    """Ask a job to pause at its next safe point; a pipeline pauses with all its jobs."""
+    with connect() as client:
+        _print_status(client.jobs.pause(job_id), as_json)
+
+
+@app.command()
+def resume(job_id: JobId, as_json: AsJson = False) -> None:
+    """Let a paused job go on from its last checkpoint, accepting what it paused for."""
+    with connect() as client:
+        _print_status(client.jobs.resume(job_id), as_json)
+
+
+@app.command()
 def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """Ask a job to stop at its next safe point."""
     with connect() as client:
-        job = client.jobs.cancel(job_id)
+        _print_status(client.jobs.cancel(job_id), as_json)
+
+
+def _print_status(job: Json, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:

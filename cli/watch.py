@@ -165,8 +165,11 @@ def waiting_text(job: Json) -> str:
     """Return why nothing of *job* runs just now."""
     position = job.get("queue_position")
     place = f", {position} in the queue" if position else ""
-    reason = f": {job['waiting_reason']}" if job.get("waiting_reason") else ""
-    return f"{job['status']}{place}{reason}"
+    pause = job.get("pause") or {}
+    why = pause.get("message") or job.get("waiting_reason")
+    reason = f": {why}" if why else ""
+    cure = f"; go on with: deft jobs resume {job['id']}" if job["status"] == "paused" else ""
+    return f"{job['status']}{place}{reason}{cure}"
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 For a person it prints plain lines and seals the output; for a worker (`--events`) it writes JSON lines on standard
 output and leaves sealing to the worker. It knows no database and no queue, and imports nothing that starts threads
-before the guard has forked. Exit: 0 done, 1 failed and reported, 2 wrong usage, 75 stopped at a safe point because
-SIGTERM asked for it.
+before the guard has forked. Exit: 0 done, 1 failed and reported, 2 wrong usage, 3 paused because a person should look
+(`--accept CODE` goes on), 75 stopped at a safe point because SIGTERM asked for it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from deft import operations
-from deft.errors import Interrupted, InvalidInput
+from deft.errors import Interrupted, InvalidInput, ReviewNeeded
 from deft.failures import failure_of, invalid_spec, known_error
 from deft.folders import seal
 from deft.guard import die_with_parent, dismiss
@@ -27,7 +27,7 @@ from deft.listeners import EventLines, PlainLines, StopRequest
 from deft.reports import Report
 from deft.specs import OperationSpec, PipelineSpec, job_spec
 
-DONE, FAILED, STOPPED = 0, 1, 75  # 75 is EX_TEMPFAIL: try again
+DONE, FAILED, PAUSED, STOPPED = 0, 1, 3, 75  # 75 is EX_TEMPFAIL: try again
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -39,6 +39,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new or empty folder for the output")
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where training resumes from and writes to")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="CODE", help="do not pause for this again: somebody has looked"
+    )
     parser.add_argument("--events", action="store_true", help="JSON lines on standard output, for a worker")
     parser.add_argument("--guard-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
@@ -62,17 +65,20 @@ def start(options: argparse.Namespace) -> int:
     stop = StopRequest()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.ask())
     if options.events:
-        return run_for_worker(options, EventLines(_claim_standard_output(), stop))
+        return run_for_worker(options, EventLines(_claim_standard_output(), stop, options.accept))
     signal.signal(signal.SIGINT, lambda _number, _frame: stop.ask())
-    return run_for_person(options, PlainLines(sys.stdout, stop))
+    return run_for_person(options, PlainLines(sys.stdout, stop, options.accept))
 
 
 def run_for_worker(options: argparse.Namespace, report: EventLines) -> int:
-    """Run and send `done` or `failed` as the last event; tracebacks go to standard error."""
+    """Run and send `done`, `failed` or `review` as the last event; tracebacks go to standard error."""
     try:
         summary = run(options, report)
     except Interrupted:
         return STOPPED
+    except ReviewNeeded as error:
+        report.send("review", failure=failure_of(error))
+        return PAUSED
     except Exception as error:  # noqa: BLE001 - the boundary: whatever it is becomes the job's failure
         traceback.print_exc()
         report.send("failed", failure=failure_of(error))
@@ -88,6 +94,10 @@ def run_for_person(options: argparse.Namespace, report: PlainLines) -> int:
     except Interrupted:
         report.line("stopped at a safe point; the same command continues from its last checkpoint")
         return STOPPED
+    except ReviewNeeded as error:
+        print(readable(failure_of(error), "paused"), file=sys.stderr)
+        report.line(f"the same command with --accept {error.error_code} goes on from its last checkpoint")
+        return PAUSED
     except Exception as error:  # noqa: BLE001 - the boundary: a person reads text, not a Python stack
         if known_error(error) is None:
             traceback.print_exc()
@@ -164,9 +174,9 @@ def prepare_out(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def readable(failure: dict[str, Any]) -> str:
+def readable(failure: dict[str, Any], word: str = "failed") -> str:
     """Return *failure* as text: the message, then each finding with its place and fix."""
-    lines = [f"failed ({failure['category']}/{failure['code']}): {failure['message']}"]
+    lines = [f"{word} ({failure['category']}/{failure['code']}): {failure['message']}"]
     for finding in failure["findings"]:
         place = finding.get("pointer") or (f"line {finding['line']}" if "line" in finding else "")
         column = f" {finding['column']}" if "column" in finding else ""

@@ -173,5 +173,14 @@ class Poison(DeftError):
     code, status, category = "poison", 500, "system"
 
 
+class ReviewNeeded(DeftError):
+    """The operation has stopped at a safe point so that a person may look: its job pauses until it is resumed.
+
+    Resuming accepts the error's code; an operation raises it only for codes that are not in its report's `accepted`.
+    """
+
+    code, status, category = "review_needed", 409, "user"
+
+
 class Interrupted(BaseException):
     """The operation was asked to stop (cancel, pause or shutdown) and has reached a safe point."""

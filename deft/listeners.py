@@ -7,7 +7,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -47,7 +47,8 @@ class Limit:
 class EventLines:
     """Writes one JSON object a line; every line is whole and flushed, from whichever thread."""
 
-    def __init__(self, stream: TextIO, stop: StopRequest) -> None:
+    def __init__(self, stream: TextIO, stop: StopRequest, accepted: Collection[str] = ()) -> None:
+        self.accepted = accepted
         self._stream = stream
         self._stop = stop
         self._lock = threading.Lock()
@@ -91,7 +92,8 @@ class EventLines:
 class PlainLines:
     """Writes what happens for a person, with seconds since the start; no cursor tricks."""
 
-    def __init__(self, stream: TextIO, stop: StopRequest) -> None:
+    def __init__(self, stream: TextIO, stop: StopRequest, accepted: Collection[str] = ()) -> None:
+        self.accepted = accepted
         self._stream = stream
         self._stop = stop
         self._started = time.monotonic()

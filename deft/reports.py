@@ -4,7 +4,7 @@ An operation receives a `Report` and calls it; it never knows who listens. `pyth
 standard output for the worker, or with plain lines for a person.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -33,11 +33,16 @@ class Report(Protocol):
     def is_stopping(self) -> bool:
         """Whether the operation has been asked to stop at its next safe point."""
 
+    @property
+    def accepted(self) -> Collection[str]:
+        """Codes of `deft.errors.ReviewNeeded` that a person has accepted: not to be raised again."""
+
 
 class Silent:
     """A report that nobody reads; the default of the library functions."""
 
     is_stopping = False
+    accepted: Collection[str] = ()
 
     def phase(self, name: str) -> None:
         """Drop it."""

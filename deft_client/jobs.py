@@ -1,4 +1,4 @@
-"""Jobs: create, look, cancel, wait."""
+"""Jobs: create, look, pause, resume, cancel, wait."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +52,16 @@ class Jobs:
     def cancel(self, job_id: str) -> Json:
         """Ask for the job to stop at its next safe point and return it."""
         answer: Json = self.exchange.json("POST", f"/v1/jobs/{job_id}/cancel")
+        return answer
+
+    def pause(self, job_id: str) -> Json:
+        """Ask for the job to pause at its next safe point and return it."""
+        answer: Json = self.exchange.json("POST", f"/v1/jobs/{job_id}/pause")
+        return answer
+
+    def resume(self, job_id: str) -> Json:
+        """Let a paused job go on, accepting what it paused for, and return it."""
+        answer: Json = self.exchange.json("POST", f"/v1/jobs/{job_id}/resume")
         return answer
 
     def events(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> Iterator[Json]:

@@ -4,9 +4,11 @@ Files first, row last: a folder without a row is litter that nobody sees; a row 
 All paths are made here, so that a store with the interface of S3 can take the local folder's place in this module.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from store.paging import Order, Page, page_of
 from store.settings import Settings
 from store.tables import Artifact
 
-LITTER_SECONDS = 24 * 3600
+LITTER_SECONDS = 3600.0
+"""A staged folder that nobody has written into for so long belongs to nobody: uploads and attempts sign theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class ArtifactFiles:
         folder = self._staging / new_id(kind)
         folder.mkdir(parents=True)
         return folder
+
+    def keep(self, staged: Path) -> None:
+        """Sign the *staged* folder as being in use, now and then, where it is not written into for long."""
+        os.utime(staged)
 
     def discard(self, staged: Path) -> None:
         """Remove a staged folder that comes to nothing."""
@@ -101,7 +108,7 @@ class ArtifactFiles:
         return folder
 
     def collect_litter(self, session: Session, older_than_seconds: float = LITTER_SECONDS) -> list[Path]:
-        """Remove staged folders, and published folders without a row, that are older than a day; return them."""
+        """Remove staged folders, and published ones without a row, that were left alone for an hour; return them."""
         staged = _old_folders(self._staging, older_than_seconds)
         published = {path.name: path for path in _old_folders(self._artifacts, older_than_seconds)}
         known = set(session.scalars(select(Artifact.id).where(Artifact.id.in_(published))))
@@ -167,4 +174,12 @@ def _old_folders(parent: Path, older_than_seconds: float) -> list[Path]:
     if not parent.is_dir():
         return []
     limit = time.time() - older_than_seconds
-    return sorted(path for path in parent.iterdir() if path.is_dir() and path.stat().st_mtime < limit)
+    return sorted(path for path in parent.iterdir() if path.is_dir() and _last_written(path) < limit)
+
+
+def _last_written(folder: Path) -> float:
+    times = [folder.stat().st_mtime]
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it may be at work
+            times.append(path.stat().st_mtime)
+    return max(times)

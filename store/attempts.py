@@ -1,4 +1,4 @@
-"""How an attempt that came to nothing ends: the job is queued again, cancelled, or failed as poison.
+"""How an attempt that came to nothing ends: the job is queued again, paused, cancelled, or failed as poison.
 
 Shared by the worker that gives a job back (`claims.release`) and the sweeper that takes it away.
 """
@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, case
 from sqlalchemy.orm import Session
 
 from store import moves
-from store.states import POISONED, REQUEUED, STOPPED, Status
+from store.states import PARKED, POISONED, REQUEUED, STOPPED, Status
 from store.tables import Job
 
 MAX_STUCK_ATTEMPTS = 3
-_UNCOUNTED = case((Job.stuck_attempts > 0, Job.stuck_attempts - 1), else_=0)
+UNCOUNTED = case((Job.stuck_attempts > 0, Job.stuck_attempts - 1), else_=0)
 
 
 def give_back(
@@ -36,6 +36,10 @@ def give_back(
     data = {"why": reason, "attempt": job.attempt}
     if job.cancel_requested_at is not None:
         moved = moves.move(session, job_id, STOPPED, where=where, values=values, data=data)
+    elif job.pause_requested_at is not None:
+        moved = moves.move(
+            session, job_id, PARKED, where=where, values={**values, "stuck_attempts": UNCOUNTED}, data=data
+        )
     elif counts_as_attempt and job.stuck_attempts >= MAX_STUCK_ATTEMPTS:
         failure = _poison(job, reason)
         moved = moves.move(
@@ -47,7 +51,7 @@ def give_back(
             data={"failure": failure},
         )
     else:
-        uncounted = {} if counts_as_attempt else {"stuck_attempts": _UNCOUNTED}
+        uncounted = {} if counts_as_attempt else {"stuck_attempts": UNCOUNTED}
         moved = moves.move(session, job_id, REQUEUED, where=where, values={**values, **uncounted}, data=data)
     return None if moved is None else moved.status  # type: ignore[return-value]  # the column is checked
 

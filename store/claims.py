@@ -1,30 +1,32 @@
-"""What a worker does to a job: claim it, keep it, tell about it, end it.
+"""What a worker does to a job: claim it, keep it, end it. What it tells meanwhile is in `store.telling`.
 
 Every statement after the claim carries `WHERE id AND fence AND status = 'running'`: a worker whose lease ran out and
-whose job went to another changes nothing and gets `LeaseLost`. Files are sealed before the transaction. What a worker
-tells (`renew`, `report_*`) may share a transaction; `claim`, `succeed`, `fail`, `release` and `settle_cancelled` need
-one of their own, or the first place in it (`database.lock_queue` says why, and refuses).
+whose job went to another changes nothing and gets `LeaseLost`. Files are sealed before the transaction. `claim`,
+`succeed`, `fail`, `release`, `pause_for_review` and `settle_cancelled` need a transaction of their own, or the first
+place in it (`database.lock_queue` says why, and refuses).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from deft.folders import read_manifest
 from store import attempts, moves, scores
 from store.artifacts import SealedArtifact, record
 from store.database import lock_queue, note_job_written
 from store.finite import finite
-from store.states import CLAIMED, FAILED, STOPPED, SUCCEEDED, Status
-from store.tables import Artifact, Checkpoint, Job, JobInput, MetricValue
+from store.states import CLAIMED, FAILED, PARKED, STOPPED, SUCCEEDED, Status
+from store.tables import Artifact, Checkpoint, Job, JobInput
 from store.types import database_now
 
 LEASE_SECONDS = 30.0
 LOG_TAIL_CHARACTERS = 64 * 1024
+
+
+Wish = Literal["cancel", "pause"]
 
 
 class LeaseLost(Exception):
@@ -46,14 +48,16 @@ class Claim:
     fence: int
     owner: str
     lease_seconds: float
+    accepted: tuple[str, ...] = ()
+    """Codes of pauses that a person has accepted: the operation does not pause for them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a renewal found: whether the job is still ours, and whether its owner wants it stopped."""
+    """What a renewal found: whether the job is still ours, and what its owner wants of it, if anything."""
 
     is_ours: bool
-    is_cancel_requested: bool
+    wish: Wish | None = None
 
 
 def claim(
@@ -99,6 +103,7 @@ def claim(
         job.fence,
         owner,
         lease_seconds,
+        tuple(job.accepted),
     )
 
 
@@ -107,108 +112,26 @@ def renew(session: Session, claim: Claim) -> Lease:
     note_job_written(session)
     statement = (
         update(Job)
-        .where(*_is_ours(claim))
+        .where(*is_ours(claim))
         .values(lease_expires_at=database_now(claim.lease_seconds))  # no reader sees it: the version stays
-        .returning(Job.cancel_requested_at)
+        .returning(Job.cancel_requested_at, Job.pause_requested_at)
         .execution_options(synchronize_session=False)
     )
-    row = session.execute(statement).one_or_none()
-    return Lease(row is not None, row is not None and row[0] is not None)
+    return _lease([(row[0], row[1]) for row in session.execute(statement)])
 
 
 def look(session: Session, claim: Claim) -> Lease:
     """Return what a renewal would find, without renewing: cheap enough for every second."""
-    row = session.execute(select(Job.cancel_requested_at).where(*_is_ours(claim))).one_or_none()
-    return Lease(row is not None, row is not None and row[0] is not None)
+    statement = select(Job.cancel_requested_at, Job.pause_requested_at).where(*is_ours(claim))
+    return _lease([(row[0], row[1]) for row in session.execute(statement)])
 
 
-def report_phase(session: Session, claim: Claim, phase: str) -> None:
-    """Note that *phase* begins; its progress starts anew.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-    """
-    values = {
-        "phase": phase,
-        "progress_done": None,
-        "progress_total": None,
-        "progress_unit": None,
-        "progress_at": None,
-        "progress_since": None,
-    }
-    _write(session, claim, values, ("phase", {"phase": phase}))
-
-
-def report_progress(session: Session, claim: Claim, done: int, total: int, unit: str) -> None:
-    """Note that *done* of *total* *unit*s of the phase are finished. No event: the row alone.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-    """
-    values = {
-        "progress_done": done,
-        "progress_total": total,
-        "progress_unit": unit,
-        "progress_at": database_now(),
-        "progress_since": func.coalesce(Job.progress_since, database_now()),
-    }
-    _write(session, claim, values)
-
-
-def report_note(session: Session, claim: Claim, message: str) -> None:
-    """Put one line on the job's record.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-    """
-    _write(session, claim, {}, ("note", {"message": message}))
-
-
-def report_log(session: Session, claim: Claim, text: str) -> None:
-    """Replace the job's log tail by the last 64 Ki characters of *text*.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-    """
-    _write(session, claim, {"log_tail": text[-LOG_TAIL_CHARACTERS:]})
-
-
-def report_metrics(session: Session, claim: Claim, step: int, values: Mapping[str, float]) -> None:
-    """Store *values* of *step*; a step told again overwrites.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-    """
-    _write(session, claim, {})
-    for name, value in values.items():
-        key = {"job_id": claim.job_id, "step": step, "name": name}
-        session.merge(MetricValue(**key, team_id=claim.team_id, value=finite(float(value))))
-    session.flush()
-
-
-def report_checkpoint(session: Session, claim: Claim, step: int, folder: Path) -> None:
-    """Record the sealed *folder* as resume state after *step*; a step not reached before ends a row of stuck attempts.
-
-    Raises:
-        LeaseLost: the job is no longer this claim's.
-        ArtifactCorrupt: the folder has no manifest.
-    """
-    manifest = read_manifest(folder)
-    reached = select(func.max(Checkpoint.step)).where(Checkpoint.job_id == claim.job_id)
-    last = session.execute(reached).scalar_one()
-    is_new = last is None or step > last
-    values = {"stuck_attempts": 0} if is_new else {}
-    _write(session, claim, values, ("checkpoint", {"step": step}))
-    row = Checkpoint(
-        job_id=claim.job_id,
-        step=step,
-        team_id=claim.team_id,
-        folder=folder.name,
-        sha256=manifest["sha256"],
-        fence=claim.fence,
-    )
-    session.merge(row)
-    session.flush()
+def _lease(found: Sequence[tuple[datetime | None, datetime | None]]) -> Lease:
+    """Return the lease of the row *found*: when a cancel and when a pause was asked for. A cancel goes first."""
+    if not found:
+        return Lease(is_ours=False)
+    cancel_requested_at, pause_requested_at = found[0]
+    return Lease(True, "cancel" if cancel_requested_at else "pause" if pause_requested_at else None)
 
 
 def checkpoints(session: Session, claim: Claim) -> list[Checkpoint]:
@@ -235,7 +158,7 @@ def succeed(
         LeaseLost: the job is no longer this claim's; nothing was written.
     """
     lock_queue(session)
-    name = session.execute(select(Job.name).where(*_is_ours(claim))).one_or_none()
+    name = session.execute(select(Job.name).where(*is_ours(claim))).one_or_none()
     if name is None:
         raise LeaseLost(claim.job_id)
     artifact = record(session, claim.team_id, sealed, job_id=claim.job_id)
@@ -243,7 +166,7 @@ def succeed(
     scores.record(session, artifact, sealed.folder)
     values: dict[str, Any] = {"artifact_id": artifact.id, "summary": finite(dict(summary or artifact.summary))}
     values |= _log(log_tail)
-    if moves.move(session, claim.job_id, SUCCEEDED, where=_is_ours(claim), values=values) is None:
+    if moves.move(session, claim.job_id, SUCCEEDED, where=is_ours(claim), values=values) is None:
         raise LeaseLost(claim.job_id)
     return artifact
 
@@ -257,14 +180,14 @@ def fail(session: Session, claim: Claim, failure: Mapping[str, Any], *, log_tail
     lock_queue(session)
     told = finite(dict(failure))
     values = {"failure": told, **_log(log_tail)}
-    if moves.move(session, claim.job_id, FAILED, where=_is_ours(claim), values=values, data={"failure": told}) is None:
+    if moves.move(session, claim.job_id, FAILED, where=is_ours(claim), values=values, data={"failure": told}) is None:
         raise LeaseLost(claim.job_id)
 
 
 def release(
     session: Session, claim: Claim, reason: str, *, counts_as_attempt: bool, log_tail: str | None = None
 ) -> Status:
-    """Give the job back and return its status: `queued`; `cancelled` if that was asked for; `failed` as poison.
+    """Give the job back and return its status: `queued`; `cancelled` or `paused` if asked for; `failed` as poison.
 
     *counts_as_attempt*: False for a drain (SIGTERM), True for a child that died without a report: the third such
     attempt in a row without a new checkpoint is the last.
@@ -274,10 +197,31 @@ def release(
     """
     lock_queue(session)
     values = _log(log_tail)
-    job = attempts.give_back(session, claim.job_id, _is_ours(claim), reason, counts_as_attempt, values)
+    job = attempts.give_back(session, claim.job_id, is_ours(claim), reason, counts_as_attempt, values)
     if job is None:
         raise LeaseLost(claim.job_id)
     return job
+
+
+def pause_for_review(
+    session: Session, claim: Claim, pause: Mapping[str, Any], *, log_tail: str | None = None
+) -> Status:
+    """Pause a running job because its operation asks a person to look: *pause* is {code, message, findings}.
+
+    Returns:
+        `paused`; `cancelled` if that was asked for meanwhile.
+
+    Raises:
+        LeaseLost: the job is no longer this claim's.
+    """
+    lock_queue(session)
+    told = finite(dict(pause))
+    values = {"pause": told, "stuck_attempts": attempts.UNCOUNTED, **_log(log_tail)}
+    is_wanted = [*is_ours(claim), Job.cancel_requested_at.is_(None)]
+    if moves.move(session, claim.job_id, PARKED, where=is_wanted, values=values, data={"pause": told}) is None:
+        settle_cancelled(session, claim, log_tail=log_tail)
+        return "cancelled"
+    return "paused"
 
 
 def settle_cancelled(session: Session, claim: Claim, *, log_tail: str | None = None) -> None:
@@ -287,7 +231,7 @@ def settle_cancelled(session: Session, claim: Claim, *, log_tail: str | None = N
         LeaseLost: the job is no longer this claim's.
     """
     lock_queue(session)
-    if moves.move(session, claim.job_id, STOPPED, where=_is_ours(claim), values=_log(log_tail)) is None:
+    if moves.move(session, claim.job_id, STOPPED, where=is_ours(claim), values=_log(log_tail)) is None:
         raise LeaseLost(claim.job_id)
 
 
@@ -308,15 +252,9 @@ def _best_queued(session: Session, classes: Sequence[str]) -> str | None:
     return session.execute(statement).scalar_one_or_none()
 
 
-def _is_ours(claim: Claim) -> list[ColumnElement[bool]]:
+def is_ours(claim: Claim) -> list[ColumnElement[bool]]:
+    """Return the conditions under which *claim* may write: the fence, and that the job still runs."""
     return [Job.id == claim.job_id, Job.fence == claim.fence, Job.status == "running"]
-
-
-def _write(
-    session: Session, claim: Claim, values: Mapping[str, Any], event: tuple[str, Mapping[str, Any]] | None = None
-) -> None:
-    if moves.write(session, claim.job_id, _is_ours(claim), values, event) is None:
-        raise LeaseLost(claim.job_id)
 
 
 def _log(log_tail: str | None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Jobs as their owners see them: create, look, cancel. A foreign id is NotFound exactly as a missing one.
+"""Jobs as their owners see them: create, look, pause, resume, cancel.
 
-What workers do to a job is in `claims`, what the clock does in `sweeps`.
+A foreign id is NotFound exactly as a missing one. What workers do to a job is in `claims`, what the clock
+does in `sweeps`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -25,7 +27,7 @@ from store import models, moves, pipelines
 from store.database import lock_queue
 from store.ids import new_id
 from store.paging import Order, Page, check_limit, page_of
-from store.states import CANCELLED, FINISHED, Status
+from store.states import CANCELLED, FINISHED, PAUSED, Status
 from store.tables import Artifact, Event, Job, JobInput, MetricValue
 from store.types import database_now
 
@@ -178,6 +180,12 @@ def queue_position(session: Session, job: Job) -> int | None:
     return session.execute(statement).scalar_one()
 
 
+def finished(session: Session, job_ids: Sequence[str]) -> set[str]:
+    """Return those of *job_ids*, of whatever team, that have ended."""
+    statement = select(Job.id).where(Job.id.in_(job_ids), Job.status.in_(sorted(FINISHED)))
+    return set(session.scalars(statement))
+
+
 def request_cancel(session: Session, team_id: str, job_id: str) -> Job:
     """Cancel the job, or ask its worker to: `cancelled` at once unless it runs. Asking twice is no error.
 
@@ -193,6 +201,49 @@ def request_cancel(session: Session, team_id: str, job_id: str) -> Job:
         _cancel_pipeline(session, job)
     elif moves.move(session, job_id, CANCELLED, values={"cancel_requested_at": database_now()}) is None:
         moves.ask_to_stop(session, job_id)
+    return get(session, team_id, job_id)
+
+
+def request_pause(session: Session, team_id: str, job_id: str) -> Job:
+    """Pause the job, or ask its worker to: `paused` at once unless it runs. Asking twice is no error.
+
+    Raises:
+        NotFound: the team has no such job.
+        Conflict: it is finished, or was asked to stop.
+    """
+    lock_queue(session)
+    job = get(session, team_id, job_id)
+    if job.status in FINISHED:
+        raise Conflict(f"the job is {job.status} already", code="job_finished")
+    if job.cancel_requested_at is not None:
+        raise Conflict("the job is being cancelled", code="job_cancelling")
+    if job.kind == "pipeline":
+        _note_on_pipeline(session, job, "pause_requested")
+        pipelines.pause_children(session, job_id)
+        pipelines.child_changed(session, job_id)
+    elif moves.move(session, job_id, PAUSED) is None:
+        moves.ask_to_pause(session, job_id)
+    return get(session, team_id, job_id)
+
+
+def request_resume(session: Session, team_id: str, job_id: str) -> Job:
+    """Let a paused job go on from its last checkpoint, accepting what it paused for. Asking twice is no error.
+
+    Raises:
+        NotFound: the team has no such job.
+        Conflict: it is finished.
+    """
+    lock_queue(session)
+    job = get(session, team_id, job_id)
+    if job.status in FINISHED:
+        raise Conflict(f"the job is {job.status} already", code="job_finished")
+    if job.kind == "pipeline":
+        pipelines.resume_children(session, job_id)
+        is_asked = [Job.pause_requested_at.is_not(None)]
+        moves.write(session, job_id, is_asked, {"pause_requested_at": None, "pause": None}, ("pause_withdrawn", {}))
+        pipelines.child_changed(session, job_id)
+    elif (resumed := moves.resume(session, job_id)) is not None:
+        moves.settle(session, resumed)
     return get(session, team_id, job_id)
 
 
@@ -235,14 +286,18 @@ def metrics(session: Session, team_id: str, job_id: str) -> list[MetricPoint]:
 
 
 def _cancel_pipeline(session: Session, parent: Job) -> None:
-    if parent.cancel_requested_at is None:
-        values: dict[str, Any] = {"cancel_requested_at": database_now()}
-        moves.write(session, parent.id, [Job.cancel_requested_at.is_(None)], values, ("cancel_requested", {}))
+    _note_on_pipeline(session, parent, "cancel_requested")
     if pipelines.children_of(session, parent.id):
         pipelines.cancel_children(session, parent.id)
         pipelines.child_changed(session, parent.id)
     else:
         moves.move(session, parent.id, CANCELLED)
+
+
+def _note_on_pipeline(session: Session, parent: Job, wish: Literal["cancel_requested", "pause_requested"]) -> None:
+    """Note on a pipeline what was asked of it, once; its children carry it out."""
+    column = getattr(Job, f"{wish}_at")
+    moves.write(session, parent.id, [column.is_(None)], {f"{wish}_at": database_now()}, (wish, {}))
 
 
 def _model_id(session: Session, team_id: str, spec: JobSpec) -> str | None:

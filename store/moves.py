@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store import pipelines
 from store.database import note_job_written
-from store.states import FINISHED, INPUT_FAILED, INPUTS_READY, Transition
+from store.states import FINISHED, INPUT_FAILED, INPUTS_READY, RESUMED, Transition
 from store.tables import Event, Job, JobInput
 from store.types import database_now
 
@@ -54,8 +54,10 @@ def move_alone(
         changes |= {"owner": None, "lease_expires_at": None}
     if transition.target in FINISHED:
         changes |= {"finished_at": database_now(), "rung_at": None}
-    if transition.target == "queued":
+    if transition.target in ("queued", "paused"):
         changes |= {"rung_at": None}
+    if transition.target not in ("running", "paused"):
+        changes |= {"pause_requested_at": None, "pause": None}
     conditions = [Job.status.in_(sorted(transition.sources)), *where]
     event = ("status", {"status": transition.target, "reason": transition.name, **(data or {})})
     return write(session, job_id, conditions, changes, event)
@@ -152,3 +154,25 @@ def ask_to_stop(session: Session, job_id: str) -> Job | None:
     """Note on a running job that it should stop; its worker settles it. None when it does not run or was asked."""
     conditions = [Job.status == "running", Job.cancel_requested_at.is_(None)]
     return write(session, job_id, conditions, {"cancel_requested_at": database_now()}, ("cancel_requested", {}))
+
+
+def resume(session: Session, job_id: str) -> Job | None:
+    """Let a paused job go on, accepting what it paused for; take back a pause that its worker has not settled yet.
+
+    None when it is neither paused nor about to be.
+    """
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        return None
+    accepted = sorted({*job.accepted, *([job.pause["code"]] if job.pause else [])})
+    if move_alone(session, job_id, RESUMED, values={"accepted": accepted}, data={"accepted": accepted}) is not None:
+        settle_waiting(session, job_id)
+        return session.get(Job, job_id, populate_existing=True)
+    is_asked = [Job.status == "running", Job.pause_requested_at.is_not(None)]
+    return write(session, job_id, is_asked, {"pause_requested_at": None}, ("pause_withdrawn", {}))
+
+
+def ask_to_pause(session: Session, job_id: str) -> Job | None:
+    """Note on a running job that it should pause; its worker settles it. None when it does not run or was asked."""
+    conditions = [Job.status == "running", Job.pause_requested_at.is_(None), Job.cancel_requested_at.is_(None)]
+    return write(session, job_id, conditions, {"pause_requested_at": database_now()}, ("pause_requested", {}))

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store import moves
-from store.states import CANCELLED, FINISHED, UNFINISHED, Status, derived
+from store.states import CANCELLED, FINISHED, PAUSED, UNFINISHED, Status, derived
 from store.tables import Job
 from store.types import database_now
 
@@ -31,6 +31,7 @@ def child_changed(session: Session, parent_id: str) -> None:
         values["started_at"] = database_now()
     if status == "failed":
         values["failure"] = failed.failure if failed else _child_cancelled(parent_id)
+    values["pause"] = next((child.pause for child in children if child.pause), None) if status == "paused" else None
     if status == "succeeded" and outputs:
         values["artifact_id"] = outputs[-1]
     moves.move(session, parent_id, derived(status), values=values)
@@ -47,6 +48,8 @@ def derived_status(children: list[str], is_cancelling: bool) -> Status:
     active = [status for status in children if status not in FINISHED]
     if "running" in active:
         return "running"
+    if "paused" in active and "queued" not in active:
+        return "paused"
     if active:
         is_begun = len(active) < len(children)
         return "running" if is_begun else "queued"
@@ -67,6 +70,19 @@ def cancel_children(session: Session, parent_id: str) -> None:
     for job in moved:
         if job is not None:
             moves.settle(session, job)
+
+
+def pause_children(session: Session, parent_id: str) -> None:
+    """Pause every child that does not run and ask the running ones to."""
+    for child in children_of(session, parent_id):
+        moves.move_alone(session, child.id, PAUSED)
+        moves.ask_to_pause(session, child.id)
+
+
+def resume_children(session: Session, parent_id: str) -> None:
+    """Let every paused child go on, and take back what was asked of those that still run."""
+    for child in children_of(session, parent_id):
+        moves.resume(session, child.id)
 
 
 def children_of(session: Session, parent_id: str) -> list[Job]:

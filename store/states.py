@@ -33,6 +33,9 @@ REQUEUED = _arrow("h", "requeued", {"running"}, "queued")
 POISONED = _arrow("i", "poisoned", {"running"}, "failed")
 CANCELLED = _arrow("j", "cancelled", {"waiting", "queued", "paused"}, "cancelled")
 STOPPED = _arrow("k", "stopped", {"running"}, "cancelled")
+PAUSED = _arrow("l", "paused", {"waiting", "queued"}, "paused")
+PARKED = _arrow("m", "parked", {"running"}, "paused")
+RESUMED = _arrow("n", "resumed", {"paused"}, "waiting")
 
 TRANSITIONS: tuple[Transition, ...] = (
     INPUTS_READY,
@@ -44,6 +47,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     POISONED,
     CANCELLED,
     STOPPED,
+    PAUSED,
+    PARKED,
+    RESUMED,
 )
 
 

@@ -132,6 +132,9 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
+    pause: Mapped[dict[str, Any] | None]  # what a person is to look at: {code, message, findings}
+    accepted: Mapped[list[Any]] = mapped_column(default=list)  # codes of pauses that a person has accepted
     waiting_reason: Mapped[str | None]
     failure: Mapped[dict[str, Any] | None]
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))

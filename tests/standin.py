@@ -2,7 +2,8 @@
 
 The job's name is its plan, `key=value` words: `steps`, `seconds` (of one step), `every` (checkpoint), `die`, `raise`,
 `oom`, `hang` at a step, `times` (how often it misbehaves), `log` (bytes written to standard error), `grandchild=1`,
-`deaf=1` (ignores SIGTERM), `diesoon` (after every checkpoint, in tenths of a second).
+`deaf=1` (ignores SIGTERM), `review` (asks a person to look, at a step), `diesoon` (after every checkpoint, in tenths of
+a second).
 Its result is a hash over all steps, so a resumed run must have continued from the right state.
 What it did goes to `$STANDIN_SCRATCH/<plan's id>.jsonl`.
 """
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deft import __main__ as deft_main
 from deft import operations
-from deft.errors import Interrupted, OutOfMemory
+from deft.errors import Interrupted, OutOfMemory, ReviewNeeded
 from deft.folders import publish, seal, verify
 from deft.reports import Report
 
@@ -103,6 +104,10 @@ def run_standin(spec, *, inputs, out, checkpoints, report: Report):
             if "diesoon" in plan and step < steps:  # once the worker has heard of it
                 time.sleep(plan["diesoon"] / 10)
                 os.kill(os.getpid(), signal.SIGKILL)
+        if plan.get("review") == step and "odd_numbers" not in report.accepted:
+            report.checkpoint(step, save(checkpoints, step, value))
+            diary.write(what="review", step=step)
+            raise ReviewNeeded("the numbers are odd", code="odd_numbers")
         if report.is_stopping and "deaf" not in plan:
             diary.write(what="stopped", step=step)
             raise Interrupted

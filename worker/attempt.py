@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -19,8 +20,8 @@ from sqlalchemy.orm import Session
 from deft.errors import InvalidInput, StorageFull, Unavailable
 from deft.failures import failure_of
 from deft.specs import OUTPUT_KIND
-from store import artifacts, claims, models
-from store.claims import Claim, LeaseLost
+from store import artifacts, claims, models, telling
+from store.claims import Claim, LeaseLost, Wish
 from store.tables import Model
 from worker import child as child_processes
 from worker import resume
@@ -30,11 +31,14 @@ from worker.reporter import Reporter
 from worker.workplace import Workplace
 
 Result = TypeVar("Result")
-Asked = Literal["cancel", "shutdown", "silence"]
+Asked = Literal["cancel", "pause", "shutdown", "silence"]
 
 TICK_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-"""Pause between two looks at the row for a request to cancel."""
+"""Pause between two looks at the row for what its owner wants."""
+
+SIGN_SECONDS = 60.0
+"""Pause between two signatures of the attempt's folder."""
 
 RETRY_SECONDS = 0.5
 
@@ -57,6 +61,8 @@ class Attempt:
         self._child: Child | None = None
         self._child_lock = threading.Lock()
         self._looked_at = 0.0
+        self._work: Path | None = None
+        self._signed_at = 0.0
         self._checkpoints = place.settings.checkpoint_folder / claim.job_id
         own = resume.attempt_folder(self._checkpoints, claim.fence)
         self._reporter = Reporter(place.database, claim, checkpoints=own, log=self._log_text)
@@ -81,7 +87,7 @@ class Attempt:
 
     def _line(self) -> None:
         try:
-            work = self._place.files.stage("attempt")
+            work = self._work = self._place.files.stage("attempt")
             try:
                 word = self._operate(work)
             finally:
@@ -96,7 +102,7 @@ class Attempt:
 
     def _operate(self, work: Path) -> str:
         """Bring everything here, run the operation and settle; return one word for the log."""
-        self._write(lambda session: claims.report_phase(session, self._claim, "preparing"))
+        self._write(lambda session: telling.report_phase(session, self._claim, "preparing"))
         fetched = self._fetch_model()
         if fetched is not None and self._reporter.word != "done":
             return self._settle(fetched)
@@ -127,6 +133,7 @@ class Attempt:
             inputs=self._inputs(),
             out=out.resolve(),
             checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
+            accepted=self._claim.accepted,
         )
 
     def _inputs(self) -> dict[str, Path]:
@@ -177,6 +184,7 @@ class Attempt:
                 self._reporter.take(event)
             self._reporter.notice_log(child.log.written)
             self._require_lease()
+            self._sign_folder()
             self._reporter.flush_if_due()
             if asked is None and (asked := self._reason_to_stop()):
                 log.info("%s: stopping the child (%s)", self.reference, asked)
@@ -184,25 +192,34 @@ class Attempt:
                 kill_at = time.monotonic() + self._place.settings.stop_grace_seconds
         return asked
 
+    def _sign_folder(self) -> None:
+        """Keep the attempt's folder from being taken for litter; a full disk or the like is the child's to report."""
+        if self._work is not None and time.monotonic() - self._signed_at >= SIGN_SECONDS:
+            self._signed_at = time.monotonic()
+            with suppress(OSError):
+                self._place.files.keep(self._work)
+
     def _reason_to_stop(self) -> Asked | None:
-        """Return why the child should stop. Pause joins here: another column of the row, another word."""
-        if self._keeper.is_cancel_requested or self._sees_cancel():
-            return "cancel"
+        """Return why the child should stop."""
+        wish: Wish | None = self._keeper.wish or self._wish()
+        if wish is not None:
+            return wish
         if self._place.stopping.is_set():
             return "shutdown"
         if time.monotonic() - self._reporter.heard_at > self._place.settings.silence_seconds:
             return "silence"
         return None
 
-    def _sees_cancel(self) -> bool:
+    def _wish(self) -> Wish | None:
+        """Look at the row for what its owner wants, once a second."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
-            return False
+            return None
         self._looked_at = time.monotonic()
         try:
             with self._place.database.read() as session:
-                return claims.look(session, self._claim).is_cancel_requested
+                return claims.look(session, self._claim).wish
         except Unavailable:
-            return False
+            return None
 
     def _settle(self, ending: Ending, out: Path | None = None) -> str:
         """Write the end that *ending* and the child's last word make, by the row's own columns."""
@@ -213,12 +230,14 @@ class Attempt:
             return self._succeed(out)
         if self._reporter.word == "failed":
             return self._fail(self._reporter.failure())
+        if self._reporter.word == "review":
+            return self._park(self._reporter.failure())
         if ending.asked == "cancel":
             self._write(lambda session: claims.settle_cancelled(session, self._claim, log_tail=self._log_text()))
             resume.forget(self._checkpoints)
             return "cancelled"
-        if ending.asked == "shutdown":
-            return self._release("shutdown", counts=False)
+        if ending.asked in ("pause", "shutdown"):
+            return self._release(ending.asked, counts=False)
         if ending.asked == "silence":
             return self._release(f"nothing heard for {self._place.settings.silence_seconds:g} s", counts=True)
         return self._release(child_processes.describe_death(ending.status), counts=True)
@@ -242,9 +261,19 @@ class Attempt:
                 session, self._claim, reason, counts_as_attempt=counts, log_tail=self._log_text()
             )
         )
-        if status != "queued":
+        if status not in ("queued", "paused"):
             resume.forget(self._checkpoints)
         return f"{status} ({reason})"
+
+    def _park(self, pause: Mapping[str, Any]) -> str:
+        """Pause the job until a person has looked at what its operation says."""
+        told = {name: pause[name] for name in ("code", "message", "findings")}
+        status = self._write(
+            lambda session: claims.pause_for_review(session, self._claim, told, log_tail=self._log_text())
+        )
+        if status != "paused":
+            resume.forget(self._checkpoints)
+        return f"{status} ({told['code']})"
 
     def _write_gathered(self) -> None:
         while True:
@@ -274,7 +303,7 @@ class Attempt:
     def _renew(self) -> Answer:
         with self._place.database.write() as session:
             lease = claims.renew(session, self._claim)
-        return Answer(lease.is_ours, lease.is_cancel_requested)
+        return Answer(lease.is_ours, lease.wish)
 
     def _kill(self) -> None:
         with self._child_lock:

@@ -30,25 +30,30 @@ READ_BYTES = 64 * 2**10
 INTERRUPTED = 75
 """Exit status of a child that has stopped at a safe point."""
 
-KNOWN_EVENTS = frozenset({"phase", "progress", "metrics", "checkpoint", "note", "done", "failed"})
+KNOWN_EVENTS = frozenset({"phase", "progress", "metrics", "checkpoint", "note", "done", "failed", "review"})
 
 Event = dict[str, Any]
 
 
 class Order(NamedTuple):
-    """What a child is to do: the spec's file, input folders, the empty output folder, its checkpoint folder."""
+    """What a child is to do: the spec's file, input folders, the empty output folder, its checkpoint folder.
+
+    *accepted* are codes of pauses that a person has accepted.
+    """
 
     spec: Path
     inputs: Mapping[str, Path]
     out: Path
     checkpoints: Path
+    accepted: tuple[str, ...] = ()
 
 
 def command(order: Order) -> list[str]:
     """Return the command line of the operation in *order*; start() adds the guard's two arguments."""
     inputs = [part for name, folder in order.inputs.items() for part in ("--input", f"{name}={folder}")]
+    accepted = [part for code in order.accepted for part in ("--accept", code)]
     return [
-        *(sys.executable, "-m", "deft", str(order.spec), *inputs),
+        *(sys.executable, "-m", "deft", str(order.spec), *inputs, *accepted),
         *("--out", str(order.out), "--checkpoints", str(order.checkpoints), "--events"),
     ]
 
@@ -232,7 +237,7 @@ def environment_for_child(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def describe_death(status: int) -> str:
-    """Return in words how a child ended with exit *status* that said neither `done` nor `failed`."""
+    """Return in words how a child ended with exit *status* that left no last word."""
     if status == INTERRUPTED:
         return "the process was stopped from outside"
     if status < 0:

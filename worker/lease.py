@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deft.errors import StorageFull, Unavailable
+from store.claims import Wish
 
 RETRY_SECONDS = 1.0
 """Pause after a renewal that failed because the database did not answer."""
@@ -29,10 +30,10 @@ class Terms(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a renewal says: is the row still ours, and does its owner ask for an end."""
+    """What a renewal says: is the row still ours, and what does its owner want of it, if anything."""
 
     is_ours: bool
-    is_cancel_requested: bool
+    wish: Wish | None = None
 
 
 class LeaseKeeper:
@@ -46,7 +47,7 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._ends = time.monotonic() + self._length
         self.is_lost = False
-        self.is_cancel_requested = False
+        self.wish: Wish | None = None
 
     @property
     def _length(self) -> float:
@@ -86,7 +87,7 @@ class LeaseKeeper:
                 self.lose()
                 return
             self._ends = began + self._length
-            self.is_cancel_requested = self.is_cancel_requested or answer.is_cancel_requested
+            self.wish = answer.wish
             pause = self._terms.renew_seconds
 
     def _watch(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from sqlalchemy.orm import Session
 
 from deft.errors import ArtifactCorrupt, StorageFull, Unavailable
-from store import claims
+from store import claims, telling
 from store.database import Database
 from worker.child import Event
 
@@ -32,7 +32,7 @@ Write = Callable[[Session], object]
 
 
 class Reporter:
-    """Takes a child's events and writes them; keeps its last word (`done` or `failed`) for whoever settles the job.
+    """Takes a child's events and writes them; keeps its last word (`done`, `failed`, `review`) for who settles the job.
 
     *checkpoints* is the attempt's own folder: a checkpoint told from anywhere else is no record.
     """
@@ -64,7 +64,7 @@ class Reporter:
 
     @property
     def word(self) -> str | None:
-        """The child's last word, `done` or `failed`; None while it has said neither."""
+        """The child's last word, `done`, `failed` or `review`; None while it has said none of them."""
         return None if self._last_word is None else str(self._last_word["event"])
 
     def summary(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Reporter:
         return told if isinstance(told, dict) else {}
 
     def failure(self) -> dict[str, Any]:
-        """Return the failure that came with `failed`, every field there and of its type."""
+        """Return the failure that came with `failed` or `review`, every field there and of its type."""
         told = self._last_word.get("failure") if self._last_word else None
         told = told if isinstance(told, dict) else {}
         category, findings = told.get("category"), told.get("findings")
@@ -88,7 +88,7 @@ class Reporter:
     def take(self, event: Event) -> None:
         """Gather *event*."""
         self.heard_at = time.monotonic()
-        if event["event"] in ("done", "failed"):
+        if event["event"] in ("done", "failed", "review"):
             self._last_word = event
             return
         getattr(self, f"_take_{event['event']}")(event)
@@ -127,9 +127,9 @@ class Reporter:
         writes: list[Write] = []
         if self._progress is not None:
             done, total, unit = self._progress
-            writes.append(lambda session: claims.report_progress(session, self._claim, done, total, unit))
+            writes.append(lambda session: telling.report_progress(session, self._claim, done, total, unit))
         for step, values in sorted(self._metrics.items()):
-            writes.append(lambda session, s=step, v=values: claims.report_metrics(session, self._claim, s, v))  # type: ignore[misc]
+            writes.append(lambda session, s=step, v=values: telling.report_metrics(session, self._claim, s, v))  # type: ignore[misc]
         return writes
 
     def _log_write(self) -> list[Write]:
@@ -140,13 +140,13 @@ class Reporter:
         if text == self._log_written:
             return []
         self._log_written = text
-        return [lambda session: claims.report_log(session, self._claim, text)]
+        return [lambda session: telling.report_log(session, self._claim, text)]
 
     def _take_phase(self, event: Event) -> None:
         phase = event.get("phase")
         if isinstance(phase, str) and phase:
             self._progress = None
-            self._writes.append(lambda session: claims.report_phase(session, self._claim, phase[:NAME_CHARACTERS]))
+            self._writes.append(lambda session: telling.report_phase(session, self._claim, phase[:NAME_CHARACTERS]))
 
     def _take_progress(self, event: Event) -> None:
         done, total, unit = event.get("done"), event.get("total"), event.get("unit")
@@ -167,7 +167,7 @@ class Reporter:
 
     def _record_checkpoint(self, session: Session, step: int, folder: Path) -> None:
         try:
-            claims.report_checkpoint(session, self._claim, step, folder)
+            telling.report_checkpoint(session, self._claim, step, folder)
         except ArtifactCorrupt:
             return  # already replaced by a newer one, or never whole: no record
 
@@ -175,7 +175,7 @@ class Reporter:
         message = event.get("message")
         if isinstance(message, str):
             text = message.replace("\x00", "")[:NOTE_CHARACTERS]
-            self._writes.append(lambda session: claims.report_note(session, self._claim, text))
+            self._writes.append(lambda session: telling.report_note(session, self._claim, text))
 
 
 def is_count(value: object) -> TypeGuard[int]:

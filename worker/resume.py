@@ -7,7 +7,7 @@ whether they are what they were is checked by who loads them (`deft.checkpoints.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,3 +60,13 @@ def link(source: Path, target: Path) -> None:
 def forget(job_folder: Path) -> None:
     """Remove all resume state of a job that has ended."""
     shutil.rmtree(job_folder, ignore_errors=True)
+
+
+def forget_ended(checkpoint_folder: Path, ended: Callable[[list[str]], set[str]]) -> None:
+    """Remove the resume state of jobs that ended while no attempt of theirs ran (cancelled when queued or paused).
+
+    *ended* tells which of the given job ids have ended.
+    """
+    if checkpoint_folder.is_dir():
+        for job_id in ended([path.name for path in checkpoint_folder.iterdir()]):
+            forget(checkpoint_folder / job_id)

@@ -5,6 +5,7 @@ may run. It never starts a job itself: there is one way to start a job, the bell
 """
 
 import logging
+import math
 import random
 import signal
 import threading
@@ -14,10 +15,11 @@ from collections.abc import Callable
 from celery import Celery
 
 from deft.errors import DeftError
-from store import bell, sweeps
+from store import bell, jobs, sweeps
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
+from worker import resume
 
 LITTER_EVERY_SECONDS = 3600.0
 JITTER = 0.2
@@ -36,7 +38,7 @@ class Sweeper:
         self._stopping = stopping
         self._free_slots = free_slots
         self._bell: Celery = bell.make_celery(settings, role="producer")
-        self._littered_at = time.monotonic()
+        self._littered_at = -math.inf
 
     def run(self) -> None:
         """Sweep now and then until it is time to stop; a sweep that fails is tried again at the next."""
@@ -80,6 +82,7 @@ class Sweeper:
         with self._database.read() as session:
             for path in ArtifactFiles(self._settings).collect_litter(session):
                 log.info("removed litter: %s", path.name)
+            resume.forget_ended(self._settings.checkpoint_folder, lambda ids: jobs.finished(session, ids))
 
 
 def main() -> None:

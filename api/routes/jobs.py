@@ -1,4 +1,4 @@
-"""`/v1/jobs`: create, list, look, cancel, and what happened."""
+"""`/v1/jobs`: create, list, look, pause, resume, cancel, and what happened."""
 
 from typing import Annotated, Literal
 
@@ -127,6 +127,28 @@ def cancel_job(job_id: str, session: Writing, caller: CallerOf, once: OnceOf) ->
 
     def make() -> StoredReply:
         return reply(200, document_of(session, jobs.request_cancel(session, caller.team_id, job_id)))
+
+    return once.do(session, make)
+
+
+@router.post("/{job_id}/pause", response_model=JobDocument, responses=errors(409))
+def pause_job(job_id: str, session: Writing, caller: CallerOf, once: OnceOf) -> Response:
+    """Pause a job, or ask it to at its next safe point while it runs; a pipeline pauses with all its jobs."""
+
+    def make() -> StoredReply:
+        return reply(200, document_of(session, jobs.request_pause(session, caller.team_id, job_id)))
+
+    return once.do(session, make)
+
+
+@router.post("/{job_id}/resume", response_model=JobDocument, responses=errors(409))
+def resume_job(job_id: str, session: Writing, caller: CallerOf, rings: Rings, once: OnceOf) -> Response:
+    """Let a paused job go on from its last checkpoint, accepting what it paused for."""
+
+    def make() -> StoredReply:
+        row = jobs.request_resume(session, caller.team_id, job_id)
+        rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
+        return reply(200, document_of(session, row))
 
     return once.do(session, make)
 

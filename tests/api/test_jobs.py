@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from store import claims
+from store import claims, telling
 from store.database import Database
 from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
 
@@ -82,10 +82,10 @@ def test_what_a_worker_tells_is_shown(client: TestClient, make: Make, database: 
     with database.write() as session:
         claim = claims.claim(session, "worker", ["cpu", "gpu"])
         assert claim is not None
-        claims.report_phase(session, claim, "scoring")
-        claims.report_progress(session, claim, 3, 12, "rows")
-        claims.report_metrics(session, claim, 1, {"loss": 0.5, "norm": float("nan")})
-        claims.report_log(session, claim, "one\ntwo <b>\n")
+        telling.report_phase(session, claim, "scoring")
+        telling.report_progress(session, claim, 3, 12, "rows")
+        telling.report_metrics(session, claim, 1, {"loss": 0.5, "norm": float("nan")})
+        telling.report_log(session, claim, "one\ntwo <b>\n")
     job = client.get(url).json()
     assert (job["status"], job["phase"], job["attempt"], job["queue_position"]) == ("running", "scoring", 1, None)
     assert {"done": 3, "total": 12, "unit": "rows"}.items() <= job["progress"].items()
@@ -110,6 +110,28 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, make: Make, database
     job = client.post(f"{url}/cancel").json()
     assert job["status"] == "running"
     assert job["cancel_requested_at"] is not None
+
+
+def test_a_job_is_paused_and_resumed(client: TestClient, make: Make, database: Database) -> None:
+    url = f"/v1/jobs/{make()['id']}"
+    assert client.post(f"{url}/pause").json()["status"] == "paused"
+    assert client.post(f"{url}/pause").json()["status"] == "paused"
+    assert client.post(f"{url}/resume").json()["status"] == "queued"
+    with database.write() as session:
+        claim = claims.claim(session, "worker", ["cpu", "gpu"])
+        assert claim is not None
+    asked = client.post(f"{url}/pause").json()
+    assert (asked["status"], asked["pause_requested_at"] is not None) == ("running", True)
+    pause = {"code": "drift", "message": "KL is over its budget", "findings": []}
+    with database.write() as session:
+        claims.pause_for_review(session, claim, pause)
+    assert client.get(url).json()["pause"] == pause
+    resumed = client.post(f"{url}/resume").json()
+    assert (resumed["status"], resumed["pause"], resumed["pause_requested_at"]) == ("queued", None, None)
+    client.post(f"{url}/cancel")
+    for verb in ("pause", "resume"):
+        answer = client.post(f"{url}/{verb}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "job_finished")
 
 
 def test_workers_are_told_after_the_job_is_stored(

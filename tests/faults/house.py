@@ -155,6 +155,14 @@ class House:
         with self.database.write() as session:
             jobs.request_cancel(session, self.team_id, job_id)
 
+    def pause(self, job_id: str) -> None:
+        with self.database.write() as session:
+            jobs.request_pause(session, self.team_id, job_id)
+
+    def resume(self, job_id: str) -> None:
+        with self.database.write() as session:
+            jobs.request_resume(session, self.team_id, job_id)
+
     def wait_status(self, job_id: str, *statuses: str, seconds: float = 20) -> Job:
         def reached() -> Job | None:
             job = self.job(job_id)

@@ -111,13 +111,19 @@ def test_only_old_litter_is_collected(database, team_id, files, settings):
     kept = publish(database, team_id, files)
     without_row = files.seal("dataset", files.stage("dataset"), {}).folder
     young_without_row = files.seal("dataset", files.stage("dataset"), {}).folder
-    young, old = files.stage("subset"), files.stage("subset")
-    for folder in (without_row, old, files.folder(kept)):
-        long_ago = time.time() - 25 * 3600
-        os.utime(folder, (long_ago, long_ago))
+    young, old, signed, written = (files.stage("subset") for _ in range(4))
+    for folder in (without_row, old, signed, written, files.folder(kept)):
+        long_ago = time.time() - 2 * 3600
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (long_ago, long_ago))
+    files.keep(signed)
+    (written / "part").mkdir()
+    (written / "part" / "upload").write_text("still coming")
+    os.utime(written, (long_ago, long_ago))
     with database.read() as session:
         assert set(files.collect_litter(session)) == {without_row, old}
     assert young.exists()
+    assert signed.exists()
     assert young_without_row.exists()
     assert not old.exists()
     assert files.open_checked(kept)

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from deft.errors import ArtifactCorrupt
 from deft.folders import seal
 from deft.specs import ScoreSpec, SelectSpec
-from store import attempts, claims, jobs, scores, sweeps
+from store import attempts, claims, jobs, scores, sweeps, telling
 from store.artifacts import ArtifactFiles, SealedArtifact
 from store.claims import Claim, LeaseLost
 from store.database import Database
@@ -155,12 +155,12 @@ def test_every_effect_of_a_ghost_is_refused_and_changes_nothing(database, team_i
     assert owner.fence == ghost.fence + 1
     artifact = sealed(files)
     effects = [
-        lambda s: claims.report_phase(s, ghost, "x"),
-        lambda s: claims.report_progress(s, ghost, 1, 2, "rows"),
-        lambda s: claims.report_metrics(s, ghost, 1, {"loss": 1.0}),
-        lambda s: claims.report_note(s, ghost, "x"),
-        lambda s: claims.report_log(s, ghost, "x"),
-        lambda s: claims.report_checkpoint(s, ghost, 1, artifact.folder),
+        lambda s: telling.report_phase(s, ghost, "x"),
+        lambda s: telling.report_progress(s, ghost, 1, 2, "rows"),
+        lambda s: telling.report_metrics(s, ghost, 1, {"loss": 1.0}),
+        lambda s: telling.report_note(s, ghost, "x"),
+        lambda s: telling.report_log(s, ghost, "x"),
+        lambda s: telling.report_checkpoint(s, ghost, 1, artifact.folder),
         lambda s: claims.succeed(s, ghost, artifact),
         lambda s: claims.fail(s, ghost, {"code": "x"}),
         lambda s: claims.release(s, ghost, "x", counts_as_attempt=True),
@@ -191,7 +191,7 @@ def test_a_finished_job_takes_no_more_effects_from_its_own_claim(database, job_i
     with pytest.raises(LeaseLost), database.write() as session:
         claims.succeed(session, claim, sealed(files))
     before = job_row(database, job_id)
-    for tell in (claims.report_note, claims.report_phase, claims.report_log):
+    for tell in (telling.report_note, telling.report_phase, telling.report_log):
         with pytest.raises(LeaseLost), database.write() as session:
             tell(session, claim, "late")
     with database.write() as session:
@@ -204,10 +204,10 @@ def test_what_a_worker_tells_is_on_the_row_and_counts_versions(database, team_id
     claim = claimed(database)
     version = job_row(database, job_id).version
     with database.write() as session:
-        claims.report_phase(session, claim, "train")
-        claims.report_progress(session, claim, 3, 10, "steps")
-        claims.report_metrics(session, claim, 3, {"loss": 0.5, "accuracy": float("nan")})
-        claims.report_log(session, claim, "x" * 100_000 + "end\0\ud800")
+        telling.report_phase(session, claim, "train")
+        telling.report_progress(session, claim, 3, 10, "steps")
+        telling.report_metrics(session, claim, 3, {"loss": 0.5, "accuracy": float("nan")})
+        telling.report_log(session, claim, "x" * 100_000 + "end\0\ud800")
     job = job_row(database, job_id)
     assert job.version == version + 4
     assert (job.phase, job.progress_done, job.progress_total, job.progress_unit) == ("train", 3, 10, "steps")
@@ -215,7 +215,7 @@ def test_what_a_worker_tells_is_on_the_row_and_counts_versions(database, team_id
     assert len(job.log_tail) == claims.LOG_TAIL_CHARACTERS
     assert job.log_tail.endswith("end\ufffd\ufffd")
     with database.write() as session:
-        claims.report_metrics(session, claim, 3, {"loss": 0.25})
+        telling.report_metrics(session, claim, 3, {"loss": 0.25})
     with database.read() as session:
         points = jobs.metrics(session, team_id, job_id)
     assert [(point.step, point.values) for point in points] == [(3, {"accuracy": None, "loss": 0.25})]
@@ -224,12 +224,12 @@ def test_what_a_worker_tells_is_on_the_row_and_counts_versions(database, team_id
 def test_a_renewal_tells_of_a_cancel_and_leaves_the_version(database, team_id, job_id):
     claim = claimed(database)
     with database.write() as session:
-        assert claims.renew(session, claim) == claims.Lease(True, False)
+        assert claims.renew(session, claim) == claims.Lease(True)
     with database.write() as session:
         jobs.request_cancel(session, team_id, job_id)
     version = job_row(database, job_id).version
     with database.write() as session:
-        assert claims.renew(session, claim) == claims.Lease(True, True)
+        assert claims.renew(session, claim) == claims.Lease(True, "cancel")
     assert job_row(database, job_id).version == version
     with database.write() as session:
         claims.settle_cancelled(session, claim)
@@ -258,7 +258,7 @@ def test_a_new_checkpoint_ends_the_row_of_deaths_and_a_repeated_one_does_not(dat
     def checkpoint(step: int) -> str:
         claim = claimed(database)
         with database.write() as session:
-            claims.report_checkpoint(session, claim, step, tmp_path)
+            telling.report_checkpoint(session, claim, step, tmp_path)
         with database.write() as session:
             return claims.release(session, claim, "died", counts_as_attempt=True)
 
@@ -286,10 +286,68 @@ def test_a_death_after_a_cancel_request_is_cancelled(database, team_id, job_id):
     assert job_row(database, job_id).status == "cancelled"
 
 
+def test_a_pause_is_settled_by_the_worker_or_by_the_end_of_its_lease(database, team_id, job_id):
+    for end in ("release", "expire"):
+        claim = claimed(database)
+        with database.write() as session:
+            assert jobs.request_pause(session, team_id, job_id).status == "running"
+        with database.write() as session:
+            version = jobs.request_pause(session, team_id, job_id).version
+        assert job_row(database, job_id).version == version, "asking twice changed the row"
+        if end == "release":
+            with database.write() as session:
+                assert claims.release(session, claim, "pause", counts_as_attempt=False) == "paused"
+        else:
+            expire(database, job_id)
+            with database.write() as session:
+                assert sweeps.expire_leases(session) == [job_id]
+        job = job_row(database, job_id)
+        assert (job.status, job.owner, job.stuck_attempts) == ("paused", None, 0)
+        with database.write() as session:
+            assert claims.claim(session, "w", ["cpu", "gpu"]) is None
+        with database.write() as session:
+            assert jobs.request_resume(session, team_id, job_id).status == "queued"
+        with database.write() as session:
+            assert jobs.request_resume(session, team_id, job_id).status == "queued"
+        assert job_row(database, job_id).pause_requested_at is None
+
+
+def test_a_pause_that_is_taken_back_before_the_worker_stopped_only_queues_the_job(database, team_id, job_id):
+    claim = claimed(database)
+    with database.write() as session:
+        jobs.request_pause(session, team_id, job_id)
+    with database.write() as session:
+        assert jobs.request_resume(session, team_id, job_id).pause_requested_at is None
+    with database.write() as session:
+        assert claims.release(session, claim, "pause", counts_as_attempt=False) == "queued"
+
+
+def test_what_a_person_has_accepted_is_handed_to_the_next_attempt(database, team_id, job_id):
+    for expected, code in (((), "drift"), (("drift",), "noise"), (("drift", "noise"), "noise")):
+        claim = claimed(database)
+        assert claim.accepted == expected
+        with database.write() as session:
+            status = claims.pause_for_review(session, claim, {"code": code, "message": "look", "findings": []})
+        job = job_row(database, job_id)
+        assert (status, job.status, job.pause["code"], job.stuck_attempts) == ("paused", "paused", code, 0)
+        with database.write() as session:
+            jobs.request_resume(session, team_id, job_id)
+        assert job_row(database, job_id).pause is None
+
+
+def test_a_job_that_asks_for_review_when_it_should_stop_is_cancelled(database, team_id, job_id):
+    claim = claimed(database)
+    with database.write() as session:
+        jobs.request_cancel(session, team_id, job_id)
+    with database.write() as session:
+        assert claims.pause_for_review(session, claim, {"code": "c", "message": "m"}) == "cancelled"
+    assert job_row(database, job_id).status == "cancelled"
+
+
 def test_a_checkpoint_without_a_manifest_is_not_recorded(database, job_id, tmp_path):
     claim = claimed(database)
     with pytest.raises(ArtifactCorrupt), database.write() as session:
-        claims.report_checkpoint(session, claim, 1, tmp_path)
+        telling.report_checkpoint(session, claim, 1, tmp_path)
     with database.read() as session:
         assert claims.checkpoints(session, claim) == []
 

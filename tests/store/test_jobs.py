@@ -3,7 +3,7 @@ from sqlalchemy import select
 
 from deft.errors import Conflict, InvalidInput, NotFound
 from deft.specs import EvaluateSpec, MeasureOmegaSpec, PipelineSpec, ScoreSpec, SelectSpec, System, TrainSpec
-from store import claims, jobs
+from store import claims, jobs, telling
 from store.tables import Event, Job
 
 BOTH = ["cpu", "gpu"]
@@ -148,7 +148,7 @@ def test_cancel_is_at_once_unless_a_worker_has_the_job(database, team_id, model_
     waiting = create(database, team_id, SelectSpec(scoring=running)).id
     paused = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
-        session.get(Job, paused).status = "paused"
+        jobs.request_pause(session, team_id, paused)
     with database.write() as session:
         for job_id in (queued, waiting, paused):
             job = jobs.request_cancel(session, team_id, job_id)
@@ -166,13 +166,45 @@ def test_cancel_is_at_once_unless_a_worker_has_the_job(database, team_id, model_
         jobs.request_cancel(session, team_id, running)
 
 
+def test_a_waiting_job_that_is_paused_waits_again_when_it_is_resumed(database, team_id, model_id, dataset_id):
+    scoring = create(database, team_id, score(dataset_id)).id
+    waiting = create(database, team_id, SelectSpec(scoring=scoring)).id
+    with database.write() as session:
+        assert jobs.request_pause(session, team_id, waiting).status == "paused"
+    with database.write() as session:
+        resumed = jobs.request_resume(session, team_id, waiting)
+    assert (resumed.status, resumed.waiting_reason) == ("waiting", f"waiting for the output of {scoring}")
+    with database.write() as session:
+        jobs.request_pause(session, team_id, waiting)
+        jobs.request_cancel(session, team_id, scoring)
+    with database.write() as session:
+        resumed = jobs.request_resume(session, team_id, waiting)
+    assert (resumed.status, resumed.failure["code"]) == ("failed", "input_failed")
+
+
+def test_what_is_ended_or_ending_cannot_be_paused(database, team_id, other_team_id, model_id, dataset_id):
+    running = create(database, team_id, score(dataset_id)).id
+    with database.write() as session:
+        claim = claims.claim(session, "w", BOTH)
+        jobs.request_cancel(session, team_id, running)
+    for expected, act in (("job_cancelling", jobs.request_pause), ("job_finished", jobs.request_resume)):
+        if expected == "job_finished":
+            with database.write() as session:
+                claims.settle_cancelled(session, claim)
+        with pytest.raises(Conflict) as caught, database.write() as session:
+            act(session, team_id, running)
+        assert caught.value.error_code == expected
+        with pytest.raises(NotFound), database.write() as session:
+            act(session, other_team_id, running)
+
+
 def test_events_are_counted_without_gaps_and_paged(database, team_id, model_id, dataset_id):
     job_id = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
         claim = claims.claim(session, "w", BOTH)
     for note in range(5):
         with database.write() as session:
-            claims.report_note(session, claim, f"note {note}")
+            telling.report_note(session, claim, f"note {note}")
     seen, after = [], 0
     while True:
         with database.read() as session:
@@ -196,7 +228,7 @@ def test_an_event_without_its_write_cannot_be(database, team_id, model_id, datas
     with database.write() as session:
         claim = claims.claim(session, "w", BOTH)
     with pytest.raises(KeyError), database.write() as session:
-        claims.report_note(session, claim, "x")
+        telling.report_note(session, claim, "x")
         raise KeyError
     with database.read() as session:
         job = jobs.get(session, team_id, job_id)

@@ -82,10 +82,46 @@ def test_cancel_goes_to_all_children(database, team_id, family):
         "cancelled",
     ]
     with database.write() as session:
-        assert claims.renew(session, running).is_cancel_requested
+        assert claims.renew(session, running).wish == "cancel"
     with database.write() as session:
         claims.settle_cancelled(session, running)
     assert look(database, team_id, parent).status == "cancelled"
+
+
+def test_pause_goes_to_all_children_and_resume_lets_them_go_on(database, team_id, files, family):
+    parent, score, select, evaluate = family
+    running = take(database)
+    with database.write() as session:
+        assert jobs.request_pause(session, team_id, parent).status == "running"
+    assert [look(database, team_id, i).status for i in (score, select, evaluate)] == ["running", "paused", "paused"]
+    with database.write() as session:
+        assert claims.renew(session, running).wish == "pause"
+    with database.write() as session:
+        assert claims.release(session, running, "pause", counts_as_attempt=False) == "paused"
+    assert look(database, team_id, parent).status == "paused"
+    assert take(database) is None
+    with database.write() as session:
+        resumed = jobs.request_resume(session, team_id, parent)
+        assert (resumed.status, resumed.pause_requested_at) == ("queued", None)
+    assert [look(database, team_id, i).status for i in (score, select, evaluate)] == ["queued", "waiting", "queued"]
+    for _ in range(3):
+        finish(database, files, take(database))
+    assert look(database, team_id, parent).status == "succeeded"
+
+
+def test_a_child_that_asks_for_review_pauses_the_pipeline_once_nothing_else_can_run(database, team_id, files, family):
+    parent, score, select, _evaluate = family
+    with database.write() as session:
+        claims.pause_for_review(session, claims.claim(session, "w", BOTH), {"code": "noisy", "message": "look"})
+    assert look(database, team_id, parent).status == "queued", "a sibling can still run"
+    finish(database, files, take(database))
+    job = look(database, team_id, parent)
+    assert (job.status, job.pause["code"]) == ("paused", "noisy")
+    with database.write() as session:
+        assert jobs.request_resume(session, team_id, parent).status == "running"
+    assert look(database, team_id, score).accepted == ["noisy"]
+    assert look(database, team_id, parent).pause is None
+    assert look(database, team_id, select).accepted == []
 
 
 def test_cancel_before_the_start_is_at_once(database, team_id, family):
@@ -116,6 +152,10 @@ def test_a_child_cancelled_by_itself_fails_the_pipeline(database, team_id, files
         (["running", "waiting"], False, "running"),
         (["succeeded", "queued"], False, "running"),
         (["failed", "running"], False, "running"),
+        (["paused", "waiting"], False, "paused"),
+        (["paused", "succeeded"], False, "paused"),
+        (["paused", "running"], False, "running"),
+        (["paused", "queued", "succeeded"], False, "running"),
         (["failed", "succeeded"], False, "failed"),
         (["cancelled", "succeeded"], False, "failed"),
         (["cancelled", "succeeded"], True, "cancelled"),

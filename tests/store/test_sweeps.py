@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from deft.errors import Conflict
 from deft.specs import EvaluateSpec, PipelineSpec, ScoreSpec, SelectSpec
-from store import claims, jobs, sweeps
+from store import claims, jobs, sweeps, telling
 from store.claims import LeaseLost
 from store.states import FINISHED
 from store.tables import Event, Job
@@ -97,10 +97,10 @@ def test_workers_sweepers_and_owners_at_once_lose_nothing_and_never_lock_each_ot
             sealed = files.seal(kinds[claim.kind], files.stage("x"), {})
             try:
                 with database.write() as session:
-                    claims.report_progress(session, claim, 1, 2, "rows")
+                    telling.report_progress(session, claim, 1, 2, "rows")
                     lease = claims.renew(session, claim)
                 with database.write() as session:
-                    if lease.is_cancel_requested:
+                    if lease.wish == "cancel":
                         claims.settle_cancelled(session, claim)
                     else:
                         claims.succeed(session, claim, sealed)

@@ -5,7 +5,7 @@ from deft.errors import Unavailable
 from worker.lease import Answer, LeaseKeeper, Terms
 
 TERMS = Terms(lease_seconds=0.5, renew_seconds=0.05)
-OURS = Answer(is_ours=True, is_cancel_requested=False)
+OURS = Answer(is_ours=True)
 
 
 def keep(renew, seconds, terms=TERMS):
@@ -23,7 +23,7 @@ def test_a_lease_that_is_renewed_is_kept_past_its_length():
 
 def test_a_row_that_is_not_ours_is_given_up_at_once_and_once():
     began = time.monotonic()
-    keeper, lost = keep(lambda: Answer(is_ours=False, is_cancel_requested=False), 0.7)
+    keeper, lost = keep(lambda: Answer(is_ours=False), 0.7)
     assert keeper.is_lost
     assert len(lost) == 1
     assert lost[0] - began < 0.3
@@ -70,7 +70,6 @@ def test_a_short_outage_is_survived():
     assert not keeper.is_lost
 
 
-def test_a_request_to_cancel_is_passed_on_and_not_forgotten():
-    answers = iter([Answer(is_ours=True, is_cancel_requested=True)])
-    keeper, _ = keep(lambda: next(answers, OURS), 0.3)
-    assert keeper.is_cancel_requested
+def test_what_the_owner_wants_is_passed_on():
+    keeper, _ = keep(lambda: Answer(is_ours=True, wish="cancel"), 0.3)
+    assert keeper.wish == "cancel"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from deft.errors import ArtifactCorrupt, Unavailable
-from store import claims
+from store import telling
 from store.claims import LeaseLost
 from worker.reporter import Reporter
 
@@ -34,7 +34,7 @@ def told(monkeypatch):
     """What reached the store, in order."""
     calls = []
     for name in ("phase", "progress", "metrics", "note", "log", "checkpoint"):
-        monkeypatch.setattr(claims, f"report_{name}", lambda _s, _c, *a, name=name: calls.append((name, *a)))
+        monkeypatch.setattr(telling, f"report_{name}", lambda _s, _c, *a, name=name: calls.append((name, *a)))
     return calls
 
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_is_recorded_and_one_that_is_gone_does_no_harm(reporter, to
     def gone(*_):
         raise ArtifactCorrupt
 
-    monkeypatch.setattr(claims, "report_checkpoint", gone)
+    monkeypatch.setattr(telling, "report_checkpoint", gone)
     reporter.take({"event": "checkpoint", "step": 10, "folder": str(tmp_path / "step-10")})
     reporter.take({"event": "note", "message": "after"})
     reporter.flush()
@@ -120,7 +120,7 @@ def test_a_lost_lease_is_passed_on(reporter, monkeypatch):
     def lost(*_):
         raise LeaseLost("job_1")
 
-    monkeypatch.setattr(claims, "report_note", lost)
+    monkeypatch.setattr(telling, "report_note", lost)
     reporter.take({"event": "note", "message": "x"})
     with pytest.raises(LeaseLost):
         reporter.flush_if_due()
