@@ -83,6 +83,12 @@ class ArtifactDocument(Document):
     files: list[FileDocument]
 
 
+class ScoringDocument(ArtifactDocument):
+    """A scored dataset, with the report on how far its Q_diff is from noise (M11)."""
+
+    discrepancy: dict[str, Any] | None
+
+
 class EvaluationDocument(ArtifactDocument):
     """An evaluation with its numbers, and what they say about the arms."""
 

@@ -121,6 +121,7 @@ def _score(spec: PipelineSpec) -> ScoreSpec:
         rows=scored_rows(spec),
         tokens=spec.tokens,
         precision=spec.optimisation.precision,
+        gate=spec.gate,
     )
 
 

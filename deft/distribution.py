@@ -21,6 +21,7 @@ from deft.tokens import tokenizer_hash
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from deft.token_table import TokenTable
     from deft.tokens import TokenizedExample
 
 SUM_TOLERANCE = 1e-12
@@ -79,6 +80,20 @@ def count_responses(
     chosen[specials] = 0
     rejected[specials] = 0
     return Counts(chosen, rejected, rows)
+
+
+def counts_of(table: TokenTable, vocabulary_size: int) -> Counts:
+    """Return M1's and M2's counts of the responses in *table*.
+
+    Raises:
+        ModelNotUsable: a token id is not in the vocabulary.
+    """
+    if len(table.tokens) and table.tokens[-1] >= vocabulary_size:
+        raise _beyond_vocabulary(int(table.tokens[-1]), vocabulary_size)
+    sides = table.totals(np.stack([table.is_chosen, ~table.is_chosen], axis=1)).astype(np.int64)
+    counts = np.zeros((2, vocabulary_size), np.int64)
+    counts[:, table.tokens] = sides.T
+    return Counts(counts[0], counts[1], table.examples)
 
 
 def difference(counts: Counts) -> NDArray[np.float64]:
@@ -162,8 +177,12 @@ def _batches(responses: Iterable[Sequence[Sequence[int]]]) -> Iterator[list[Sequ
 def _count(ids: Iterable[int], vocabulary_size: int) -> NDArray[np.int64]:
     found = np.bincount(np.fromiter(ids, np.int64), minlength=vocabulary_size)
     if len(found) > vocabulary_size:
-        raise ModelNotUsable(
-            f"token id {len(found) - 1} is beyond the model's vocabulary of {vocabulary_size}: "
-            "the tokenizer does not belong to the model"
-        )
+        raise _beyond_vocabulary(len(found) - 1, vocabulary_size)
     return found.astype(np.int64)
+
+
+def _beyond_vocabulary(token: int, vocabulary_size: int) -> ModelNotUsable:
+    return ModelNotUsable(
+        f"token id {token} is beyond the model's vocabulary of {vocabulary_size}: the tokenizer does not belong to the "
+        "model"
+    )

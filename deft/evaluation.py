@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_FACTOR
+from deft.counting import warnings_in
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
@@ -84,8 +85,9 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     check_fit(base, tokenizer, spec.tokens)
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"))
+    warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
     decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), GENERATION_FACTOR * how.token_budget)
-    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out)
+    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings)
 
 
 def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None) -> Pass:

@@ -25,7 +25,7 @@ def write_comparison(
     focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
     ties = _ties(run, scores)
     pairs = len(scores[0].rejected_logp) if scores else 0
-    found = compare(evidence, focus, _remarks(ties, pairs, run.left_out))
+    found = compare(evidence, focus, _remarks(ties, pairs, run.left_out), run.warnings)
     write_json(out / "comparison.json", found)
     return {
         "sentence": found["sentence"],

@@ -24,7 +24,10 @@ GENERATED_METRICS = {"kl", "length", "bleu"}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that the steps of one evaluation share; *left_out* rows had the prompt of a row that was trained on."""
+    """All that the steps of one evaluation share.
+
+    *left_out* rows had the prompt of a row that was trained on; *warnings* are those of the scoring about its Q_diff.
+    """
 
     spec: EvaluateSpec
     resident: Resident
@@ -36,6 +39,7 @@ class Run:
     decoding: Decoding
     report: Report
     left_out: int
+    warnings: list[str]
 
     @property
     def systems(self) -> list[Adapter | None]:

@@ -8,40 +8,30 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deft import distribution as distributions
+from deft.counting import Counted, count_dataset
 from deft.datasets import iterate_examples
-from deft.distribution import Counts, Distribution
 from deft.models import check_fit, load_base, load_tokenizer
 from deft.reports import Report, stop_if_asked
 from deft.reward import Head, direction_of, head_of
 from deft.scorer import Scorer, Scores, score_examples
 from deft.splits import chosen_rows
-from deft.tokens import (
-    EXAMPLES_PER_BATCH,
-    TokenizedExample,
-    encode_examples,
-    iter_responses,
-    special_token_ids,
-    tokenizer_hash,
-)
+from deft.tokens import TokenizedExample, encode_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from deft.examples import Example
     from deft.specs import ScoreSpec
-
-T = TypeVar("T")
 
 __all__ = ["Scores", "run_score", "score_examples"]
 
@@ -62,8 +52,8 @@ def run_score(
     Args:
         spec: what is asked for.
         inputs: folders `dataset` and `model`.
-        out: exists and is empty; gets distribution.safetensors, scores.parquet, hidden.npy (not under a soft-capped
-            head), scoring.json, and the data set's own files as hard links.
+        out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, hidden.npy (not
+            under a soft-capped head), scoring.json, and the data set's own files as hard links.
         checkpoints: not used.
         report: told phases and progress; may ask to stop.
 
@@ -79,32 +69,25 @@ def run_score(
         check_fit(model, tokenizer, spec.tokens)
         head = head_of(model)
     with _phase("count", report, seconds):
-        counts = _count(spec, dataset, tokenizer, head.weight.shape[0], report)
-        facts = {
-            "dataset_sha256": _dataset_hash(dataset),
-            "tokenizer_sha256": tokenizer_hash(tokenizer),
-            "options": spec.tokens.model_dump_json(),
-        }
-        distribution = Distribution(counts, distributions.difference(counts), facts)
-        distributions.save(out / "distribution.safetensors", distribution)
+        counted = count_dataset(
+            dataset,
+            spec.count_rows,
+            tokenizer,
+            spec.tokens,
+            vocabulary_size=head.weight.shape[0],
+            gate=spec.gate,
+            report=report,
+        )
+        counted.write(out)
+    distribution = counted.distribution
     with _phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
         table = _score_rows(scorer, spec, dataset, tokenizer, out)
     for name in ("examples.parquet", "original.parquet"):
         _link(dataset / name, out / name)
-    summary = _summary(model, head, distribution, scorer, table, seconds)
+    summary = _summary(model, head, counted, scorer, table, seconds)
     (out / "scoring.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
-
-
-def _count(
-    spec: ScoreSpec, dataset: Path, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, report: Report
-) -> Counts:
-    rows = chosen_rows(dataset, spec.count_rows)
-    encoded = iter_responses((example for _, example in _examples(dataset, rows)), tokenizer, spec.tokens)
-    return distributions.count_responses(
-        _watched(encoded, len(rows), report), vocabulary_size, special_token_ids(tokenizer)
-    )
 
 
 def _score_rows(
@@ -151,11 +134,12 @@ def _table(rows: Sequence[int], tokenized: Sequence[TokenizedExample], scores: S
 def _summary(
     model: PreTrainedModel,
     head: Head,
-    distribution: Distribution,
+    counted: Counted,
     scorer: Scorer,
     table: pa.Table,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
+    distribution = counted.distribution
     response = table["response"].to_numpy()
     r_d = table["r_d"].to_numpy()
     is_chosen = response == 0
@@ -169,6 +153,7 @@ def _summary(
         "vocabulary_size": len(distribution.q_diff),
         "width": int(scorer.direction.u.shape[0]),
         "l1": distribution.l1,
+        "discrepancy": counted.summary(),
         "rows_counted": distribution.counts.rows,
         "tokens_counted": int(distribution.counts.chosen.sum() + distribution.counts.rejected.sum()),
         "rows_scored": len(chosen),
@@ -196,22 +181,9 @@ def _phase(name: str, report: Report, seconds: dict[str, float]) -> Iterator[Non
     seconds[name] = time.perf_counter() - start
 
 
-def _watched(encoded: Iterable[T], total: int, report: Report) -> Iterator[T]:
-    for done, example in enumerate(encoded, start=1):
-        if done % EXAMPLES_PER_BATCH == 0 or done == total:
-            report.progress(done, total, "examples")
-            stop_if_asked(report)
-        yield example
-
-
 def _examples(dataset: Path, rows: Sequence[int]) -> Iterator[tuple[int, Example]]:
     wanted = set(rows)
     return ((row, example) for row, example in iterate_examples(dataset) if row in wanted)
-
-
-def _dataset_hash(dataset: Path) -> str:
-    path = dataset / "dataset.json"
-    return str(json.loads(path.read_text(encoding="utf-8")).get("content_hash", "")) if path.exists() else ""
 
 
 def _link(source: Path, target: Path) -> None:

@@ -17,6 +17,13 @@ ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 SplitName = Literal["train", "reward_model", "evaluation"]
 End = Literal["lowest", "highest", "random", "length"]
+Gate = Annotated[
+    Literal["warn", "off"],
+    Field(
+        description="M11: where Q_diff may be noise (p > 0.05, split-half correlation below 0.5, fewer than 400 "
+        "examples), warn says so in the scoring and in the verdict's first lines, off says nothing."
+    ),
+]
 
 
 class Spec(BaseModel):
@@ -171,6 +178,7 @@ class ScoreSpec(Spec):
     rows: Rows = Field(Rows(), description="The rows that are scored.")
     tokens: TokenOptions = TokenOptions()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    gate: Gate = "warn"
 
 
 class SelectSpec(Spec):
@@ -314,6 +322,7 @@ class PipelineSpec(Spec):
     )
     seed: Seed = 0
     tokens: TokenOptions = TokenOptions()
+    gate: Gate = "warn"
     selection: Selection = Selection()
     method: Method = DpoMethod()
     deft: RewardTerm = RewardTerm()

@@ -29,16 +29,23 @@ CONTROLS = ("random", "no_reward_term", "random_with_term", "length", "opposite"
 Rows = list[dict[str, Any]]
 
 
-def compare(evidence: dict[str, Evidence], focus: str | None, remarks: Sequence[str] = ()) -> dict[str, Any]:
-    """Return comparison.json: `sentence` (all of `sentences`), the smallest difference, differences and the table."""
+def compare(
+    evidence: dict[str, Evidence], focus: str | None, remarks: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return comparison.json: `sentence` (all of `sentences`), the smallest difference, differences and the table.
+
+    *warnings* about the data stand right behind the first sentence, *remarks* at the end.
+    """
     rows = table(evidence)
     found = differences(evidence, focus) if focus is not None else []
     own = [d for d in found if d.metric == VERDICT_METRIC and not d.is_trained_on]
     headline = main_difference(own, focus)
-    sentences = [*_sentences(focus, headline, own, rows), *remarks]
+    first, *others = _sentences(focus, headline, own, rows)
+    sentences = [first, *warnings, *others, *remarks]
     return {
         "sentence": " ".join(sentences),
         "sentences": sentences,
+        "warnings": list(warnings),
         "focus": focus,
         "verdict": verdict_of(headline, rows) if headline else None,
         "against": headline.against if headline else None,

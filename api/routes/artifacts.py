@@ -16,6 +16,7 @@ from api.documents import (
     EvaluationDocument,
     JobDocument,
     PageDocument,
+    ScoringDocument,
     artifact_document,
 )
 from api.downloads import entry_of, file_response
@@ -61,6 +62,8 @@ def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
     _add_list(router, kind)
     if kind == "evaluation":
         router.get("/{artifact_id}", response_model=EvaluationDocument)(get_evaluation)
+    elif kind == "scoring":
+        router.get("/{artifact_id}", response_model=ScoringDocument)(get_scoring)
     else:
         _add_object(router, kind)
     _add_files(router, kind)
@@ -119,6 +122,15 @@ def create_subset(
     return post_job(body, services, caller, rings, once)
 
 
+def get_scoring(
+    request: Request, artifact_id: str, session: Reading, services: ServicesOf, caller: CallerOf
+) -> Response:
+    """Return one scoring with the discrepancy report of its Q_diff."""
+    row = artifacts.get(session, caller.team_id, artifact_id, "scoring")
+    report = _json_file(services, row, "discrepancy.json")
+    return answer(request, ScoringDocument(**artifact_document(row).model_dump(), discrepancy=report))
+
+
 def get_evaluation(
     request: Request, artifact_id: str, session: Reading, services: ServicesOf, caller: CallerOf
 ) -> Response:
@@ -143,4 +155,4 @@ def _json_file(services: Services, row: Artifact, name: str) -> Any:  # noqa: AN
     try:
         return finite(json.loads((services.files.folder(row) / name).read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        raise ArtifactCorrupt(f"{name} of the evaluation cannot be read.") from None
+        raise ArtifactCorrupt(f"{name} of {row.id} cannot be read.") from None

@@ -12,6 +12,7 @@ from deft.specs import (
     OperationSpec,
     PipelineSpec,
     RewardTerm,
+    ScoreSpec,
     Selection,
     SelectSpec,
     TrainSpec,
@@ -140,3 +141,9 @@ def test_every_input_is_submitted_before_its_users() -> None:
 
 def test_the_default_arms_are_the_two_by_two_and_the_controls() -> None:
     assert [arm.system for arm in arms(pipeline(random_draws=1))] == DEFAULT_ARMS
+
+
+def test_the_gate_of_a_pipeline_is_its_scorings() -> None:
+    score = children(pipeline(gate="off"))["score"]
+    assert isinstance(score, ScoreSpec)
+    assert score.gate == "off"

@@ -5,8 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deft.distribution import Counts, Distribution, checked, count, difference, load, save
+from deft.distribution import (
+    Counts,
+    Distribution,
+    checked,
+    count,
+    count_responses,
+    counts_of,
+    difference,
+    load,
+    save,
+)
 from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
+from deft.token_table import token_table
 from deft.tokens import TokenizedExample
 
 
@@ -85,3 +96,13 @@ def test_a_damaged_file_is_said_to_be_corrupt(tmp_path: Path) -> None:
     (tmp_path / "d.safetensors").write_bytes(b"not a distribution")
     with pytest.raises(ArtifactCorrupt):
         load(tmp_path / "d.safetensors")
+
+
+def test_counts_of_a_table_are_those_of_the_responses() -> None:
+    responses = [[[1, 1, 2], [2, 5]], [[3], [3, 4], [0]]]
+    found, expected = counts_of(token_table(responses, [2]), 6), count_responses(responses, 6, [2])
+    assert found.chosen.tolist() == expected.chosen.tolist()
+    assert found.rejected.tolist() == expected.rejected.tolist()
+    assert found.rows == 2
+    with pytest.raises(ModelNotUsable, match="token id 5"):
+        counts_of(token_table(responses), 5)

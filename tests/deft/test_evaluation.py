@@ -1,6 +1,7 @@
 """The operation on a tiny model with real adapters, from dataset folder to files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +390,12 @@ def test_an_evaluation_of_trained_prompts_alone_is_refused(inputs: dict[str, Pat
     with pytest.raises(InvalidInput, match="held out") as error:
         _run(spec, {**inputs, "apart_from": inputs["dataset"]}, tmp_path / "out")
     assert error.value.findings[0].pointer == "/apart_from"
+
+
+def test_what_the_scoring_warns_of_is_in_the_first_lines(inputs: dict[str, Path], tmp_path: Path) -> None:
+    scoring = tmp_path / "scoring"
+    shutil.copytree(inputs["scoring"], scoring)
+    (scoring / "discrepancy.json").write_text(json.dumps({"warnings": ["Q_diff may be noise."]}))
+    spec = _spec(options={"metrics": ["preference_accuracy"], "prompts": 0})
+    _run(spec, {**inputs, "scoring": scoring}, tmp_path / "out")
+    assert _json(tmp_path / "out" / "comparison.json")["sentences"][1] == "Q_diff may be noise."

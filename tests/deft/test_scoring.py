@@ -114,6 +114,7 @@ def test_a_scoring_folder_holds_what_it_promises(tmp_path: Path, tiny_model_fold
     summary = score(spec, folder, tiny_model_folder, out)
     assert {path.name for path in out.iterdir()} == {
         "distribution.safetensors",
+        "discrepancy.json",
         "scores.parquet",
         "hidden.npy",
         "scoring.json",
@@ -127,6 +128,26 @@ def test_a_scoring_folder_holds_what_it_promises(tmp_path: Path, tiny_model_fold
     assert table["response"].to_pylist() == [0, 1] * 5
     hidden = np.load(out / "hidden.npy", mmap_mode="r")
     assert (hidden.dtype, hidden.shape) == (np.float32, (10, 32))
+
+
+def test_the_report_on_noise_is_written_with_the_text_of_its_tokens(tmp_path: Path, tiny_model_folder: Path) -> None:
+    folder = dataset(tmp_path)
+    summary = score(ScoreSpec(dataset="d", model="m"), folder, tiny_model_folder, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "discrepancy.json").read_text())
+    assert report["examples"] == len(ROWS)
+    assert report["l1"] == pytest.approx(summary["l1"], abs=1e-12)
+    # "fine " against "bad thing": these bytes lead on either side.
+    assert {"e", "b"} <= {token["text"] for token in report["leading_tokens"]}
+    assert summary["discrepancy"]["warnings"] == report["warnings"]
+    assert any("12 examples" in warning for warning in report["warnings"])
+
+
+def test_a_gate_that_is_off_measures_and_does_not_warn(tmp_path: Path, tiny_model_folder: Path) -> None:
+    summary = score(
+        ScoreSpec(dataset="d", model="m", gate="off"), dataset(tmp_path), tiny_model_folder, tmp_path / "out"
+    )
+    assert (summary["discrepancy"]["gate"], summary["discrepancy"]["warnings"]) == ("off", [])
+    assert summary["discrepancy"]["p"] is not None
 
 
 def test_the_operation_computes_the_definition_on_every_row(tmp_path: Path, tiny_model_folder: Path) -> None:

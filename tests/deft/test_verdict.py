@@ -193,3 +193,11 @@ def test_systems_apart_on_every_prompt_are_not_called_alike() -> None:
     found = _compare(_systems({"deft": 1.0, "random": 0.0}))
     assert found["sentences"][0].startswith("Clear gain: `deft` is ahead of `random` by 1.000")
     assert found["sentences"][1].startswith("All prompts agree; with so many prompts a difference of up to")
+
+
+def test_warnings_about_the_data_stand_behind_the_first_sentence_and_remarks_at_the_end() -> None:
+    found = _compare(_systems({"deft": 0.7, "random": 0.6}), warnings=["Noise.", "Few."], remarks=["A remark."])
+    plain = _compare(_systems({"deft": 0.7, "random": 0.6}))
+    first, *others = plain["sentences"]
+    assert found["sentences"] == [first, "Noise.", "Few.", *others, "A remark."]
+    assert (found["warnings"], plain["warnings"]) == (["Noise.", "Few."], [])
