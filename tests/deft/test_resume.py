@@ -78,16 +78,17 @@ def test_a_run_killed_between_two_forward_passes_of_a_step_ends_with_the_same_bi
     assert straight["one"] != straight["two"], "dropout was off: the test could not see lost generators"
 
 
+class StopsAtStep3(small_runs.Record):
+    is_stopping = False
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        self.is_stopping = unit == "steps" and done >= 3
+
+
 def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
     inputs: dict[str, Path], straight: dict[str, str], tmp_path: Path
 ) -> None:
-    class Stops(small_runs.Record):
-        is_stopping = False
-
-        def progress(self, done: int, total: int, unit: str) -> None:
-            self.is_stopping = unit == "steps" and done >= 3
-
-    report, spec = Stops(), small_runs.spec_of(**DROPOUT)
+    report, spec = StopsAtStep3(), small_runs.spec_of(**DROPOUT)
     with pytest.raises(Interrupted):
         small_runs.train(spec, inputs, tmp_path / "first", tmp_path / "checkpoints", report)
     assert report.checkpoints == [2, 3]
@@ -140,3 +141,25 @@ def test_a_resumed_run_keeps_the_omega_that_it_measured_and_its_norms(inputs: di
     assert first["calibration"]["term_gradient_norm"] > 0
     for name in ("omega", "omega_source", "calibration"):
         assert second[name] == first[name]
+
+
+def test_a_run_resumed_with_loader_processes_ends_with_the_same_bits(
+    inputs: dict[str, Path], straight: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No setting asks for them: an item is a list of row numbers, whose order is a function of (seed, epoch) alone."""
+    from deft import training
+
+    spec, made = small_runs.spec_of(**DROPOUT), training.training_arguments
+    with pytest.raises(Interrupted):
+        small_runs.train(spec, inputs, tmp_path / "first", tmp_path / "checkpoints", StopsAtStep3())
+
+    def with_processes(*given: Any, **options: Any) -> Any:
+        arguments = made(*given, **options)
+        arguments.dataloader_num_workers = 2
+        return arguments
+
+    monkeypatch.setattr(training, "training_arguments", with_processes)
+    resumed = small_runs.Record()
+    small_runs.train(spec, inputs, tmp_path / "second", tmp_path / "checkpoints", resumed)
+    assert sorted(resumed.steps) == [4, 5, 6, 7, 8]
+    assert weights_of(tmp_path / "second") == straight["one"]

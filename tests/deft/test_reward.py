@@ -8,7 +8,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from deft.errors import ModelNotUsable
 from deft.models import decoder
@@ -21,47 +20,10 @@ from deft.reward import (
     response_rewards,
     reward_from_logits,
 )
+from tests.families import FAMILIES, tiny
 from tests.models import tiny_llama
 
-V = 40
-SHAPE = {
-    "vocab_size": V,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "llama": ("llama", {}, "plain"),
-    "llama-tied": ("llama", {"tie_word_embeddings": True}, "plain"),
-    "qwen2": ("qwen2", {}, "plain"),
-    "mistral": ("mistral", {}, "plain"),
-    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}, "plain"),
-    "phi-bias": ("phi", {}, "bias"),
-    "cohere": ("cohere", {"logit_scale": 0.0625}, "scaled"),
-    "granite": ("granite", {"logits_scaling": 8.0}, "scaled"),
-    "gemma2": ("gemma2", {"final_logit_softcapping": 3.0}, "softcap"),
-    "gemma3": ("gemma3_text", {"final_logit_softcapping": 3.0}, "softcap"),
-    "gemma3-uncapped": ("gemma3_text", {"final_logit_softcapping": None}, "plain"),
-}
-
-
-def tiny(family: str) -> Any:
-    model_type, settings, _ = FAMILIES[family]
-    torch.manual_seed(3)
-    shape = SHAPE if family != "gpt2" else {key: SHAPE[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**shape, **settings})).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" not in name and "ln_" not in name:
-                parameter.normal_(0, 0.3)  # wide, and biases too, so that every part of a head shows
-    return model
+V = 40  # of tests.families
 
 
 def q_diff(size: int = V, seed: int = 0) -> NDArray[np.float64]:
@@ -132,6 +94,32 @@ def test_gradient_of_the_reward_is_its_finite_difference(family: str) -> None:
         high, low = (reward_from_logits(head.logits(hidden + s), q).item() for s in (step, -step))
     assert gradient[1, 7].item() == pytest.approx((high - low) / 2e-2, abs=1e-4)
     assert abs(gradient[1, 7].item()) > 1e-3
+
+
+def test_gradient_through_the_whole_model_is_the_finite_difference_of_full_logits() -> None:
+    """Along a random direction of all LoRA weights: float32 and no logits against float64, logits and differences."""
+    model = get_peft_model(
+        tiny("llama"), LoraConfig(r=2, target_modules=["q_proj", "v_proj", "up_proj"], init_lora_weights=False)
+    )
+    q, ids = q_diff(), torch.randint(1, V, (1, 20), generator=torch.Generator().manual_seed(1))
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    hidden = decoder(model)(input_ids=ids).last_hidden_state[0, 4:-1]
+    r_d = response_rewards(hidden, torch.zeros(15, dtype=torch.int64), 1, head_direction(model, q))
+    gradients = torch.autograd.grad(r_d.sum(), weights)
+    generator = torch.Generator().manual_seed(2)
+    ways = [torch.randn(weight.shape, generator=generator) for weight in weights]
+    ours = sum(float((gradient * way).sum()) for gradient, way in zip(gradients, ways, strict=True))
+    model.double()
+
+    def moved(step: float) -> float:
+        with torch.no_grad():
+            for weight, way in zip(weights, ways, strict=True):
+                weight.add_(way, alpha=step)
+            return reward_from_logits(model(input_ids=ids).logits[0, 4:-1], q).item()
+
+    high, low = moved(1e-4), moved(-2e-4)
+    assert ours == pytest.approx((high - low) / 2e-4, rel=1e-3)
+    assert abs(ours) > 1e-3
 
 
 def test_the_adapter_counts_when_it_is_not_on_the_head() -> None:

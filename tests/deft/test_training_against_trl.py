@@ -1,5 +1,6 @@
 """Our DPO training and TRL's, on the same ids: the same losses, step by step."""
 
+import random
 from typing import Any
 
 import pytest
@@ -15,11 +16,24 @@ from deft.training import training_arguments
 from tests.deft.small_runs import Record
 from tests.models import byte_tokenizer, tiny_llama
 
-STEPS, BATCH, RATE, BETA = 10, 4, 1e-2, 0.1
-ROWS = [
-    {"prompt": f"question {i}?", "chosen": " good" * (1 + i % 4) + str(i), "rejected": " bad" * (1 + i % 3)}
-    for i in range(STEPS * BATCH)
-]
+STEPS, BATCH, RATE, BETA = 50, 4, 3e-3, 0.1
+WORDS = ("red", "tea", "hot", "sun", "old", "map")
+
+
+def rows() -> list[dict[str, str]]:
+    """Pairs that are hard to tell apart, so that the loss stays high and every step has a gradient worth comparing."""
+    draw = random.Random(1)  # noqa: S311 - test data
+
+    def text(count: int) -> str:
+        return "".join(f" {draw.choice(WORDS)}" for _ in range(count))
+
+    return [
+        {"prompt": f"question {i}?", "chosen": text(1 + i % 4) + " yes" * (i % 3 == 0), "rejected": text(1 + i % 3)}
+        for i in range(STEPS * BATCH)
+    ]
+
+
+ROWS = rows()
 
 
 def policy() -> Any:
@@ -108,4 +122,5 @@ def test_every_step_agrees(
 
 def test_the_runs_learn_something(ours: list[dict[str, float]]) -> None:
     assert ours[0]["loss"] == pytest.approx(0.6931472, abs=1e-7)
-    assert ours[-1]["loss"] < 0.5
+    late = sum(step["loss"] for step in ours[STEPS // 2 :]) / (STEPS - STEPS // 2)
+    assert 0.1 < late < 0.65

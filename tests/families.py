@@ -1,0 +1,58 @@
+"""Tiny random models of the families that R_d is computed for, with the kind of head that each should be found to have.
+
+Settings that would make a family like another (a logit scale of 1, no soft-cap, a window beyond the sequence) are not
+left at such values.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+V = 40
+WINDOW = 16
+SHAPE = {
+    "vocab_size": V,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "llama": ("llama", {}, "plain"),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}, "plain"),
+    "qwen2": ("qwen2", {}, "plain"),
+    "qwen3": ("qwen3", {}, "plain"),
+    "qwen3-tied": ("qwen3", {"tie_word_embeddings": True}, "plain"),
+    "mistral": ("mistral", {"sliding_window": WINDOW}, "plain"),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}, "plain"),
+    "phi-bias": ("phi", {}, "bias"),
+    "phi3": ("phi3", {}, "plain"),
+    "cohere": ("cohere", {"logit_scale": 0.0625}, "scaled"),
+    "cohere2": ("cohere2", {"logit_scale": 0.25, "sliding_window": WINDOW}, "scaled"),
+    "granite": ("granite", {"logits_scaling": 8.0}, "scaled"),
+    "gemma": ("gemma", {}, "plain"),
+    "gemma2": ("gemma2", {"final_logit_softcapping": 3.0, "sliding_window": WINDOW}, "softcap"),
+    "gemma3": ("gemma3_text", {"final_logit_softcapping": 3.0, "sliding_window": WINDOW}, "softcap"),
+    "gemma3-uncapped": ("gemma3_text", {"final_logit_softcapping": None, "sliding_window": WINDOW}, "plain"),
+    "mamba": ("mamba", {"state_size": 4}, "plain"),
+}
+
+
+def tiny(family: str) -> Any:
+    """Return a model of *family* with V tokens, D = 32 and two layers, in float32, evaluating."""
+    model_type, settings, _ = FAMILIES[family]
+    torch.manual_seed(3)
+    shape = SHAPE if family != "gpt2" else {key: SHAPE[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**shape, **settings})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and "ln_" not in name:
+                parameter.normal_(0, 0.3)  # wide, and biases too, so that every part of a head shows
+    return model
