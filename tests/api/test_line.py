@@ -55,6 +55,6 @@ def test_a_job_is_answered_with_every_default_and_the_hash_of_its_spec(
     client: TestClient, upload: Upload, model: str
 ) -> None:
     job = client.post("/v1/jobs", json={"kind": "train", "data": upload()["id"], "model": model}).json()
-    assert job["spec"]["method"] == {"type": "dpo", "beta": 0.1}
+    assert job["spec"]["method"] == {"type": "dpo", "beta": 0.1, "rejected": "last"}
     assert job["spec"]["lora"]["r"] == 16
     assert len(job["spec_hash"]) == 64
