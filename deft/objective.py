@@ -55,6 +55,8 @@ class Objective:
     """Training rewards r_k of the responses, by example, where the method has them."""
     weights: Sequence[float] | None = None
     """Row weights by example; None: every example counts alike."""
+    halved_in: str | None = None
+    """Where memory ran out, so that micro-batches are halved since; None: nowhere."""
     _lengths: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,17 @@ class Objective:
     def micro_batches(self, step: Sequence[int]) -> Iterator[list[int]]:
         """Cut an optimiser step into forward passes."""
         rows = None if self.shares_prompts else [len(example.response_ids) for example in self.examples]
-        return micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows)
+        for batch in micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows):
+            middle = len(batch) if self.halved_in is None else max(len(batch) // 2, 1)
+            yield batch[:middle]
+            if middle < len(batch):
+                yield batch[middle:]
+
+    def halve(self, place: str) -> bool:
+        """Halve all micro-batches from now on because memory ran out in *place*; False if they are halved already."""
+        is_first = self.halved_in is None
+        self.halved_in = self.halved_in or place
+        return is_first
 
     def pack(self, indices: Sequence[int], model: nn.Module) -> Pack:
         """Lay out the examples *indices* as a forward pass of *model*."""

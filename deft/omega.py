@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deft.errors import InvalidInput
 from deft.losses import mean_over_step
+from deft.memory import with_one_retry
 from deft.methods import StepSize
 from deft.objective import Objective
 from deft.preparation import exact_arithmetic, prepare
@@ -72,20 +73,29 @@ def measure_omega(
         Interrupted: the operation was asked to stop.
     """
     report.phase("measure_omega")
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    base, term = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     first = steps[:BATCHES]
     was_training = model.training
     model.eval()
-    for number, step in enumerate(first):
+    base, term = with_one_retry(
+        lambda: _summed_norms(model, objective, first, report), objective=objective, place="omega", report=report
+    )
+    model.train(was_training)
+    return calibration_of(base / len(first), term / len(first), batches=len(first))
+
+
+def _summed_norms(
+    model: nn.Module, objective: Objective, steps: Sequence[Sequence[int]], report: Report
+) -> tuple[float, float]:
+    """Return the norms of the gradients of L_base and of R_d, each added up over *steps*."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    base, term = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    for number, step in enumerate(steps):
         size = objective.size_of(step)
         for indices in objective.micro_batches(step):
             _add_gradients(model, objective, indices, size, parameters, base, term)
-        report.progress(number + 1, len(first), "batches")
+        report.progress(number + 1, len(steps), "batches")
         stop_if_asked(report)
-    model.train(was_training)
-    norms = [_norm(gradients) / len(first) for gradients in (base, term)]
-    return calibration_of(norms[0], norms[1], batches=len(first))
+    return _norm(base), _norm(term)
 
 
 def calibration_of(base_norm: float, term_norm: float, *, batches: int) -> Calibration:

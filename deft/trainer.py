@@ -23,6 +23,7 @@ from deft import checkpoints
 from deft.divergence import DivergenceGuard, not_finite
 from deft.drift import Probe
 from deft.losses import mean_over_step, with_reward_term
+from deft.memory import with_one_retry
 from deft.objective import Objective
 from deft.policy import set_training_mode
 from deft.reports import Report
@@ -84,14 +85,23 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         """Accumulate the gradient of one whole optimiser step and return its loss."""
         del num_items_in_batch
         set_training_mode(model)
+        step = self.state.global_step + 1
+        total = with_one_retry(
+            lambda: self._accumulate(model, inputs), objective=self.objective, place=f"step {step}", report=self.report
+        )
+        if not math.isfinite(total.item()):
+            raise not_finite("loss", total.item(), step)
+        return total
+
+    def _accumulate(self, model: nn.Module, inputs: Sequence[int]) -> Tensor:
+        """Add up the gradient of every forward pass of a step, from zero, and return the step's loss."""
         self._means = {}
+        model.zero_grad()
         total = torch.zeros((), device=self.args.device)
         for indices in self.objective.micro_batches(inputs):
             loss = self.compute_loss(model, {"indices": indices, "step": inputs})
             self.accelerator.backward(loss)
             total += loss.detach()
-        if not math.isfinite(total.item()):
-            raise not_finite("loss", total.item(), self.state.global_step + 1)
         return total
 
     def compute_loss(

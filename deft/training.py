@@ -20,6 +20,7 @@ from deft.adapters import Settings, check_in_fresh_process, save_adapter
 from deft.batches import trained_tokens
 from deft.drift import make_probe
 from deft.folders import sha256_of
+from deft.memory import with_one_retry
 from deft.methods import criterion_of
 from deft.objective import reference_logps
 from deft.omega import Calibration, measure_omega, read_omega
@@ -133,12 +134,17 @@ def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> No
         report.progress(done, total, "examples")
         stop_if_asked(report)
 
-    prepared.objective.reference = reference_logps(
-        prepared.objective,
-        prepared.model,
-        prepared.steps[: prepared.steps_in_epoch],
-        reference=prepared.as_reference,
-        after_each=after_each,
+    def compute() -> torch.Tensor:
+        return reference_logps(
+            prepared.objective,
+            prepared.model,
+            prepared.steps[: prepared.steps_in_epoch],
+            reference=prepared.as_reference,
+            after_each=after_each,
+        )
+
+    prepared.objective.reference = with_one_retry(
+        compute, objective=prepared.objective, place="reference", report=report
     )
 
 
@@ -259,6 +265,7 @@ def _summary(
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
         "device": str(weight.device),
+        "micro_batches_halved_in": objective.halved_in,
         "base_weights_hash": prepared.base_hash,
         "data_hash": prepared.data_hash,
         "seconds": dict(seconds),

@@ -22,7 +22,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def measure_spec(train: Any) -> MeasureOmegaSpec:
-    fields = train.model_dump(exclude={"kind", "name", "deft"})
+    fields = train.model_dump(exclude={"kind", "name", "deft", "drift"})
     return MeasureOmegaSpec.model_validate(fields)
 
 

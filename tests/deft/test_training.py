@@ -232,5 +232,39 @@ def test_running_out_of_memory_says_which_settings_help(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Objective, "parts", allocate)
+    report = small_runs.Record()
     with pytest.raises(OutOfMemory, match="micro_batch_size"):
-        small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out")
+        small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out", report=report)
+    assert report.notes == ["out of memory in step 1: once again with half the micro-batch"]
+
+
+@pytest.mark.parametrize("place", ["omega", "reference", "step 3"])
+def test_one_retry_with_half_the_micro_batch_gives_the_same_adapter(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    from safetensors.torch import load_file
+
+    from deft.objective import Objective
+
+    spec = small_runs.spec_of(
+        deft={"omega": "auto"}, optimisation={"micro_batch_size": 4, "epochs": 1, "learning_rate": 1e-3}
+    )
+    small_runs.train(spec, inputs, tmp_path / "straight")
+    report, pack = small_runs.Record(), Objective.pack
+    sizes: list[int] = []
+
+    def small_device(self: Objective, indices: Any, model: Any) -> Any:
+        is_here = report.phases[-1] == {"omega": "measure_omega", "reference": "reference"}.get(place, "train")
+        if is_here and len(indices) > 2 and (place != "step 3" or max(report.steps, default=0) == 2):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(indices))
+        return pack(self, indices, model)
+
+    monkeypatch.setattr(Objective, "pack", small_device)
+    summary = small_runs.train(spec, inputs, tmp_path / "retried", report=report)
+    assert report.notes == [f"out of memory in {place}: once again with half the micro-batch"]
+    assert summary["micro_batches_halved_in"] == place
+    assert max(sizes[-2:]) <= 2
+    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("straight", "retried"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, atol=2e-5, rtol=1e-3)
