@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -37,7 +38,18 @@ def _ours(request: Request, error: DeftError) -> JSONResponse:
 def _http(request: Request, error: HTTPException) -> JSONResponse:
     code = CODES.get(error.status_code, "http_error")
     detail = DETAILS.get(error.status_code, str(error.detail))
-    return problem(request_id_of(request), error.status_code, code, detail, headers=error.headers)
+    headers = {"Allow": _methods_of(request)} if error.status_code == 405 else error.headers
+    return problem(request_id_of(request), error.status_code, code, detail, headers=headers)
+
+
+def _methods_of(request: Request) -> str:
+    """Return the methods of every route at the request's address; the framework names those of the first one."""
+    path = request.scope["path"]
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.methods and route.path_regex.match(path):
+            methods |= route.methods
+    return ", ".join(sorted(methods))
 
 
 DETAILS = {

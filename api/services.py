@@ -18,7 +18,7 @@ from api.spec_errors import unknown_name
 from deft.errors import Finding, InvalidInput, NotAuthenticated
 from store.accounts import Caller, authenticate
 from store.artifacts import ArtifactFiles
-from store.bell import make_celery, ring
+from store.bell import Ring, make_celery, ring_all
 from store.database import Database
 from store.settings import Settings
 
@@ -71,15 +71,14 @@ def caller_of(
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
-def rings(services: ServicesOf) -> Iterator[list[str]]:
-    """Yield a list for ids of jobs; workers are told of them once the answer is out."""
-    job_ids: list[str] = []
-    yield job_ids
-    for job_id in job_ids:
-        ring(services.bell, job_id)
+def rings(services: ServicesOf) -> Iterator[list[Ring]]:
+    """Yield a list of whom to ring for; workers are told once the answer is out."""
+    due: list[Ring] = []
+    yield due
+    ring_all(services.bell, due)
 
 
-Rings = Annotated[list[str], Depends(rings)]
+Rings = Annotated[list[Ring], Depends(rings)]
 
 
 def _reading(services: ServicesOf, _caller: CallerOf) -> Iterator[Session]:

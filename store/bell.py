@@ -1,19 +1,32 @@
 """The bell: a Celery message that means "look". It holds a job's id for the log, and no truth.
 
-Early acknowledgement, no result backend, no ETA, no revoke. A ring that fails is logged; the sweeper rings again.
+One queue for each class of workers, so that no worker swallows the bell of a job that it cannot run. Early
+acknowledgement, no result backend, no ETA, no revoke. A ring that fails is logged; the sweeper rings again.
 """
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from celery import Celery
+from kombu import Queue
 
 from store.settings import Settings
 
 TASK_NAME = "deft.look"
-QUEUE = "deft"
+QUEUES = {"cpu": "deft-cpu", "gpu": "deft-gpu"}
+"""The queue of each resource class."""
+
 EMBEDDED = "filesystem://"
+
+
+class Ring(NamedTuple):
+    """Whom to ring for: a queued job, and the *resource_class* of the workers that can run it."""
+
+    job_id: str
+    resource_class: str
+
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +38,9 @@ def make_celery(settings: Settings, role: Literal["producer", "worker"] = "produ
     and heartbeat.
     """
     app = Celery("deft", broker=settings.broker_url, set_as_current=False)
+    classes = settings.resource_classes if role == "worker" else QUEUES
     app.conf.update(
-        task_default_queue=QUEUE,
+        task_queues=[Queue(QUEUES[each]) for each in classes],
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -43,21 +57,29 @@ def make_celery(settings: Settings, role: Literal["producer", "worker"] = "produ
     return app
 
 
-def ring(celery: Celery, job_id: str) -> bool:
-    """Tell a worker to look; return whether the broker took the message. Never raises, takes at most about 2 s.
+def ring(celery: Celery, job_id: str, resource_class: str) -> bool:
+    """Tell a worker of *resource_class* to look; return whether the broker took the message.
 
-    Ring after the row is committed, never inside its transaction, and from async code in a thread.
+    Never raises, takes at most about 2 s. Ring after the row is committed, never inside its transaction, and from async
+    code in a thread.
     """
     try:
-        celery.send_task(TASK_NAME, args=[job_id], ignore_result=True, retry=False)
+        celery.send_task(TASK_NAME, args=[job_id], queue=QUEUES[resource_class], ignore_result=True, retry=False)
     except Exception as error:  # noqa: BLE001 - whatever the broker does, the row is stored and the sweeper rings again
         log.warning("no ring for %s: %s", job_id, type(error).__name__)
         return False
     return True
 
 
+def ring_all(celery: Celery, rings: Iterable[Ring]) -> None:
+    """Ring for each of *rings*; a broker that does not answer is not asked again: the sweeper is."""
+    for each in rings:
+        if not ring(celery, each.job_id, each.resource_class):
+            return
+
+
 def prepare_embedded(settings: Settings) -> None:
-    """Make the embedded broker's folders (mode 0700), drop old messages and declare the queue once.
+    """Make the embedded broker's folders (mode 0700), drop old messages and declare the queues once.
 
     For the supervisor, before it starts the API and the worker: two processes that declare at the same time can fail.
     Old messages sort wrongly after a reboot, and the sweeper rings again for every queued job.
@@ -72,7 +94,8 @@ def prepare_embedded(settings: Settings) -> None:
         message.unlink(missing_ok=True)
     app = make_celery(settings)
     with app.connection_for_write() as connection:
-        app.amqp.queues[QUEUE](connection.default_channel).declare()
+        for name in QUEUES.values():
+            app.amqp.queues[name](connection.default_channel).declare()
 
 
 def is_embedded(settings: Settings) -> bool:

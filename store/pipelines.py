@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store import moves
+from store.bell import Ring
 from store.states import CANCELLED, FINISHED, PAUSED, UNFINISHED, Status, derived
 from store.tables import Job
 from store.types import database_now
@@ -83,6 +84,12 @@ def resume_children(session: Session, parent_id: str) -> None:
     """Let every paused child go on, and take back what was asked of those that still run."""
     for child in children_of(session, parent_id):
         moves.resume(session, child.id)
+
+
+def to_ring(session: Session, job: Job) -> list[Ring]:
+    """Return whom to ring for: the queued ones of *job* and its children."""
+    family = [job, *children_of(session, job.id)]
+    return [Ring(one.id, one.resource_class) for one in family if one.status == "queued" and one.resource_class]
 
 
 def children_of(session: Session, parent_id: str) -> list[Job]:

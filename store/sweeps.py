@@ -3,12 +3,14 @@
 Any number of sweepers may run; each sweep is one short transaction.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from store import attempts, moves
+from store.bell import QUEUES, Ring
 from store.database import lock_queue
 from store.states import FINISHED
 from store.tables import IdempotencyKey, Job, JobInput
@@ -19,8 +21,8 @@ IDEMPOTENCY_SECONDS = timedelta(days=7).total_seconds()
 EXPIRED_AT_ONCE = 100
 
 
-def sweep(session: Session, slots: int) -> list[str]:
-    """Re-queue or end what lost its lease, release what was missed, and return the ids of the jobs to ring for now.
+def sweep(session: Session, slots: int) -> list[Ring]:
+    """Re-queue or end what lost its lease, release what was missed, and return whom to ring for now.
 
     *slots* are the free slots that the sweeper knows of. Ring after the transaction has committed.
     """
@@ -63,24 +65,35 @@ def release_waiting(session: Session) -> list[str]:
     return sorted(set(before) - set(left))
 
 
-def pick_to_ring(session: Session, slots: int, again_seconds: float = RING_AGAIN_SECONDS) -> list[str]:
-    """Return at most max(1, 2 x *slots*) queued jobs, oldest first, that nobody rang for lately; note the ring."""
+def pick_to_ring(session: Session, slots: int, again_seconds: float = RING_AGAIN_SECONDS) -> list[Ring]:
+    """Return queued jobs that nobody rang for lately, and note the ring.
+
+    Of each resource class the oldest, at most max(1, 2 x *slots*): a long line for one keeps no bell from the other.
+    """
     lock_queue(session)  # it writes several rows
-    is_due = or_(Job.rung_at.is_(None), Job.rung_at < database_now(-again_seconds))
-    statement = (
-        select(Job.id)
-        .where(Job.status == "queued", Job.resource_class.is_not(None), is_due)
-        .order_by(Job.created_at, Job.id)
-        .limit(max(1, 2 * slots))
-    )
-    ids = list(session.scalars(statement))
+    rings = [
+        Ring(job_id, resource_class)
+        for resource_class in QUEUES
+        for job_id in _oldest_due(session, resource_class, max(1, 2 * slots), again_seconds)
+    ]
     session.execute(
         update(Job)
-        .where(Job.id.in_(ids), Job.status == "queued")
+        .where(Job.id.in_([each.job_id for each in rings]), Job.status == "queued")
         .values(rung_at=database_now())
         .execution_options(synchronize_session=False)
     )
-    return ids
+    return rings
+
+
+def _oldest_due(session: Session, resource_class: str, limit: int, again_seconds: float) -> Sequence[str]:
+    is_due = or_(Job.rung_at.is_(None), Job.rung_at < database_now(-again_seconds))
+    statement = (
+        select(Job.id)
+        .where(Job.status == "queued", Job.resource_class == resource_class, is_due)
+        .order_by(Job.created_at, Job.id)
+        .limit(limit)
+    )
+    return session.scalars(statement).all()
 
 
 def forget_replies(session: Session) -> None:

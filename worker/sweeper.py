@@ -53,11 +53,11 @@ class Sweeper:
             if self._stopping.wait(self._settings.sweep_seconds * random.uniform(1 - JITTER, 1)):  # noqa: S311 - no secret
                 return
 
-    def sweep(self) -> list[str]:
-        """Sweep once and return the ids of the jobs that were rung for."""
+    def sweep(self) -> list[bell.Ring]:
+        """Sweep once and return whom it rang for."""
         with self._database.write() as session:
             to_ring = sweeps.sweep(session, self._free_slots())
-        self._ring(to_ring)
+        bell.ring_all(self._bell, to_ring)
         return to_ring
 
     def ring_due(self) -> None:
@@ -68,12 +68,7 @@ class Sweeper:
         except DeftError as error:
             log.warning("cannot ring: %s", error)
             return
-        self._ring(to_ring)
-
-    def _ring(self, job_ids: list[str]) -> None:
-        for job_id in job_ids:
-            if not bell.ring(self._bell, job_id):
-                return  # the broker is away: the next sweep tries again
+        bell.ring_all(self._bell, to_ring)
 
     def _collect_litter(self) -> None:
         if time.monotonic() - self._littered_at < LITTER_EVERY_SECONDS:

@@ -27,6 +27,7 @@ from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import OUTPUT_KIND, JobSpec, PipelineSpec, job_spec
 from store import jobs, pipelines
 from store.accounts import Caller
+from store.bell import Ring
 from store.expansion import expand, resolve
 from store.idempotency import StoredReply
 from store.paging import Page
@@ -48,7 +49,7 @@ def document_of(session: Session, row: Job) -> JobDocument:
     )
 
 
-def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[str], once: Once) -> Response:
+def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[Ring], once: Once) -> Response:
     """Create the job of *spec*, with its children when it is a pipeline, and ring for what can start."""
     resolved = None
     if isinstance(spec, PipelineSpec):
@@ -65,7 +66,7 @@ def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[str]
                 row = expand(session, caller.team_id, resolved)
             else:
                 row = jobs.create(session, caller.team_id, spec)
-            rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
+            rings.extend(pipelines.to_ring(session, row))
             return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
 
         return once.do(session, make)
@@ -147,7 +148,7 @@ def resume_job(job_id: str, session: Writing, caller: CallerOf, rings: Rings, on
 
     def make() -> StoredReply:
         row = jobs.request_resume(session, caller.team_id, job_id)
-        rings.extend(job.id for job in [row, *pipelines.children_of(session, row.id)] if job.status == "queued")
+        rings.extend(pipelines.to_ring(session, row))
         return reply(200, document_of(session, row))
 
     return once.do(session, make)

@@ -246,9 +246,21 @@ def test_unknown_addresses_and_methods_are_problems(client: TestClient) -> None:
     assert checked(client.get("/nothing"), 404)["code"] == "not_found"
     assert checked(client.get("/v1/nothing"), 404)["code"] == "not_found"
     assert checked(client.get("/v1/jobs/"), 404)["code"] == "not_found"
-    answer = client.delete("/v1/jobs")
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "allowed"),
+    [
+        ("DELETE", "/v1/jobs", "GET, POST"),
+        ("DELETE", "/v1/datasets", "GET, POST, PUT"),
+        ("POST", "/v1/subsets/sub_1/files/kept.jsonl", "GET, HEAD"),
+        ("GET", "/v1/jobs/job_1/cancel", "POST"),
+    ],
+)
+def test_another_method_is_told_all_that_there_are(client: TestClient, method: str, address: str, allowed: str) -> None:
+    answer = client.request(method, address)
     assert checked(answer, 405)["code"] == "method_not_allowed"
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == allowed
 
 
 HOSTILE = [

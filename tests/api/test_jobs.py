@@ -139,15 +139,16 @@ def test_workers_are_told_after_the_job_is_stored(
 ) -> None:
     rung: list[str] = []
 
-    def listen(_celery: object, job_id: str) -> bool:
+    def listen(_celery: object, job_id: str, resource_class: str) -> bool:
         with database.read() as session:
             from store.tables import Job
 
             assert session.get(Job, job_id) is not None
+        assert resource_class == "gpu"
         rung.append(job_id)
         return True
 
-    monkeypatch.setattr("api.services.ring", listen)
+    monkeypatch.setattr("store.bell.ring", listen)
     job = make()
     assert rung == [job["id"]]
     assert client.post("/v1/jobs", json={"kind": "score"}).status_code == 422

@@ -133,7 +133,7 @@ class House:
         with self.database.write() as session:
             job_id = jobs.create(session, self.team_id, SelectSpec(scoring=self.scoring_id, name=plan)).id
         if ring:
-            bell.ring(self.celery, job_id)
+            bell.ring(self.celery, job_id, "cpu")
         return job_id
 
     def start_worker(self, **changes: object) -> subprocess.Popen[bytes]:

@@ -41,6 +41,9 @@ def test_when_redis_is_emptied_every_queued_job_runs_once_and_the_running_one_go
 def test_jobs_asked_for_while_redis_is_away_wait_and_start_soon_after_it_is_back(house, own_redis):
     house.start_worker()
     house.wait_status(house.submit("before steps=1"), "succeeded")
+    wait_for(
+        lambda: "succeeded in" in house.log_of(house.workers[0]), 10, "the end of the look, which takes what it finds"
+    )
     own_redis.stop()
     began = time.monotonic()
     job_id = house.submit("during steps=1")

@@ -39,7 +39,7 @@ class TrainingHouse(House):
         document = {**STEPS, "data": self.data_id, "scoring": self.scoring_id}
         with self.database.write() as session:
             job_id = jobs.create(session, self.team_id, spec_of(**document)).id
-        bell.ring(self.celery, job_id)
+        bell.ring(self.celery, job_id, "gpu")
         return job_id
 
     def start_worker(self, **changes: object) -> subprocess.Popen[bytes]:

@@ -20,12 +20,33 @@ def embedded(tmp_path):
 def test_the_embedded_bell_is_a_file_that_names_the_job_and_nothing_else(tmp_path):
     settings = embedded(tmp_path)
     bell.prepare_embedded(settings)
-    assert bell.ring(bell.make_celery(settings), "job_1")
+    assert bell.ring(bell.make_celery(settings), "job_1", "cpu")
     (message,) = (settings.bell_folder / "queue").glob("*.msg")
     content = json.loads(message.read_text())
     assert content["headers"]["task"] == bell.TASK_NAME
     assert "job_1" in content["headers"]["argsrepr"]
     assert content["content-type"] == "application/json"
+
+
+def test_a_bell_reaches_the_workers_of_its_class_and_no_others(tmp_path):
+    settings = embedded(tmp_path)
+    bell.prepare_embedded(settings)
+    app = bell.make_celery(settings)
+    bell.ring_all(app, [bell.Ring("job_1", "cpu"), bell.Ring("job_2", "gpu"), bell.Ring("job_3", "gpu")])
+    cpu_only = bell.make_celery(settings.model_copy(update={"resource_classes": ["cpu"]}), role="worker")
+    assert heard(cpu_only) == ["job_1"]
+    assert heard(bell.make_celery(settings, role="worker")) == ["job_2", "job_3"]
+
+
+def heard(worker):
+    """The jobs that *worker* would hear of, from the queues that it consumes."""
+    jobs = []
+    with worker.connection_for_read() as connection:
+        for queue in worker.amqp.queues.consume_from.values():
+            while (message := queue(connection.default_channel).get()) is not None:
+                message.ack()
+                jobs.append(message.payload[0][0])
+    return sorted(jobs)
 
 
 def test_only_the_owner_can_ring(tmp_path):
@@ -38,7 +59,7 @@ def test_only_the_owner_can_ring(tmp_path):
 def test_old_messages_are_dropped_at_the_start(tmp_path):
     settings = embedded(tmp_path)
     bell.prepare_embedded(settings)
-    assert bell.ring(bell.make_celery(settings), "job_1")
+    assert bell.ring(bell.make_celery(settings), "job_1", "cpu")
     bell.prepare_embedded(settings)
     assert list((settings.bell_folder / "queue").glob("*.msg")) == []
 
@@ -49,7 +70,7 @@ def test_processes_ring_at_the_same_time_after_the_queue_was_declared_once(tmp_p
     code = (
         "from store import bell; from store.settings import Settings; import sys\n"
         "app = bell.make_celery(Settings())\n"
-        "sys.exit(0 if all(bell.ring(app, f'job_{n}') for n in range(20)) else 1)"
+        "sys.exit(0 if all(bell.ring(app, f'job_{n}', 'gpu') for n in range(20)) else 1)"
     )
     environment = {**os.environ, "DEFT_DATA_FOLDER": str(settings.data_folder)}
     running = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
@@ -59,13 +80,13 @@ def test_processes_ring_at_the_same_time_after_the_queue_was_declared_once(tmp_p
 
 def test_a_broken_embedded_broker_is_no_error_of_the_caller(tmp_path):
     settings = embedded(tmp_path)
-    assert bell.ring(bell.make_celery(settings), "job_1") is False
+    assert bell.ring(bell.make_celery(settings), "job_1", "cpu") is False
 
 
 def seconds_of_a_failed_ring(url):
     app = bell.make_celery(Settings(broker_url=url))
     start = time.monotonic()
-    assert bell.ring(app, "job_1") is False
+    assert bell.ring(app, "job_1", "gpu") is False
     return time.monotonic() - start
 
 
@@ -96,11 +117,12 @@ def test_redis_takes_the_bell():
         if os.environ.get("DEFT_TEST_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    client.delete(bell.QUEUE)
-    assert bell.ring(bell.make_celery(Settings(broker_url=REDIS)), "job_1")
-    (message,) = client.lrange(bell.QUEUE, 0, -1)
+    client.delete(*bell.QUEUES.values())
+    assert bell.ring(bell.make_celery(Settings(broker_url=REDIS)), "job_1", "gpu")
+    (message,) = client.lrange(bell.QUEUES["gpu"], 0, -1)
     assert b"job_1" in message
-    client.delete(bell.QUEUE)
+    assert client.lrange(bell.QUEUES["cpu"], 0, -1) == []
+    client.delete(*bell.QUEUES.values())
 
 
 def test_the_worker_is_set_as_measured():

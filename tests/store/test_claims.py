@@ -402,7 +402,7 @@ def test_the_net_releases_what_nobody_told(database, team_id, job_id, files):
         session.execute(update(Job).where(Job.id == waiting).values(status="waiting"))
         session.execute(update(JobInput).where(JobInput.job_id == waiting).values(artifact_id=None))
     with database.write() as session:
-        assert sweeps.sweep(session, 1) == [waiting]
+        assert [ring.job_id for ring in sweeps.sweep(session, 1)] == [waiting]
     assert job_row(database, waiting).status == "queued"
 
 

@@ -24,7 +24,7 @@ def make(database, team_id, dataset_id, number):
 
 def sweep(database, slots):
     with database.write() as session:
-        return sweeps.sweep(session, slots)
+        return [ring.job_id for ring in sweeps.sweep(session, slots)]
 
 
 @pytest.mark.parametrize(("slots", "rung"), [(0, 1), (1, 2), (3, 5)])
@@ -42,6 +42,15 @@ def test_it_does_not_ring_again_at_once_but_later(database, team_id, model_id, d
         aged = database_now(-sweeps.RING_AGAIN_SECONDS - 1)
         session.execute(update(Job).where(Job.id == made[1]).values(rung_at=aged))
     assert sweep(database, 1) == [made[1]]
+
+
+def test_a_long_line_of_one_class_keeps_no_bell_from_the_other(database, team_id, model_id, dataset_id, files):
+    before = make(database, team_id, dataset_id, 5)
+    with database.write() as session:
+        scoring_id = files.publish(session, team_id, "scoring", files.stage("scoring"), {}).id
+        select_id = jobs.create(session, team_id, SelectSpec(scoring=scoring_id)).id
+        rings = sweeps.pick_to_ring(session, 1)
+    assert sorted(rings) == sorted([*((job_id, "gpu") for job_id in before[:2]), (select_id, "cpu")])
 
 
 def test_it_rings_for_nothing_that_is_not_queued(database, team_id, model_id, dataset_id):
