@@ -24,7 +24,7 @@ def run(
     spec_file: Annotated[
         Path | None, typer.Argument(metavar="[SPEC.json]", exists=True, dir_okay=False, help="The body of the job.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="A dataset id, for a pipeline without a file.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A dataset id: what the job works on.")] = None,
     model: Annotated[str | None, typer.Option(help="A base model's name or id.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the scored pairs that is kept. [default: auto]")] = None,
     score_sample: Annotated[int | None, typer.Option(min=1, help="Score a sample of this many pairs.")] = None,
@@ -38,7 +38,8 @@ def run(
 ) -> None:
     """Post a job: a file with any spec, or a pipeline by flags; flags overwrite what the file says."""
     body: Json = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
-    flags: Json = {"dataset": dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
+    data = "data" if body.get("kind") in ("train", "measure_omega") else "dataset"
+    flags: Json = {data: dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
     flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
     body |= {key: value for key, value in flags.items() if value is not None}
     if keep is not None:

@@ -125,6 +125,23 @@ def test_a_file_is_the_spec_and_flags_go_on_top(service: Callable[[Handler], Non
     assert seen == [{"kind": "score", "dataset": "ds_1", "model": "other"}]
 
 
+def test_a_dataset_flag_fills_the_place_that_the_kind_of_job_has_for_it(
+    service: Callable[[Handler], None], tmp_path: Path
+) -> None:
+    sent: list[Any] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(json.loads(request.content))
+        return httpx2.Response(202, json=job("queued"))
+
+    service(answer)
+    path = tmp_path / "spec.json"
+    for kind, place in (("train", "data"), ("measure_omega", "data"), ("score", "dataset"), ("pipeline", "dataset")):
+        path.write_text(json.dumps({"kind": kind, place: "ds_..."}))
+        assert deft("jobs", "run", str(path), "--dataset", "ds_1") == 0
+        assert sent[-1] == {"kind": kind, place: "ds_1"}
+
+
 def test_a_file_that_is_no_spec_is_refused_without_asking(
     service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
