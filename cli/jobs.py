@@ -28,6 +28,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="A base model's name or id.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the scored pairs that is kept. [default: auto]")] = None,
     score_sample: Annotated[int | None, typer.Option(min=1, help="Score a sample of this many pairs.")] = None,
+    method: Annotated[str | None, typer.Option(help="dpo, pro or sft. [default: dpo]")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     arms: Annotated[str | None, typer.Option(help="Comma-separated, for example deft,random.")] = None,
     random_draws: Annotated[int | None, typer.Option(min=1)] = None,
@@ -42,6 +43,9 @@ def run(
     flags: Json = {data: dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
     flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
     body |= {key: value for key, value in flags.items() if value is not None}
+    given = body.get("method")
+    if method is not None and not (isinstance(given, dict) and given.get("type") == method):
+        body["method"] = {"type": method}
     if keep is not None:
         body["selection"] = {**body.get("selection", {}), "keep": keep}
     if epochs is not None:

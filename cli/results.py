@@ -11,7 +11,7 @@ from cli.output import print_table
 
 Json = Mapping[str, Any]
 
-SHOWN = ("preference_accuracy", "margin", "kl", "chosen_logp_change", "length", "r_d_accuracy")
+SHOWN = ("preference_accuracy", "ranking_accuracy", "margin", "kl", "chosen_logp_change", "length", "r_d_accuracy")
 """The metrics of the printed table, in this order; the others are in the JSON."""
 
 LINE_WIDTH = 110

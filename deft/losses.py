@@ -90,9 +90,14 @@ def pro_loss(
         `reward_chosen` (s of the first response), `reward_rejected` (mean s of the others), `margin` between these,
         and `accuracy`, the share of its pairs that s orders as the rewards do (pairs of one reward count one half).
 
+    Raises:
+        ValueError: N is 1.
+
     Source: Song et al., arXiv 2306.17492, as its published code computes it, less that code's 1e-10 inside the
     logarithm: where all s T are below -23, it would outweigh the responses and nothing would push the others down.
     """
+    if logps.shape[1] < 2:
+        raise ValueError("PRO ranks at least two responses")
     is_there = positions > 0
     s = logps.double() / positions.clamp(min=1)
     ranking = _ranking_losses(s, rewards.double(), is_there)

@@ -142,6 +142,23 @@ def test_a_dataset_flag_fills_the_place_that_the_kind_of_job_has_for_it(
         assert sent[-1] == {"kind": kind, place: "ds_1"}
 
 
+def test_a_method_of_the_flags_keeps_the_settings_of_the_same_method_in_the_file(
+    service: Callable[[Handler], None], tmp_path: Path
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.read())["method"])
+        return httpx2.Response(202, json=job("queued"))
+
+    service(answer)
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"kind": "train", "method": {"type": "pro", "sft_weight": 0.1}}))
+    for method in ("pro", "dpo"):
+        assert deft("jobs", "run", str(path), "--method", method) == 0
+    assert seen == [{"type": "pro", "sft_weight": 0.1}, {"type": "dpo"}]
+
+
 def test_a_file_that_is_no_spec_is_refused_without_asking(
     service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,12 @@ def test_every_response_of_a_list_makes_a_pair_with_the_first(options: dict) -> 
         assert found.r_d_rejected[at] == pytest.approx(alone.r_d_rejected[0], abs=1e-5)
 
 
+def test_a_list_takes_as_many_rows_of_the_budget_as_it_has_responses() -> None:
+    lists = [TokenizedExample([5, 6], [[7, 8]] * count, [False] * count) for count in (3, 3, 3, 2)]
+    how = _pass(tiny_llama(), shares_prompts=False, token_budget=24)  # 3 rows of 4 tokens: two lists fit
+    assert sorted(map(len, how.batches(lists))) == [2, 2]
+
+
 def test_without_q_diff_there_is_no_r_d() -> None:
     model = tiny_llama()
     found = score_pairs(model, _examples(), _pass(model, direction=None))

@@ -13,8 +13,10 @@ from deft.batches import with_responses
 from deft.losses import with_reward_term
 from deft.methods import criterion_of
 from deft.objective import Objective, StepSize
+from deft.omega import measure_omega
 from deft.packing import separate, shared
 from deft.policy import attach_lora
+from deft.reports import Silent
 from deft.reward import direction_of, head_of
 from deft.specs import DpoMethod, Lora, ProMethod, SftMethod
 from deft.tokens import TokenizedExample
@@ -170,6 +172,17 @@ def test_a_row_of_weight_2_counts_as_the_row_twice(
     twice, both = gradients(model, plain, [0, 1, 1, 2], 2.0)
     assert loss == pytest.approx(twice, rel=1e-6)
     assert distance(both, grads) < 1e-5
+
+
+def test_omega_is_measured_with_the_weights(model: Any, examples: list[TokenizedExample], q_diff: Any) -> None:
+    weighted = objective_of(model, examples, q_diff, weights=[1.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+    plain = objective_of(model, examples, q_diff)
+    found = measure_omega(model, weighted, [[0, 1, 2], [3, 4]], report=Silent())
+    twice = measure_omega(model, plain, [[0, 1, 1, 2], [3, 4]], report=Silent())
+    without = measure_omega(model, plain, [[0, 1, 2], [3, 4]], report=Silent())
+    assert found.omega == pytest.approx(twice.omega, rel=1e-5)
+    assert found.term_gradient_norm == pytest.approx(twice.term_gradient_norm, rel=1e-5)
+    assert abs(without.omega / found.omega - 1) > 1e-3
 
 
 def test_weights_of_one_give_the_bits_of_no_weights(model: Any, examples: list[TokenizedExample], q_diff: Any) -> None:

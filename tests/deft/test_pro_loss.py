@@ -122,6 +122,11 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert (gradient[:, 0] < 0).all()
 
 
+def test_a_single_response_is_no_list() -> None:
+    with pytest.raises(ValueError, match="two responses"):
+        pro_loss(torch.tensor([[-1.0]]), torch.tensor([[1]]), torch.tensor([[0.0]]))
+
+
 def test_lists_of_several_lengths_do_not_know_of_each_other() -> None:
     torch.manual_seed(2)
     logps, rewards = -torch.rand(2, 5) * 9, torch.randn(2, 5).sort(dim=1, descending=True).values

@@ -106,6 +106,18 @@ def test_ranks_and_scores_train_differently_and_rows_without_scores_take_ranks(
         run("missing", "scores", bare)
 
 
+def test_checkpoints_are_refused_under_other_scores(inputs: dict[str, Path], tmp_path: Path) -> None:
+    def doubled(number: int) -> dict[str, Any]:
+        row = small_runs.ranked_list(number)
+        return {**row, "scores": [2 * score for score in row["scores"]]}
+
+    spec, checkpoints = small_runs.spec_of(**PRO, optimisation={"epochs": 1}), tmp_path / "checkpoints"
+    small_runs.train(spec, inputs, tmp_path / "first", checkpoints)
+    other = small_runs.make_inputs(tmp_path / "other", row=doubled)["data"]
+    with pytest.raises(InvalidInput, match="data differ"):
+        small_runs.train(spec, {**inputs, "data": other}, tmp_path / "second", checkpoints)
+
+
 def test_pairs_train_under_pro_and_lists_under_dpo(inputs: dict[str, Path], tmp_path: Path) -> None:
     pairs = small_runs.make_inputs(tmp_path / "pairs")
     once = {"epochs": 1}
@@ -134,6 +146,11 @@ def test_row_weights_are_used_unless_they_are_switched_off(inputs: dict[str, Pat
     )
     assert (plain["rows_with_weight"], on["rows_with_weight"], off["rows_with_weight"]) == (0, 3, 0)
     assert off["adapter_sha256"] == plain["adapter_sha256"] != on["adapter_sha256"]
+    told = on["metrics"]
+    parts = told["deft/ranking_loss"] + told["deft/sft_loss"]
+    assert told["deft/base_loss"] == pytest.approx(parts, rel=1e-5), "loss and metrics are weighed differently"
+    with_term = told["deft/base_loss"] - told["deft/omega"] * told["deft/r_d"]
+    assert told["loss"] == pytest.approx(with_term, rel=1e-5), "the term is weighed differently"
     assert on["trained_tokens"] == plain["trained_tokens"]
     record = json.loads((tmp_path / "off" / "training.json").read_text())
     assert record["spec"]["optimisation"]["row_weights"] is False

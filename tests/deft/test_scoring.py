@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from deft import distribution as distributions
-from deft.datasets import import_files
+from deft.datasets import import_files, read_examples
 from deft.errors import Interrupted, ModelNotUsable
 from deft.models import load_base, load_tokenizer
 from deft.reports import Silent
 from deft.reward import head_direction, reward_from_logits
 from deft.scoring import run_score, score_examples
 from deft.specs import Rows, ScoreSpec, TokenOptions
-from deft.tokens import TokenizedExample
+from deft.tokens import TokenizedExample, encode_examples
 from tests.models import tiny_llama
 
 ROWS = [
@@ -25,9 +25,9 @@ ROWS = [
 ]
 
 
-def dataset(folder: Path) -> Path:
+def dataset(folder: Path, rows: list[dict] = ROWS) -> Path:
     source = folder / "pairs.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     out = folder / "dataset"
     out.mkdir()
     import_files([source], out)
@@ -75,6 +75,33 @@ def test_scores_are_those_of_full_logits() -> None:
             assert scores.r_d[at] == pytest.approx(naive, abs=2e-6 * np.abs(q_diff()).sum())
             assert scores.tokens[at] == len(ids)
             at += 1
+
+
+def test_lists_of_any_length_are_scored_with_their_prompt_shared_as_apart(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    rows = [
+        {"prompt": f"q{n}?", "responses": [f"{'word ' * (k + n % 4)}{k}" for k in range(2 + n % 4)]} for n in range(9)
+    ]
+    folder, out = dataset(tmp_path, rows), tmp_path / "out"
+    summary = score(ScoreSpec(dataset="ds_1", model="m"), folder, tiny_model_folder, out)
+    assert summary["is_prompt_shared"]
+    table = pq.read_table(out / "scores.parquet").to_pylist()
+    assert [(row["row"], row["response"]) for row in table] == [(n, k) for n in range(9) for k in range(2 + n % 4)]
+
+    tokenizer, model = load_tokenizer(tiny_model_folder), load_base(tiny_model_folder)
+    encoded = encode_examples([example for _, example in read_examples(folder)], tokenizer, TokenOptions())
+    counted = distributions.load(out / "distribution.safetensors")
+    direction = head_direction(model, counted.q_diff)
+    alone = [TokenizedExample(e.prompt_ids, [ids], [False]) for e in encoded for ids in e.response_ids]
+    apart = score_examples(model, alone, direction, share=False)
+    np.testing.assert_allclose([row["r_d"] for row in table], apart.r_d, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.load(out / "hidden.npy"), apart.hidden, rtol=0, atol=1e-5)
+
+    r_d = [[row["r_d"] for row in table if row["row"] == n] for n in range(9)]
+    shares = [np.mean([own[0] > other for other in own[1:]]) for own in r_d]
+    assert summary["share_chosen_higher"] == pytest.approx(np.mean(shares))
+    assert 0 < summary["share_chosen_higher"] < 1
 
 
 def test_running_out_of_memory_halves_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
