@@ -146,6 +146,7 @@ def _train(spec: PipelineSpec, arm: Arm, data: str, term: RewardTerm) -> TrainSp
         lora=spec.lora,
         optimisation=spec.optimisation,
         drift=spec.drift,
+        report_to=spec.report_to,
         tokens=spec.tokens,
     )
 

@@ -27,6 +27,11 @@ def trained_tokens(example: TokenizedExample) -> int:
     return sum(len(ids) + (not is_cut) for ids, is_cut in zip(example.response_ids, example.is_cut, strict=True))
 
 
+def read_tokens(example: TokenizedExample) -> int:
+    """Return the number of tokens that `separate` rows of *example* hold: its prompt once a response."""
+    return len(example.prompt_ids) * len(example.response_ids) + trained_tokens(example)
+
+
 def epoch_order(examples: int, *, seed: int, epoch: int) -> list[int]:
     """Return the order in which an epoch visits its examples: a function of (seed, epoch) and of nothing else."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)

@@ -18,6 +18,7 @@ from deft.methods import AnyMethod, Likelihoods, StepSize, criterion_of
 from deft.packing import Pack, row_length, separate, shared
 from deft.policy import predicting_states
 from deft.reward import Direction, Head, response_rewards
+from deft.token_metrics import MeanLogit, Pooled, mean_logit
 from deft.tokens import TokenizedExample
 
 
@@ -33,6 +34,8 @@ class Parts:
     """[B] each, detached, under TRL's names; their mean over the step is its metric."""
     weights: Tensor | None = None
     """[B] row weights of every mean over the step; None: every example counts alike."""
+    pooled: Pooled = field(default_factory=dict)
+    """Sums over tokens, and their numbers: metrics that are means over the tokens of the step."""
 
 
 @dataclass(slots=True)
@@ -58,8 +61,10 @@ class Objective:
     halved_in: str | None = None
     """Where memory ran out, so that micro-batches are halved since; None: nowhere."""
     _lengths: list[int] = field(init=False)
+    _mean_logit: MeanLogit | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self._mean_logit = mean_logit(self.head)
         self._lengths = [
             row_length(example, has_end=True) if self.shares_prompts else _longest_row(example)
             for example in self.examples
@@ -110,7 +115,15 @@ class Objective:
         r_d = None
         if self.direction is not None:
             r_d = facts["deft/r_d"] = self._rewards(hidden, pack, self.direction)[found.chosen]
-        return Parts(loss, r_d, {name: value.detach() for name, value in facts.items()}, found.weights)
+        pooled = self._pooled(hidden, pack, found)
+        return Parts(loss, r_d, {name: value.detach() for name, value in facts.items()}, found.weights, pooled)
+
+    def _pooled(self, hidden: Tensor, pack: Pack, found: Likelihoods) -> Pooled:
+        if self._mean_logit is None:
+            return {}
+        is_chosen = torch.zeros(pack.responses, dtype=torch.bool, device=hidden.device)
+        is_chosen[found.chosen] = True
+        return self._mean_logit.pooled(hidden, pack.sequence, is_chosen)
 
     def _likelihoods(self, logps: Tensor, pack: Pack, indices: Sequence[int], size: StepSize) -> Likelihoods:
         """Bring together what the method's loss is computed from."""

@@ -17,6 +17,7 @@ ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 SplitName = Literal["train", "reward_model", "evaluation"]
 End = Literal["lowest", "highest", "random", "length"]
+Tracker = Literal["clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 Gate = Annotated[
     Literal["warn", "off"],
     Field(
@@ -207,6 +208,10 @@ class TrainSpec(Spec):
     lora: Lora = Lora()
     optimisation: Optimisation = Optimisation()
     drift: Drift | None = Field(Drift(), description="Null: drift is not looked at.")
+    report_to: list[Tracker] = Field(
+        default_factory=list,
+        description="Experiment trackers that get the metrics too; their packages and credentials are the operator's.",
+    )
     tokens: TokenOptions = TokenOptions()
 
 
@@ -329,6 +334,7 @@ class PipelineSpec(Spec):
     lora: Lora = Lora()
     optimisation: Optimisation = Optimisation()
     drift: Drift | None = Field(Drift(), description="Of every arm; null: drift is not looked at.")
+    report_to: list[Tracker] = Field(default_factory=list, description="Of every arm, as in a train job.")
     arms: list[ArmName] = Field(
         default_factory=lambda: list(DEFAULT_ARMS),
         min_length=1,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 
 from deft import checkpoints
+from deft.batches import read_tokens
 from deft.divergence import DivergenceGuard, not_finite
 from deft.drift import Probe
+from deft.history import History
 from deft.losses import mean_over_step, with_reward_term
 from deft.memory import with_one_retry
 from deft.objective import Objective
@@ -65,15 +68,19 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         omega: float,
         report: Report,
         store: CheckpointStore | None,
+        epochs: int = 1,
         drift: DriftWatch | None = None,
     ) -> None:
         self.objective, self.omega, self.report, self.store, self.drift = objective, omega, report, store, drift
+        self.epochs, self.history = epochs, History(report)
         self.metrics: dict[str, float] = {}
         self._guard = DivergenceGuard()
         self._means: dict[str, Tensor] = {}
+        self._pooled: dict[str, tuple[Tensor, Tensor]] = {}
+        self._tokens = _running_totals(objective, steps)
         super().__init__(model, arguments, train_dataset=_Steps(steps), data_collator=_only_item)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_SafePoints(report, store))
+        self.add_callback(_SafePoints(report, store, self._tell_start))
 
     def _get_train_sampler(self, train_dataset: _Steps | None = None) -> torch.utils.data.Sampler[int]:
         """Visit the steps in the order of the plan, which is a function of (seed, epoch) alone."""
@@ -95,7 +102,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 
     def _accumulate(self, model: nn.Module, inputs: Sequence[int]) -> Tensor:
         """Add up the gradient of every forward pass of a step, from zero, and return the step's loss."""
-        self._means = {}
+        self._means, self._pooled = {}, {}
         model.zero_grad()
         total = torch.zeros((), device=self.args.device)
         for indices in self.objective.micro_batches(inputs):
@@ -118,6 +125,9 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self._means["deft/base_loss"] = self._means.get("deft/base_loss", 0.0) + parts.base.detach()
         for name, values in parts.facts.items():
             self._means[name] = self._means.get(name, 0.0) + mean_over_step(values, size.examples, parts.weights)
+        for name, (total, count) in parts.pooled.items():
+            before = self._pooled.get(name, (0.0, 0))
+            self._pooled[name] = before[0] + total, before[1] + count
         return with_reward_term(
             parts.base, parts.r_d, self.omega, examples_in_step=size.examples, weights=parts.weights
         )
@@ -127,11 +137,31 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         del start_time
         if "loss" not in logs:
             return
-        means = {name: value.item() for name, value in self._means.items()}
-        values = {"loss": logs["loss"], **means, **logs, "deft/omega": self.omega, **self._drift()}
+        values = {**logs, **self._step_metrics(), "deft/omega": self.omega, **self._drift()}
         self._guard.see(self.state.global_step, values, skips_infinite=self.args.fp16)
         self.metrics = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.report.metrics(self.state.global_step, self.metrics)
+        self._tell(self.metrics)
+
+    def _step_metrics(self) -> dict[str, float]:
+        """Return the means over the examples of the last step, over its tokens, and how far the run is."""
+        step = self.state.global_step
+        ratios = {name: total / count for name, (total, count) in self._pooled.items()}
+        values = {**self._means, **ratios}
+        numbers = torch.stack([value.float() for value in values.values()]).tolist()  # one wait for the device
+        return {
+            **dict(zip(values, numbers, strict=True)),
+            "num_tokens": self._tokens[step - 1],
+            "epoch": step / len(self._tokens) * self.epochs,
+        }
+
+    def _tell(self, values: Mapping[str, float]) -> None:
+        """Tell *values* of the present step to everyone who listens."""
+        self.history.add(self.state.global_step, values)
+        self.control: TrainerControl = self.callback_handler.on_log(self.args, self.state, self.control, dict(values))
+
+    def _tell_start(self) -> None:
+        if self.drift is not None and self.state.global_step == 0:
+            self._tell(self.drift.probe.at_start())
 
     def _drift(self) -> dict[str, float]:
         """Return the numbers of the probe set where this step is one to look at it, the last one always."""
@@ -160,6 +190,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         }
         if self.objective.reference is not None:
             groups["reference"] = {"logps": self.objective.reference}
+        groups["history"], names = self.history.parts()
         documents = {
             **self.store.documents,
             "optimizer": parameter_groups,
@@ -168,6 +199,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
             "metrics": self.metrics,
             "guard": self._guard.state(),
+            "history": names,
             "trainer_state": dataclasses.asdict(self.state),
         }
         folder = checkpoints.write(self.store.root, step, run=self.store.run, groups=groups, documents=documents)
@@ -180,8 +212,13 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
-        self.metrics = checkpoints.read_document(Path(resume_from_checkpoint), "metrics")
-        self._guard.restore(checkpoints.read_document(Path(resume_from_checkpoint), "guard"))
+        self._load_told(Path(resume_from_checkpoint))
+
+    def _load_told(self, folder: Path) -> None:
+        """Put back what was measured up to the checkpoint in *folder*."""
+        self.metrics = checkpoints.read_document(folder, "metrics")
+        self._guard.restore(checkpoints.read_document(folder, "guard"))
+        self.history.restore(checkpoints.read_group(folder, "history"), checkpoints.read_document(folder, "history"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -204,8 +241,12 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 class _SafePoints(TrainerCallback):  # type: ignore[misc]
     """After every optimiser step: tell the progress, decide whether to write a checkpoint, and whether to stop."""
 
-    def __init__(self, report: Report, store: CheckpointStore | None) -> None:
-        self.report, self.store = report, store
+    def __init__(self, report: Report, store: CheckpointStore | None, tell_start: Callable[[], None]) -> None:
+        self.report, self.store, self.tell_start = report, store, tell_start
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Runs before the first step, after a checkpoint has been read."""
+        self.tell_start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Runs once the step has been taken, before the Trainer logs and saves."""
@@ -234,6 +275,11 @@ class _Steps(torch.utils.data.Dataset[list[int]]):
 def _only_item(items: list[list[int]]) -> list[int]:
     (item,) = items
     return item
+
+
+def _running_totals(objective: Objective, steps: Sequence[Sequence[int]]) -> list[int]:
+    """Return the tokens read up to and with each step, the prompt counted with every response, as TRL counts them."""
+    return list(accumulate(sum(read_tokens(objective.examples[index]) for index in step) for step in steps))
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -7,7 +7,7 @@ Build data and model, measure or read omega, compute the reference once, train, 
 import gc
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from deft.adapters import Settings, check_in_fresh_process, save_adapter
 from deft.batches import trained_tokens
 from deft.drift import make_probe
 from deft.folders import sha256_of
+from deft.history import write_events
 from deft.memory import with_one_retry
 from deft.methods import criterion_of
 from deft.objective import reference_logps
@@ -28,6 +29,7 @@ from deft.policy import lora_of
 from deft.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
+from deft.trackers import require_trackers
 from deft.trainer import AlignmentTrainer, CheckpointStore, DriftWatch
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -52,6 +54,7 @@ def run_train(
         Interrupted: it was asked to stop; a checkpoint of the last step has been written.
         ArtifactCorrupt: the adapter, loaded in a fresh process, gives other logits.
     """
+    require_trackers(spec.report_to)
     with exact_arithmetic():
         summary = _train_and_save(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
     gc.collect()
@@ -76,16 +79,14 @@ def _train_and_save(
     clock.lap("reference")
     if store is not None and omega.calibration is not None:
         store = replace(store, documents={"calibration": asdict(omega.calibration)})
-    drift = _drift(spec, prepared)
-    trainer = _trainer(spec, prepared, out, omega, store, drift, report)
+    trainer = _trainer(spec, prepared, out, omega, store, report)
     report.phase("train")
-    if drift is not None and start is None:
-        report.metrics(0, drift.probe.at_start())
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     clock.lap("train")
     if trainer.state.global_step < len(prepared.steps):
         stop_if_asked(report)
     report.phase("save")
+    write_events(trainer.history.points, out / "tensorboard")
     summary = _summary(spec, prepared, trainer, omega, clock.laps)
     own = {**spec_json(spec), "lora": lora_of(prepared.model, spec.lora)}
     settings = Settings(spec=own, summary=summary, base_folder=inputs["model"])
@@ -192,25 +193,34 @@ def _trainer(
     out: Path,
     omega: _Omega,
     store: CheckpointStore | None,
-    drift: DriftWatch | None,
     report: Report,
 ) -> AlignmentTrainer:
+    weight = next(prepared.model.parameters())
     return AlignmentTrainer(
         prepared.model,
-        training_arguments(spec.optimisation, out, next(prepared.model.parameters())),
+        training_arguments(spec.optimisation, out, weight, report_to=spec.report_to, name=spec.name),
         steps=prepared.steps,
         objective=prepared.objective,
         omega=omega.value,
         report=report,
         store=store,
-        drift=drift,
+        epochs=spec.optimisation.epochs,
+        drift=_drift(spec, prepared),
     )
 
 
-def training_arguments(optimisation: Optimisation, out: Path, weight: torch.Tensor) -> TrainingArguments:
-    """Return the Trainer's settings for a model whose frozen weights look like *weight*: AdamW, nothing saved or told.
+def training_arguments(
+    optimisation: Optimisation,
+    out: Path,
+    weight: torch.Tensor,
+    *,
+    report_to: Sequence[str] = (),
+    name: str | None = None,
+) -> TrainingArguments:
+    """Return the Trainer's settings for a model whose frozen weights look like *weight*: AdamW, nothing saved.
 
-    Mixed precision is the objective's business; only float16 needs the Trainer, for its gradient scaler.
+    *report_to* are experiment trackers, in which the run is called *name*. Mixed precision is the objective's business;
+    only float16 needs the Trainer, for its gradient scaler.
     """
     arguments = TrainingArguments(
         output_dir=str(out),
@@ -230,7 +240,8 @@ def training_arguments(optimisation: Optimisation, out: Path, weight: torch.Tens
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # deft.trainer decides when
-        report_to=[],
+        report_to=list(report_to),
+        run_name=name,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,

@@ -27,6 +27,7 @@ def test_pro_needs_no_reference_and_logs_its_own_metrics(inputs: dict[str, Path]
     summary = small_runs.train(small_runs.spec_of(**PRO), inputs, tmp_path / "out", report=report)
     assert report.phases == ["load", "train", "save", "check"]
     names = ["loss", "grad_norm", "learning_rate", "deft/r_d", "deft/omega", "logps/chosen", "logps/rejected"]
+    names += ["logits/chosen", "logits/rejected", "epoch", "num_tokens"]
     own = ["deft/ranking_loss", "deft/sft_loss", "deft/base_loss"]
     rewards = [f"rewards/{name}" for name in ("chosen", "rejected", "accuracies", "margins")]
     assert all(sorted(report.steps[step]) == sorted(names + own + rewards) for step in range(1, 8))

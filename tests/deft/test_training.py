@@ -1,6 +1,7 @@
 """The operation `train`: what it writes, what it refuses, and that the plain objective is untouched by the term."""
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def without(inputs: dict[str, Path], name: str) -> dict[str, Path]:
     return {key: folder for key, folder in inputs.items() if key != name}
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("method", ["dpo", "sft"])
@@ -84,7 +89,8 @@ def test_metrics_have_trls_names_at_every_step(inputs: dict[str, Path], tmp_path
     report = small_runs.Record()
     small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out", report=report)
     assert sorted(report.steps) == list(range(1, 9))
-    names = ["loss", "grad_norm", "learning_rate", "logps/chosen", "logps/rejected"]
+    names = ["loss", "grad_norm", "learning_rate", "epoch", "num_tokens"]
+    names += [f"{what}/{which}" for what in ("logps", "logits") for which in ("chosen", "rejected")]
     names += [f"rewards/{name}" for name in ("chosen", "rejected", "accuracies", "margins")]
     names += ["deft/base_loss", "deft/r_d", "deft/omega"]
     probe = [f"deft/probe_{name}" for name in ("kl", "entropy", "length", "r_d")]
@@ -138,12 +144,19 @@ def test_the_adapter_folder_is_portable_and_reloads_in_a_fresh_process(
     card = (out / "README.md").read_text()
     assert "# Llama 3 " in card
     assert "Built with Meta Llama 3" in card
-    for path in out.iterdir():
-        if path.suffix in (".json", ".md"):
-            assert str(tmp_path) not in path.read_text(), path.name
+    for path in files_below(out):
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+        assert platform.node().encode() not in path.read_bytes(), path.name
     sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())  # type: ignore[misc]
-    assert sums == {path.name: sha256_of(path) for path in out.iterdir() if path.name != "SHA256SUMS"}
-    assert {"tokenizer.json", "chat_template.jinja", "probe.safetensors", "adapter_model.safetensors"} <= sums.keys()
+    files = {path.relative_to(out).as_posix(): path for path in files_below(out)}
+    assert sums == {name: sha256_of(path) for name, path in files.items() if name != "SHA256SUMS"}
+    assert {
+        "tensorboard/events.out.tfevents.deft",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "probe.safetensors",
+        "adapter_model.safetensors",
+    } <= sums.keys()
 
     assert check_adapter([str(out), "--base", str(model)]) == 0
     assert "reproduced, max abs difference: 0" in capsys.readouterr().out
