@@ -90,12 +90,13 @@ def trained_rows(spec: PipelineSpec) -> Rows:
 def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     """Submit the child jobs of *spec* in an order in which every input is submitted before its users."""
     scoring = submit("score", _score(spec))
-    subsets: dict[Selection, str] = {}
+    subsets: dict[str, str] = {}
 
     def subset(selection: Selection) -> str:
-        if selection not in subsets:
-            subsets[selection] = submit(_select_name(selection), SelectSpec(scoring=scoring, selection=selection))
-        return subsets[selection]
+        key = selection.model_dump_json()
+        if key not in subsets:
+            subsets[key] = submit(_select_name(selection), SelectSpec(scoring=scoring, selection=selection))
+        return subsets[key]
 
     resolved = arms(spec)
     term = spec.deft
@@ -121,6 +122,7 @@ def _score(spec: PipelineSpec) -> ScoreSpec:
         rows=scored_rows(spec),
         tokens=spec.tokens,
         precision=spec.optimisation.precision,
+        aspects=spec.aspects,
         gate=spec.gate,
     )
 

@@ -3,12 +3,12 @@
 L1 of Q_diff is large on small data whatever the labels say, so it is compared with what it is when the labels are
 shuffled: in every example a response drawn at random counts as chosen and the others as rejected (with two responses:
 chosen and rejected are swapped or not). Two random halves of the examples, each with a Q_diff of its own, say how much
-of it would come again.
+of it would come again. Q_diff may be a weighted sum over aspects (M12): draws are made within each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,22 @@ FEW_PAIRS = 400
 _COLUMNS = 25
 """Weightings computed at once: bounds memory."""
 _GROWTH_PERMUTATIONS = 50
-_GROWTH_PARTS = (16, 8, 4, 2)
+_GROWTH_SHARES = (16, 8, 4, 2)
 _GROWTH_EXAMPLES = 50
 _ROUNDING = 1e-12
 
 Floats = NDArray[np.float64]
+
+
+class Part(NamedTuple):
+    """The responses of one aspect, and the weight w_a of its Q_diff (M12); plain data is one part of weight 1."""
+
+    weight: float
+    table: TokenTable
+
+
+Parts = Sequence[Part]
+"""At least one part; all tables have the same columns (`TokenTable.take` keeps them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class Discrepancy:
 
 
 def discrepancy(
-    table: TokenTable,
+    parts: Parts,
     *,
     permutations: int = PERMUTATIONS,
     halves: int = HALVES,
@@ -94,40 +105,41 @@ def discrepancy(
     leading: int = LEADING,
     seed: int = 0,
 ) -> Discrepancy:
-    """M11: return the discrepancy report of the responses counted in *table*.
+    """M11: return the discrepancy report of the responses counted in *parts*.
 
-    The same table and seed give the same report.
+    The same parts and seed give the same report.
 
     Args:
-        table: the counts, of at least one example.
+        parts: the counts, of at least one example each.
         permutations: shufflings of the labels over all of the data, B.
         halves: random divisions into two halves.
         resamples: bootstrap draws of the examples, for the leading tokens' intervals.
         leading: how many tokens are listed.
         seed: of all draws.
     """
-    whole = stability(table, permutations=permutations, halves=halves, seed=seed)
-    order = np.random.default_rng([seed, 3]).permutation(table.examples)
-    sizes = [size for size in (table.examples // part for part in _GROWTH_PARTS) if size >= _GROWTH_EXAMPLES]
-    growth = [
-        stability(
-            table.take(order[:size]), permutations=min(permutations, _GROWTH_PERMUTATIONS), halves=halves, seed=seed
-        )
-        for size in sizes
-    ]
-    return Discrepancy(whole, leading_tokens(table, leading, resamples=resamples, seed=seed), [*growth, whole], seed)
+    whole = stability(parts, permutations=permutations, halves=halves, seed=seed)
+    rng = np.random.default_rng([seed, 3])
+    orders = [rng.permutation(part.table.examples) for part in parts]
+    growth = []
+    for share in _GROWTH_SHARES:
+        taken = [order[: len(order) // share] for order in orders]
+        if min(map(len, taken)) > 0 and sum(map(len, taken)) >= _GROWTH_EXAMPLES:
+            smaller = [Part(part.weight, part.table.take(rows)) for part, rows in zip(parts, taken, strict=True)]
+            fewer = min(permutations, _GROWTH_PERMUTATIONS)
+            growth.append(stability(smaller, permutations=fewer, halves=halves, seed=seed))
+    return Discrepancy(whole, leading_tokens(parts, leading, resamples=resamples, seed=seed), [*growth, whole], seed)
 
 
-def stability(table: TokenTable, *, permutations: int, halves: int, seed: int) -> Stability:
-    """Return L1 of Q_diff (M3) of *table* against its label-permutation null, and its split-half correlation."""
-    own = float(norms(_differences(table, table.is_chosen[:, None]))[0])
-    null = null_norms(table, permutations, seed)
+def stability(parts: Parts, *, permutations: int, halves: int, seed: int) -> Stability:
+    """Return L1 of Q_diff (M3, M12) of *parts* against its label-permutation null, and its split-half correlation."""
+    own = float(norms(_mixed(parts, [part.table.is_chosen[:, None] for part in parts]))[0])
+    null = null_norms(parts, permutations, seed)
     null = null[np.isfinite(null)]
     mean, deviation = (float(null.mean()), float(null.std(ddof=1))) if len(null) > 1 else (None, None)
-    correlations = half_correlations(table, halves, seed)
+    correlations = half_correlations(parts, halves, seed)
     correlations = correlations[np.isfinite(correlations)]
     return Stability(
-        examples=table.examples,
+        examples=sum(part.table.examples for part in parts),
         l1=own,
         null_mean=mean,
         null_standard_deviation=deviation,
@@ -146,59 +158,77 @@ def norms(q_diff: Floats) -> Floats:
     return found
 
 
-def null_norms(table: TokenTable, permutations: int, seed: int) -> Floats:
+def null_norms(parts: Parts, permutations: int, seed: int) -> Floats:
     """Return L1 of Q_diff under *permutations* shufflings of the labels within examples: [B]."""
     rng = np.random.default_rng([seed, 0])
-    sizes = np.diff(table.starts)
-    found = []
-    for columns in _blocks(permutations):
-        drawn = table.starts[:-1, None] + (rng.random((table.examples, columns)) * sizes[:, None]).astype(np.int64)
-        is_drawn = np.zeros((table.counts.shape[0], columns), np.bool_)
-        is_drawn[drawn, np.arange(columns)] = True
-        found.append(norms(_differences(table, is_drawn)))
+    found = [
+        norms(_mixed(parts, [_drawn(part.table, columns, rng) for part in parts])) for columns in _blocks(permutations)
+    ]
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def half_correlations(table: TokenTable, halves: int, seed: int) -> Floats:
+def _drawn(table: TokenTable, columns: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw one response of every example, *columns* times: bool [S, columns]."""
+    sizes = np.diff(table.starts)
+    drawn = table.starts[:-1, None] + (rng.random((table.examples, columns)) * sizes[:, None]).astype(np.int64)
+    is_drawn = np.zeros((table.counts.shape[0], columns), np.bool_)
+    is_drawn[drawn, np.arange(columns)] = True
+    return is_drawn
+
+
+def half_correlations(parts: Parts, halves: int, seed: int) -> Floats:
     """Return the correlation over tokens of Q_diff on a random half of the examples and on the other half: [halves].
 
     Q_diff sums to 0, so Pearson's correlation is the cosine, and tokens that never occur change nothing.
     """
     rng = np.random.default_rng([seed, 1])
-    is_chosen = table.is_chosen[:, None]
     found = []
     for columns in _blocks(halves):
-        is_first = np.stack([rng.permutation(table.examples) < table.examples // 2 for _ in range(columns)], axis=1)
-        member = is_first[table.example_of]
-        q_diffs = []
-        for half in (member, ~member):
-            chosen, rejected = table.totals(half & is_chosen), table.totals(half & ~is_chosen)
-            q_diffs.append(_normalised(chosen) - _normalised(rejected))
-        first, second = q_diffs
+        sides = [_halved(part.table, columns, rng) for part in parts]
+        first, second = (
+            np.sum([part.weight * side[half] for part, side in zip(parts, sides, strict=True)], axis=0)
+            for half in (0, 1)
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
             found.append((first * second).sum(0) / np.sqrt((first**2).sum(0) * (second**2).sum(0)))
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def leading_tokens(table: TokenTable, number: int, *, resamples: int, seed: int) -> list[LeadingToken]:
+def _halved(table: TokenTable, columns: int, rng: np.random.Generator) -> list[Floats]:
+    """Return Q_diff [U, columns] on random halves of the examples, and on the other halves."""
+    orders = [rng.permutation(table.examples) < table.examples // 2 for _ in range(columns)]
+    is_first = np.stack(orders, axis=1)[table.example_of]
+    is_chosen = table.is_chosen[:, None]
+    return [
+        _normalised(table.totals(half & is_chosen)) - _normalised(table.totals(half & ~is_chosen))
+        for half in (is_first, ~is_first)
+    ]
+
+
+def leading_tokens(parts: Parts, number: int, *, resamples: int, seed: int) -> list[LeadingToken]:
     """Return the *number* tokens with the largest |Q_diff|, largest first, with 95 % bootstrap intervals."""
-    is_chosen = table.is_chosen
-    sides = [table.totals(side[:, None])[:, 0] for side in (is_chosen, ~is_chosen)]
-    q_diff = _normalised(sides[0]) - _normalised(sides[1])
+    sides = np.sum([part.table.totals(_sides(part.table)) for part in parts], axis=0)
+    q_diff = _mixed(parts, [part.table.is_chosen[:, None] for part in parts])[:, 0]
     top = np.argsort(-np.abs(q_diff), kind="stable")[:number]
-    drawn = _resampled(table, top, resamples, np.random.default_rng([seed, 2]))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=1) if drawn.size else (q_diff[top], q_diff[top])
+    rng = np.random.default_rng([seed, 2])
+    drawn = np.sum([part.weight * _resampled(part.table, top, resamples, rng) for part in parts], axis=0)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=1) if resamples else (q_diff[top], q_diff[top])
     return [
         LeadingToken(
-            token=int(table.tokens[column]),
+            token=int(parts[0].table.tokens[column]),
             q_diff=float(q_diff[column]),
             low=float(low[at]),
             high=float(high[at]),
-            count_chosen=int(sides[0][column]),
-            count_rejected=int(sides[1][column]),
+            count_chosen=int(sides[column, 0]),
+            count_rejected=int(sides[column, 1]),
         )
         for at, column in enumerate(top)
     ]
+
+
+def _sides(table: TokenTable) -> NDArray[np.bool_]:
+    """Return which responses are chosen and which are rejected: bool [S, 2]."""
+    return np.stack([table.is_chosen, ~table.is_chosen], axis=1)
 
 
 def _resampled(table: TokenTable, top: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Floats:
@@ -217,7 +247,14 @@ def _resampled(table: TokenTable, top: NDArray[np.int64], resamples: int, rng: n
     return np.concatenate(found, axis=1) if found else np.zeros((len(top), 0))
 
 
-def _differences(table: TokenTable, is_chosen: NDArray[np.bool_]) -> Floats:
+def _mixed(parts: Parts, is_chosen: Sequence[NDArray[np.bool_]]) -> Floats:
+    """Return sum_a w_a Q_diff_a [U, B] when the responses *is_chosen* [S, B] of each part count as chosen."""
+    found = [part.weight * _difference(part.table, own) for part, own in zip(parts, is_chosen, strict=True)]
+    total: Floats = np.sum(found, axis=0)
+    return total
+
+
+def _difference(table: TokenTable, is_chosen: NDArray[np.bool_]) -> Floats:
     """Return Q_diff [U, B] when the responses *is_chosen* [S, B] count as chosen and all others as rejected."""
     chosen = table.totals(is_chosen)
     total = np.asarray(table.counts.sum(axis=0), np.float64)[:, None]

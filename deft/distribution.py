@@ -5,8 +5,9 @@ Knows token ids only: no text, model or split. V is the size of the model's voca
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable
+from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable, shown
 from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Q_diff (M3), float64 [V], with the counts it comes from and what it was counted on."""
+    """Q_diff (M3), float64 [V], with the counts it comes from and what it was counted on.
+
+    *aspects* are the counts of the rows of each aspect (M12), "" for rows without one; empty where no row has one.
+    """
 
     counts: Counts
     q_diff: NDArray[np.float64]
     facts: Mapping[str, str] = field(default_factory=dict)
+    aspects: Mapping[str, Counts] = field(default_factory=dict)
 
     @property
     def l1(self) -> float:
@@ -108,6 +113,37 @@ def difference(counts: Counts) -> NDArray[np.float64]:
     return checked(counts.chosen / total_chosen - counts.rejected / total_rejected)
 
 
+def mixture(aspects: Mapping[str, Counts], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """M12: Q_diff = sum_a w_a Q_diff_a, float64 [V]; an aspect without a weight has weight 0.
+
+    Raises:
+        InvalidInput: a weight is of no aspect, all are 0, or a weighted aspect has no tokens on one side.
+    """
+    used = used_weights(weights, aspects)
+    return checked(np.sum([weight * difference(aspects[name]) for name, weight in used.items()], axis=0))
+
+
+def used_weights(weights: Mapping[str, float], aspects: Collection[str]) -> dict[str, float]:
+    """Return the *weights* that are not 0, all of which must be of *aspects*.
+
+    Raises:
+        InvalidInput: a weight is of no aspect, or all are 0.
+    """
+    used = {name: weight for name, weight in weights.items() if weight}
+    unknown = sorted(name for name in weights if name not in aspects)
+    if used and not unknown:
+        return used
+    known = ", ".join(f"`{shown(name)}`" for name in sorted(aspects))
+    finding = Finding(
+        code="unknown_aspect" if unknown else "no_weight",
+        pointer="/aspects",
+        found=shown(", ".join(unknown)) if unknown else "weights that are all 0",
+        expected=f"weights of {known}, one above 0" if known else "no weights: rows without aspect, or with too many",
+        fix="weigh aspects that the rows have" if known else "leave them out, or upload rows with the column `aspect`",
+    )
+    raise InvalidInput(f"The weights of the aspects cannot be used: found {finding.found}.", findings=[finding])
+
+
 def checked(q_diff: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return *q_diff* when it is float64, finite and sums to 0 within 1e-12; any edit of it must re-centre first.
 
@@ -123,7 +159,10 @@ def checked(q_diff: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def save(path: Path, distribution: Distribution) -> None:
-    """Write *distribution* as safetensors: `count_chosen`, `count_rejected` int64 [V], `q_diff` float64 [V]."""
+    """Write *distribution* as safetensors: `count_chosen`, `count_rejected` int64 [V], `q_diff` float64 [V].
+
+    With A aspects also `aspect_chosen`, `aspect_rejected` int64 [A, V]; their names and rows are in the metadata.
+    """
     from safetensors.numpy import save_file
 
     tensors = {
@@ -131,7 +170,12 @@ def save(path: Path, distribution: Distribution) -> None:
         "count_rejected": distribution.counts.rejected,
         "q_diff": distribution.q_diff,
     }
-    save_file(tensors, str(path), metadata={**distribution.facts, "rows": str(distribution.counts.rows)})
+    facts = {**distribution.facts, "rows": str(distribution.counts.rows)}
+    if distribution.aspects:
+        tensors["aspect_chosen"] = np.stack([counts.chosen for counts in distribution.aspects.values()])
+        tensors["aspect_rejected"] = np.stack([counts.rejected for counts in distribution.aspects.values()])
+        facts["aspects"] = json.dumps({name: counts.rows for name, counts in distribution.aspects.items()})
+    save_file(tensors, str(path), metadata=facts)
 
 
 def load(path: Path) -> Distribution:
@@ -146,7 +190,10 @@ def load(path: Path) -> Distribution:
         with safe_open(str(path), framework="numpy") as file:
             facts = dict(file.metadata())
             counts = Counts(file.get_tensor("count_chosen"), file.get_tensor("count_rejected"), int(facts.pop("rows")))
-            return Distribution(counts, checked(file.get_tensor("q_diff")), facts)
+            rows: dict[str, int] = json.loads(facts.pop("aspects", "{}"))
+            sides = [file.get_tensor(f"aspect_{side}") for side in ("chosen", "rejected")] if rows else []
+            aspects = {name: Counts(sides[0][at], sides[1][at], rows[name]) for at, name in enumerate(rows)}
+            return Distribution(counts, checked(file.get_tensor("q_diff")), facts, aspects)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ArtifactCorrupt(f"{path.name} is not a distribution: {error}") from error
 

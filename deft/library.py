@@ -124,7 +124,7 @@ def select(
     *,
     keep: float | Literal["auto"] = 0.05,
     end: Literal["lowest", "highest", "random", "length"] = "lowest",
-    by: Literal["chosen", "rejected", "margin"] = "chosen",
+    by: Literal["chosen", "rejected", "margin", "length_adjusted"] = "chosen",
     seed: int = 0,
 ) -> R:
     """M6: keep the k = ceil(keep * E) rows with the lowest R_d of the chosen response; ties go to the first row.
@@ -135,7 +135,8 @@ def select(
         keep: a fraction in (0, 1], taken by its decimal text (0.07 of 100 is 7), or `auto`: the largest of 5 %, 1,000
             rows and what 100 optimiser steps of 8 need.
         end: which end is kept; `random` (by a hash of *seed* and row) and `length` (the longest chosen) are controls.
-        by: whose R_d ranks the rows; `margin` is chosen minus rejected.
+        by: whose R_d ranks the rows; `margin` is chosen minus rejected, `length_adjusted` the chosen one's less what a
+            straight line over its number of tokens explains.
         seed: of the random end.
 
     Returns:

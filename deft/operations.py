@@ -66,6 +66,7 @@ MARKS = {
     "data": "examples.parquet",
     "apart_from": "examples.parquet",
     "scoring": "distribution.safetensors",
+    "distribution": "projection.safetensors",
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",
     "model": "config.json",

@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deft.distribution import checked
+from deft.distribution import Distribution, checked, difference
 from deft.errors import Finding, ModelNotUsable
 from deft.heads import FIELDS, head_settings
 from deft.losses import head_logits, mean_by_sequence
 from deft.models import causal_model, decoder
+from deft.projections import Projection, probe_vector
 
 _ROWS_PER_CHUNK = 8192
 _POSITIONS_PER_CHUNK = 256
@@ -85,16 +86,39 @@ def head_direction(model: nn.Module, q_diff: NDArray[np.float64]) -> Direction:
 
 def direction_of(head: Head, q_diff: NDArray[np.float64]) -> Direction:
     """Return the direction of *q_diff* (float64 [V]) under *head*; as `head_direction`."""
-    rows, width = head.weight.shape
     q = _fitting(q_diff, head)
     if head.softcap is not None:
-        return Direction(torch.zeros(width, device=q.device), head.scale, 0.0, head, q.float())
-    u = torch.zeros(width, dtype=torch.float64, device=q.device)
-    for start in range(0, rows, _ROWS_PER_CHUNK):
-        piece = slice(start, start + _ROWS_PER_CHUNK)
-        u += q[piece] @ head.weight[piece].detach().double()
+        return Direction(torch.zeros(head.weight.shape[1], device=q.device), head.scale, 0.0, head, q.float())
+    u = project(head, q[None])[0]
     offset = 0.0 if head.bias is None else head.scale * float(q @ head.bias.detach().double())
     return Direction(u.float(), head.scale, offset)
+
+
+def project(head: Head, vectors: Tensor) -> Tensor:
+    """Return W^T v, accumulated in float64, of each of *vectors* float64 [K, V]: [K, D], on the head's device."""
+    rows, width = head.weight.shape
+    found = torch.zeros((len(vectors), width), dtype=torch.float64, device=head.weight.device)
+    for start in range(0, rows, _ROWS_PER_CHUNK):
+        piece = slice(start, start + _ROWS_PER_CHUNK)
+        found += vectors[:, piece].to(found.device) @ head.weight[piece].detach().double()
+    return found
+
+
+def projection_of(head: Head, distribution: Distribution) -> Projection:
+    """Return what a scoring keeps of *head* and *distribution*: u of Q_diff and of every aspect's, and the probe.
+
+    Raises:
+        ModelNotUsable: the head is soft-capped, or V is not its size.
+    """
+    if head.softcap is not None:
+        raise _refusal("a soft-capped head, under which R_d is no function of the mean hidden state")
+    _fitting(distribution.q_diff, head)
+    names = [name for name, counts in distribution.aspects.items() if counts.chosen.any() and counts.rejected.any()]
+    vectors = [distribution.q_diff, probe_vector(len(head.weight))]
+    vectors += [difference(distribution.aspects[name]) for name in names]
+    u, probe, *own = project(head, torch.from_numpy(np.stack(vectors))).cpu().numpy()
+    bias = None if head.bias is None else head.bias.detach().float().cpu().numpy()
+    return Projection(u, dict(zip(names, own, strict=True)), probe, bias, head.scale)
 
 
 def learning_direction(head: Head, q_diff: NDArray[np.float64]) -> Direction:

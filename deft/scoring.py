@@ -18,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deft.counting import Counted, count_dataset
+from deft import distribution as distributions
+from deft import projections
+from deft.counting import count_rows, report_on, require_review, summary_of, write_report
 from deft.datasets import iterate_examples
+from deft.distribution import Distribution
 from deft.models import check_fit, load_base, load_tokenizer
 from deft.reports import Report, stop_if_asked
-from deft.reward import Head, direction_of, head_of
+from deft.reward import Head, direction_of, head_of, projection_of
 from deft.scorer import Scorer, Scores, score_examples
 from deft.splits import chosen_rows
 from deft.tokens import TokenizedExample, encode_examples
@@ -52,40 +55,40 @@ def run_score(
     Args:
         spec: what is asked for.
         inputs: folders `dataset` and `model`.
-        out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, hidden.npy (not
-            under a soft-capped head), scoring.json, and the data set's own files as hard links.
+        out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, scoring.json,
+            the data set's own files as hard links and, unless the head is soft-capped, projection.safetensors and
+            hidden.npy.
         checkpoints: not used.
         report: told phases and progress; may ask to stop.
 
     Raises:
         InvalidInput: no rows, or rows without tokens.
         ModelNotUsable: the model, its head or its tokenizer is not supported.
+        ReviewNeeded: Q_diff may be noise, the gate is `pause`, and nobody has accepted it; no model was loaded.
         Interrupted: the report asked to stop.
     """
     dataset, seconds = inputs["dataset"], dict[str, float]()
-    with _phase("load_model", report, seconds):
+    with _phase("count", report, seconds):
         tokenizer = load_tokenizer(inputs["model"])
+        counted = count_rows(dataset, spec.count_rows, tokenizer, spec.tokens, report=report)
+        told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
+        write_report(told, out)
+    require_review(told, report.accepted)
+    with _phase("load_model", report, seconds):
         model = load_base(inputs["model"], precision=spec.precision)
         check_fit(model, tokenizer, spec.tokens)
         head = head_of(model)
-    with _phase("count", report, seconds):
-        counted = count_dataset(
-            dataset,
-            spec.count_rows,
-            tokenizer,
-            spec.tokens,
-            vocabulary_size=head.weight.shape[0],
-            gate=spec.gate,
-            report=report,
-        )
-        counted.write(out)
-    distribution = counted.distribution
+        distribution = counted.distribution(head.weight.shape[0], spec.aspects)
+        distributions.save(out / "distribution.safetensors", distribution)
+        if head.softcap is None:
+            projections.save(out, projection_of(head, distribution))
     with _phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
         table = _score_rows(scorer, spec, dataset, tokenizer, out)
     for name in ("examples.parquet", "original.parquet"):
         _link(dataset / name, out / name)
-    summary = _summary(model, head, counted, scorer, table, seconds)
+    summary = _summary(model, head, distribution, scorer, table, seconds)
+    summary["discrepancy"] = summary_of(told)
     (out / "scoring.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
 
@@ -134,12 +137,11 @@ def _table(rows: Sequence[int], tokenized: Sequence[TokenizedExample], scores: S
 def _summary(
     model: PreTrainedModel,
     head: Head,
-    counted: Counted,
+    distribution: Distribution,
     scorer: Scorer,
     table: pa.Table,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    distribution = counted.distribution
     response = table["response"].to_numpy()
     r_d = table["r_d"].to_numpy()
     is_chosen = response == 0
@@ -153,7 +155,7 @@ def _summary(
         "vocabulary_size": len(distribution.q_diff),
         "width": int(scorer.direction.u.shape[0]),
         "l1": distribution.l1,
-        "discrepancy": counted.summary(),
+        "aspects": {name: counts.rows for name, counts in distribution.aspects.items()},
         "rows_counted": distribution.counts.rows,
         "tokens_counted": int(distribution.counts.chosen.sum() + distribution.counts.rejected.sum()),
         "rows_scored": len(chosen),

@@ -19,10 +19,20 @@ SplitName = Literal["train", "reward_model", "evaluation"]
 End = Literal["lowest", "highest", "random", "length"]
 Tracker = Literal["clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 Gate = Annotated[
-    Literal["warn", "off"],
+    Literal["warn", "pause", "off"],
     Field(
         description="M11: where Q_diff may be noise (p > 0.05, split-half correlation below 0.5, fewer than 400 "
-        "examples), warn says so in the scoring and in the verdict's first lines, off says nothing."
+        "examples), warn says so in the scoring and in the verdict's first lines; pause also pauses the scoring, "
+        "before the model is loaded, until it is resumed; off says nothing."
+    ),
+]
+AspectWeights = Annotated[
+    dict[Annotated[str, Field(max_length=200)], Annotated[float, Field(ge=0, le=100)]],
+    Field(
+        min_length=1,
+        max_length=32,
+        description="M12: Q_diff = sum_a w_a Q_diff_a, each counted on the rows of that aspect alone (the empty name: "
+        "rows without one); an aspect that is not named has weight 0.",
     ),
 ]
 
@@ -76,6 +86,12 @@ class Rows(Spec):
     seed: Seed = 0
 
 
+Quota = (
+    Literal["none", "proportional", "equal"]
+    | Annotated[dict[Annotated[str, Field(max_length=200)], Fraction], Field(min_length=1, max_length=256)]
+)
+
+
 class Selection(Spec):
     """M6: which of the scored examples are kept."""
 
@@ -84,8 +100,25 @@ class Selection(Spec):
     )
     count: int | None = Field(None, ge=1, description="What `auto` came to; takes precedence over `keep` when given.")
     end: End = Field("lowest", description="Which end of R_d is kept; random and length (longest chosen) are controls.")
-    by: Literal["chosen", "rejected", "margin"] = Field("chosen", description="Whose R_d ranks the examples.")
+    by: Literal["chosen", "rejected", "margin", "length_adjusted"] = Field(
+        "chosen",
+        description="Whose R_d ranks the examples; margin: chosen less rejected; length_adjusted: of the chosen "
+        "response, less what a straight line over its number of tokens explains.",
+    )
+    quota: Quota = Field(
+        "none",
+        description="How many of the kept examples each source gives: none looks at all together, proportional keeps "
+        "the sources' shares, equal gives all the same, or shares by source that sum to 1 (the empty name: rows "
+        "without a source). A source with too few rows gives all it has, the others share the rest.",
+    )
     seed: Seed = Field(0, description="Of the random end.")
+
+    @field_validator("quota")
+    @classmethod
+    def _shares_sum_to_one(cls, value: Quota) -> Quota:
+        if isinstance(value, dict) and abs(sum(value.values()) - 1) > 1e-9:
+            raise ValueError(f"shares that sum to 1, not to {sum(value.values()):g}")
+        return value
 
 
 class SftMethod(Spec):
@@ -179,15 +212,22 @@ class ScoreSpec(Spec):
     rows: Rows = Field(Rows(), description="The rows that are scored.")
     tokens: TokenOptions = TokenOptions()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
     gate: Gate = "warn"
 
 
 class SelectSpec(Spec):
-    """A selection over a scoring (M6); loads no model."""
+    """A selection over a scoring (M6), by its own Q_diff or another; loads no model."""
 
     kind: Literal["select"] = "select"
     name: str | None = Field(None, max_length=200)
     scoring: Id
+    distribution: Id | None = Field(
+        None, description="Another scoring under the same head: its Q_diff ranks the examples. null: the scoring's own."
+    )
+    aspects: AspectWeights | None = Field(
+        None, description="Weights for the aspects of that Q_diff. null: as it was counted."
+    )
     selection: Selection = Selection()
 
 
@@ -327,6 +367,7 @@ class PipelineSpec(Spec):
     )
     seed: Seed = 0
     tokens: TokenOptions = TokenOptions()
+    aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
     gate: Gate = "warn"
     selection: Selection = Selection()
     method: Method = DpoMethod()
@@ -402,6 +443,7 @@ _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "evaluation_dataset": ("dataset",),
     "data": ("dataset", "subset"),
     "scoring": ("scoring",),
+    "distribution": ("scoring",),
     "adapter": ("adapter",),
 }
 

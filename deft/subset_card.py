@@ -21,6 +21,7 @@ tags:
 | how many | {reason} |
 | end | {end} |
 | ranked by | {ranked_by} |
+| Q_diff | {q_diff} |
 | value of the last kept example | {cut} |
 | mean R_d of the chosen response: kept / scored | {mean_r_d_kept:.6g} / {mean_r_d_scored:.6g} |
 | mean tokens of the chosen response: kept / scored | {mean_chosen_tokens_kept:.1f} / {mean_chosen_tokens_scored:.1f} |
@@ -42,6 +43,13 @@ kept = load_dataset("parquet", data_files="kept.parquet", split="train")
 """
 
 
+def _distribution(summary: Mapping[str, Any]) -> str:
+    found = "the scoring's own" if summary["distribution"] is None else f"that of {summary['distribution']}"
+    if summary["aspects"] is None:
+        return found
+    return found + ", its aspects weighted " + ", ".join(f"{w:g} {name!r}" for name, w in summary["aspects"].items())
+
+
 def subset_card(summary: Mapping[str, Any]) -> str:
     """Return the card of the subset whose `subset.json` is *summary*."""
     by = {"random": f"a draw with seed {summary['seed']}", "length": "tokens of the chosen response"}
@@ -49,5 +57,6 @@ def subset_card(summary: Mapping[str, Any]) -> str:
     return _CARD.format(
         **summary,
         ranked_by=by.get(summary["end"], f"R_d ({summary['by']})"),
+        q_diff=_distribution(summary),
         cut="-" if cut is None else f"{cut:.6g}",
     )

@@ -1,8 +1,8 @@
 """The `select` operation: a scoring to a subset with a ledger of every row. Torch-free, loads no model.
 
-examples.parquet      the kept examples        kept.parquet, .jsonl    the user's columns of them, and ours
-distribution.safetensors   a copy              ledger.parquet, .jsonl  the fate of every example of the dataset
-subset.json           the summary              README.md, SHA256SUMS
+examples.parquet           the kept examples       kept.parquet, .jsonl    the user's columns of them, and ours
+distribution.safetensors   whose Q_diff ranked     ledger.parquet, .jsonl  the fate of every example of the dataset
+subset.json                the summary             README.md, SHA256SUMS
 """
 
 import shutil
@@ -11,17 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from deft import distribution as distributions
 from deft.columns import COMPRESSION, json_bytes, parquet_writer
 from deft.errors import ArtifactCorrupt
 from deft.folders import content_files, sha256_of
 from deft.reports import Report, stop_if_asked
+from deft.rescoring import Rescored, rescore
 from deft.selection import ScoredRow, Selected, select
-from deft.specs import Selection, SelectSpec
+from deft.specs import SelectSpec
 from deft.subset_card import subset_card
 
 LEDGER_SCHEMA = pa.schema(
@@ -38,6 +42,7 @@ LEDGER_SCHEMA = pa.schema(
 )
 KEPT_COLUMNS = ["deft_r_d", "deft_rank", "deft_kept", "deft_source_line"]
 BATCH_ROWS = 1024
+DISTRIBUTION = "distribution.safetensors"
 
 
 def run_select(
@@ -51,12 +56,14 @@ def run_select(
     """Select from the scoring `inputs["scoring"]` (M6), write the subset to *out*, return its summary.
 
     Raises:
-        InvalidInput: nothing was scored, or `by` needs responses that were not.
+        InvalidInput: nothing was scored, `by` needs responses that were not, or the scoring and the other Q_diff do not
+            belong to one head.
         ArtifactCorrupt: scores and examples do not belong together.
     """
     scoring = inputs["scoring"]
     report.phase("select")
-    rows = scored_rows(scoring)
+    other = _other_distribution(spec, inputs)
+    rows = scored_rows(scoring, None if other is None else other.r_d)
     selected = select(rows, spec.selection)
     ledger = ledger_of(_source_lines(scoring), rows, selected)
     report.phase("write")
@@ -65,54 +72,73 @@ def run_select(
     stop_if_asked(report)
     _write_kept_examples(scoring / "examples.parquet", out / "examples.parquet", kept)
     _write_kept_originals(scoring / "original.parquet", out / "kept", kept)
-    shutil.copyfile(scoring / "distribution.safetensors", out / "distribution.safetensors")
-    summary = _summary(spec.selection, selected, ledger, kept)
+    if other is None:
+        shutil.copyfile(scoring / DISTRIBUTION, out / DISTRIBUTION)
+    else:
+        distributions.save(out / DISTRIBUTION, other.distribution)
+    summary = _summary(spec, selected, ledger, kept)
     (out / "subset.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     (out / "README.md").write_text(subset_card(summary), encoding="utf-8")
     write_sums(out)
     return summary
 
 
-def scored_rows(scoring: Path) -> list[ScoredRow]:
+def _other_distribution(spec: SelectSpec, inputs: Mapping[str, Path]) -> Rescored | None:
+    """Return the responses scored by another Q_diff; None where the scoring's own is asked for."""
+    if spec.distribution is None and spec.aspects is None:
+        return None
+    return rescore(inputs["scoring"], inputs.get("distribution", inputs["scoring"]), spec.aspects)
+
+
+def scored_rows(scoring: Path, r_d: Sequence[float] | NDArray[np.float64] | None = None) -> list[ScoredRow]:
     """Return R_d of every scored example in *scoring*, by row; `rejected` is the mean over its rejected responses.
 
+    *r_d* takes the place of what was scored, in the order of scores.parquet.
+
     Raises:
-        ArtifactCorrupt: a row's rejected response was scored and its chosen one was not.
+        ArtifactCorrupt: a row's rejected response was scored and its chosen one was not, or *r_d* has another length.
     """
+    columns = ["row", "response", "response_tokens", "r_d"]
+    table = pq.read_table(scoring / "scores.parquet", columns=columns)
+    if r_d is not None and len(r_d) != table.num_rows:
+        raise ArtifactCorrupt("hidden.npy and scores.parquet do not have the same responses")
+    found = table.to_pydict()
+    if r_d is not None:
+        found["r_d"] = [float(value) for value in r_d]
     chosen: dict[int, tuple[float, int]] = {}
     rejected: dict[int, list[float]] = {}
-    columns = ["row", "response", "response_tokens", "r_d"]
-    table = pq.read_table(scoring / "scores.parquet", columns=columns).to_pydict()
-    for row, response, tokens, r_d in zip(*(table[name] for name in columns), strict=True):
+    for row, response, tokens, value in zip(*(found[name] for name in columns), strict=True):
         if response == 0:
-            chosen[row] = (r_d, tokens)
+            chosen[row] = (value, tokens)
         else:
-            rejected.setdefault(row, []).append(r_d)
+            rejected.setdefault(row, []).append(value)
     if rejected.keys() - chosen.keys():
         raise ArtifactCorrupt("the scoring has rejected responses without their chosen one")
+    sources = _column(scoring, "source")
+    if chosen and not 0 <= min(chosen) <= max(chosen) < len(sources):
+        raise ArtifactCorrupt("a scored row is not in examples.parquet")
+    means = {row: sum(values) / len(values) for row, values in rejected.items()}
     return [
-        ScoredRow(row, r_d, sum(rejected[row]) / len(rejected[row]) if row in rejected else None, tokens)
-        for row, (r_d, tokens) in sorted(chosen.items())
+        ScoredRow(row, value, means.get(row), tokens, sources[row]) for row, (value, tokens) in sorted(chosen.items())
     ]
 
 
 def _source_lines(scoring: Path) -> list[int]:
-    """Return the source line of every example; row numbers are 0..E-1 in the order of the file."""
-    table = pq.read_table(scoring / "examples.parquet", columns=["row", "source_line"])
-    if table["row"].to_pylist() != list(range(table.num_rows)):
-        raise ArtifactCorrupt("the rows of examples.parquet are not numbered from 0")
-    lines: list[int] = table["source_line"].to_pylist()
+    lines: list[int] = _column(scoring, "source_line")
     return lines
 
 
-def ledger_of(source_lines: Sequence[int], rows: Sequence[ScoredRow], selected: Selected) -> pa.Table:
-    """Return the fate of every example of the dataset, one row each, in dataset order.
+def _column(scoring: Path, name: str) -> list[Any]:
+    """Return one column of every example; row numbers are 0..E-1 in the order of the file."""
+    table = pq.read_table(scoring / "examples.parquet", columns=["row", name])
+    if table["row"].to_pylist() != list(range(table.num_rows)):
+        raise ArtifactCorrupt("the rows of examples.parquet are not numbered from 0")
+    values: list[Any] = table[name].to_pylist()
+    return values
 
-    Raises:
-        ArtifactCorrupt: a scored row is none of the dataset's.
-    """
-    if rows and not 0 <= rows[0].row <= rows[-1].row < len(source_lines):
-        raise ArtifactCorrupt("a scored row is not in examples.parquet")
+
+def ledger_of(source_lines: Sequence[int], rows: Sequence[ScoredRow], selected: Selected) -> pa.Table:
+    """Return the fate of every example of the dataset, one row each, in dataset order."""
     entries = [
         {"row": row, "deft_source_line": line, "deft_kept": False, "reason": "not_scored"}
         for row, line in enumerate(source_lines)
@@ -124,7 +150,7 @@ def ledger_of(source_lines: Sequence[int], rows: Sequence[ScoredRow], selected: 
             chosen_tokens=scored.chosen_tokens,
             deft_rank=rank,
             deft_kept=is_kept,
-            reason="kept" if is_kept else "not_selected",
+            reason="kept" if is_kept else "over_quota" if rank <= selected.count else "not_selected",
         )
     return pa.Table.from_pylist(entries, LEDGER_SCHEMA)
 
@@ -170,7 +196,8 @@ def _kept_parts(file: pq.ParquetFile, kept: pa.Table) -> Iterator[tuple[pa.Table
         start, done = start + batch.num_rows, end
 
 
-def _summary(selection: Selection, selected: Selected, ledger: pa.Table, kept: pa.Table) -> dict[str, Any]:
+def _summary(spec: SelectSpec, selected: Selected, ledger: pa.Table, kept: pa.Table) -> dict[str, Any]:
+    selection = spec.selection
     scored = ledger.filter(pc.is_valid(ledger["deft_rank"]))
     return {
         "kept": selected.count,
@@ -181,8 +208,12 @@ def _summary(selection: Selection, selected: Selected, ledger: pa.Table, kept: p
         "reason": selected.reason,
         "end": selection.end,
         "by": selection.by,
+        "quota": selection.quota,
+        "distribution": spec.distribution,
+        "aspects": spec.aspects,
         "seed": selection.seed,
         "cut_value": selected.cut_value,
+        "length_slope": selected.length_slope,
         "mean_r_d_kept": pc.mean(kept["deft_r_d"]).as_py(),
         "mean_r_d_scored": pc.mean(scored["deft_r_d"]).as_py(),
         "mean_chosen_tokens_kept": pc.mean(kept["chosen_tokens"]).as_py(),

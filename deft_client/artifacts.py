@@ -58,13 +58,21 @@ class Artifacts:
 class Subsets(Artifacts):
     """`/v1/subsets`; making one is a select job that answers in seconds."""
 
-    def create(self, scoring: str, selection: Mapping[str, Any] | None = None, *, name: str | None = None) -> Json:
-        """Post a selection over a scoring and return its job."""
-        body: Json = {"scoring": scoring}
-        if selection is not None:
-            body["selection"] = dict(selection)
-        if name is not None:
-            body["name"] = name
+    def create(
+        self,
+        scoring: str,
+        selection: Mapping[str, Any] | None = None,
+        *,
+        distribution: str | None = None,
+        aspects: Mapping[str, float] | None = None,
+        name: str | None = None,
+    ) -> Json:
+        """Post a selection over a scoring and return its job.
+
+        *distribution* is another scoring under the same head, whose Q_diff ranks; *aspects* weigh its aspects anew.
+        """
+        asked = {"selection": selection, "distribution": distribution, "aspects": aspects, "name": name}
+        body: Json = {"scoring": scoring, **{key: value for key, value in asked.items() if value is not None}}
         answer: Json = self.exchange.json("POST", "/v1/subsets", content=lambda: {"json": body})
         return answer
 

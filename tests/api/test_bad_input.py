@@ -123,6 +123,16 @@ BAD_JOBS: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
         422,
         {"pointer": "/selection/keep", "found": "2", "expected": "a number less than or equal to 1, or 'auto'"},
     ),
+    "quota that is no share": (
+        {"kind": "select", "scoring": "sc_1", "selection": {"quota": {"a": 0.5, "b": 0.6}}},
+        422,
+        {"pointer": "/selection/quota", "expected": "shares that sum to 1, not to 1.1"},
+    ),
+    "weight below 0": (
+        {"kind": "select", "scoring": "sc_1", "aspects": {"helpful": -1}},
+        422,
+        {"pointer": "/aspects/helpful", "found": "-1"},
+    ),
     "missing id": ({**TRAIN, "data": "ds_" + "0" * 26}, 404, {"pointer": "/data"}),
     "id of the wrong kind": (
         {"kind": "select", "scoring": "DATASET"},

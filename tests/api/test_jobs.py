@@ -175,6 +175,21 @@ def test_a_job_may_wait_for_another(client: TestClient, make: Make) -> None:
     assert subset.headers["location"] == f"/v1/jobs/{job['id']}"
 
 
+def test_a_subset_may_take_its_q_diff_from_another_scoring(client: TestClient, make: Make) -> None:
+    scoring, other = make(), make()
+    body = {
+        "scoring": scoring["id"],
+        "distribution": other["id"],
+        "aspects": {"helpful": 1, "harmless": 0.5},
+        "selection": {"keep": 0.25, "by": "length_adjusted", "quota": {"forum": 0.5, "": 0.5}},
+    }
+    job = client.post("/v1/subsets", json=body).json()
+    assert (job["status"], job["spec"]["aspects"]) == ("waiting", {"helpful": 1.0, "harmless": 0.5})
+    assert job["spec"]["selection"]["quota"] == {"forum": 0.5, "": 0.5}
+    refused = client.post("/v1/subsets", json={**body, "distribution": "sc_none"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (404, "/distribution")
+
+
 def test_a_pipeline_is_answered_with_its_children(client: TestClient, make: Make) -> None:
     pipeline = make(kind="pipeline", arms=["deft", "random"], random_draws=1)
     kinds = {child["kind"] for child in pipeline["children"]}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from deft.discrepancy import (
+    Part,
     Stability,
     discrepancy,
     half_correlations,
@@ -37,6 +38,10 @@ def made_up(rng: np.random.Generator, examples: int, shift: float = 0.0, vocabul
         return np.where(is_low, rng.integers(0, 10, size), rng.integers(0, vocabulary, size)).tolist()
 
     return [[draw(shift), draw(0.0)] for _ in range(examples)]
+
+
+def whole(responses: Responses) -> list[Part]:
+    return [Part(1.0, token_table(responses))]
 
 
 def naive_q_diff(chosen: list[list[int]], rejected: list[list[int]], vocabulary: int = 10) -> np.ndarray:
@@ -75,12 +80,12 @@ def test_the_null_is_that_of_a_naive_shuffling_with_the_same_draws(responses: Re
         chosen = [each[pick] for each, pick in zip(responses, picked, strict=True)]
         rejected = [r for each, pick in zip(responses, picked, strict=True) for at, r in enumerate(each) if at != pick]
         expected.append(np.abs(naive_q_diff(chosen, rejected)).sum())
-    np.testing.assert_allclose(null_norms(token_table(responses), 7, 5), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(null_norms(whole(responses), 7, 5), expected, rtol=0, atol=1e-12)
 
 
 def test_the_null_of_one_pair_is_its_own_norm() -> None:
     """Swapping the labels of one pair turns the sign of Q_diff and leaves its norm."""
-    table = token_table([[[1, 1, 2], [2, 3]]])
+    table = whole([[[1, 1, 2], [2, 3]]])
     np.testing.assert_allclose(null_norms(table, 30, 0), 4 / 3, rtol=0, atol=1e-15)  # 2/3 + |1/3 - 1/2| + 1/2
     found = stability(table, permutations=30, halves=0, seed=0)
     assert (found.l1, found.p, found.ratio) == (pytest.approx(4 / 3), 1.0, pytest.approx(1.0))
@@ -88,7 +93,7 @@ def test_the_null_of_one_pair_is_its_own_norm() -> None:
 
 def test_the_norm_is_that_of_q_diff_and_p_counts_the_labels_themselves() -> None:
     responses = made_up(np.random.default_rng(0), 50, shift=0.2)
-    table = token_table(responses)
+    table = whole(responses)
     found = stability(table, permutations=99, halves=0, seed=3)
     null = null_norms(table, 99, 3)
     assert found.l1 == pytest.approx(np.abs(difference(count_responses(responses, 40, []))).sum(), abs=1e-12)
@@ -111,20 +116,20 @@ def test_halves_are_correlated_as_by_numpy() -> None:
             )
         ]
         expected.append(np.corrcoef(*sides)[0, 1])
-    np.testing.assert_allclose(half_correlations(token_table(responses), 4, 2), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(half_correlations(whole(responses), 4, 2), expected, rtol=0, atol=1e-12)
 
 
 def test_p_is_uniform_when_the_labels_say_nothing() -> None:
     """80 made-up data sets without a difference; a wrong null would put p near 0 or 1 in most of them."""
     p_values = [
-        stability(token_table(made_up(np.random.default_rng(seed), 60)), permutations=99, halves=0, seed=seed).p
+        stability(whole(made_up(np.random.default_rng(seed), 60)), permutations=99, halves=0, seed=seed).p
         for seed in range(80)
     ]
     assert stats.kstest([p for p in p_values if p is not None], "uniform").pvalue > 0.01
 
 
 def test_a_strong_difference_is_told_from_noise_and_comes_again() -> None:
-    report = discrepancy(token_table(made_up(np.random.default_rng(0), 800, shift=0.4)), permutations=200)
+    report = discrepancy(whole(made_up(np.random.default_rng(0), 800, shift=0.4)), permutations=200)
     assert report.whole.p == 1 / 201
     assert report.whole.r is not None
     assert report.whole.r > 0.95
@@ -139,7 +144,7 @@ def test_a_strong_difference_is_told_from_noise_and_comes_again() -> None:
 
 def test_leading_tokens_have_intervals_that_hold_the_truth() -> None:
     """Tokens 0..9 are drawn 0.4 / 10 more often in chosen responses than in rejected ones: the truth is 0.03."""
-    table = token_table(made_up(np.random.default_rng(0), 2000, shift=0.4))
+    table = whole(made_up(np.random.default_rng(0), 2000, shift=0.4))
     found = leading_tokens(table, 10, resamples=200, seed=0)
     assert {each.token for each in found} == set(range(10))
     assert all(each.low < each.q_diff < each.high for each in found)
@@ -153,12 +158,12 @@ def test_leading_tokens_have_intervals_that_hold_the_truth() -> None:
 
 
 def test_the_same_seed_gives_the_same_report_and_another_another() -> None:
-    table = token_table(made_up(np.random.default_rng(0), 60, shift=0.1))
+    table = whole(made_up(np.random.default_rng(0), 60, shift=0.1))
     assert discrepancy(table, seed=1) == discrepancy(table, seed=1) != discrepancy(table, seed=2)
 
 
 def test_what_cannot_be_said_of_one_example_is_null() -> None:
-    report = discrepancy(token_table([[[1, 2], [3]]])).as_dict()
+    report = discrepancy(whole([[[1, 2], [3]]])).as_dict()
     assert (report["r"], report["halves"], report["z"]) == (None, 0, None)
     assert len(warnings_of(report)) == 2  # p is 1, and one example is few
 
@@ -188,3 +193,27 @@ def test_large_totals_are_counted_exactly() -> None:
     huge = TokenTable(table.counts * np.int32(2**24 + 1), table.tokens, table.starts)
     members = huge.is_chosen[:, None]
     assert huge.totals(members)[:, 0].tolist() == [4 * (2**24 + 1), 0]
+
+
+def test_aspects_are_mixed_by_their_weights() -> None:
+    """M12: Q_diff = 2 Q_a - the parts' norms do not add up, the vectors do."""
+    rng = np.random.default_rng(4)
+    responses = [*made_up(rng, 30, shift=0.5, vocabulary=10), *made_up(rng, 20, vocabulary=10)]
+    table = token_table(responses)
+    parts = [Part(2.0, table.take(np.arange(30))), Part(0.5, table.take(np.arange(30, 50)))]
+    aspects = [naive_q_diff([r[0] for r in own], [r[1] for r in own]) for own in (responses[:30], responses[30:])]
+    q_diff = 2 * aspects[0] + 0.5 * aspects[1]
+    report = discrepancy(parts, permutations=50, leading=3)
+    assert report.whole.l1 == pytest.approx(np.abs(q_diff).sum(), abs=1e-12)
+    top = np.argsort(-np.abs(q_diff))[:3]
+    assert [each.token for each in report.leading_tokens] == top.tolist()
+    assert [each.q_diff for each in report.leading_tokens] == pytest.approx(q_diff[top].tolist(), abs=1e-12)
+    assert all(each.low < each.q_diff < each.high for each in report.leading_tokens)
+    assert report.whole.examples == 50
+
+
+def test_two_parts_that_are_one_data_set_twice_are_that_data_set() -> None:
+    """Q_diff of a half weight each is Q_diff of the whole, and so are all its halves' correlations with themselves."""
+    table = token_table(made_up(np.random.default_rng(4), 40, shift=0.3))
+    twice = stability([Part(0.5, table), Part(0.5, table)], permutations=20, halves=4, seed=0)
+    assert twice.l1 == pytest.approx(stability([Part(1.0, table)], permutations=0, halves=0, seed=0).l1)

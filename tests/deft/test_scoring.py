@@ -142,6 +142,7 @@ def test_a_scoring_folder_holds_what_it_promises(tmp_path: Path, tiny_model_fold
     assert {path.name for path in out.iterdir()} == {
         "distribution.safetensors",
         "discrepancy.json",
+        "projection.safetensors",
         "scores.parquet",
         "hidden.npy",
         "scoring.json",

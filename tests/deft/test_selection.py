@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InvalidInput
-from deft.selection import ScoredRow, kept_count, resolve_keep, select
+from deft.selection import ScoredRow, allotted, kept_count, resolve_keep, select
 from deft.specs import Selection
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -158,3 +158,103 @@ def test_what_was_not_scored_is_refused_with_the_fix() -> None:
         select([ScoredRow(0, math.nan, None, 1)], Selection())
     with pytest.raises(InvalidInput, match="Nothing was scored"):
         select([], Selection())
+
+
+def test_length_adjusted_takes_out_what_a_line_over_length_explains() -> None:
+    """R_d = 2 - 0.5 * tokens + a residual that is orthogonal to length: 0.1, -0.2, 0.1 at 1, 2, 3 tokens."""
+    rows = [ScoredRow(row, 2 - 0.5 * t + e, 0.0, t) for row, (t, e) in enumerate([(1, 0.1), (2, -0.2), (3, 0.1)])]
+    chosen = select(rows, Selection(by="length_adjusted", count=1))
+    assert chosen.kept == [False, True, False]
+    assert chosen.length_slope == pytest.approx(-0.5)
+    assert chosen.cut_value == pytest.approx(-0.2)
+    assert select(rows, Selection(by="chosen", count=1)).kept == [False, False, True]
+
+
+@given(scored(), st.floats(-10, 10))
+def test_length_adjusted_does_not_see_what_is_added_a_token(rows, slope) -> None:  # type: ignore[no-untyped-def]
+    rows = [ScoredRow(r.row, max(min(r.chosen, 1e3), -1e3), r.rejected, r.chosen_tokens) for r in rows]
+    steeper = [ScoredRow(r.row, r.chosen + slope * r.chosen_tokens, r.rejected, r.chosen_tokens) for r in rows]
+    one, other = (select(each, Selection(by="length_adjusted", count=1)) for each in (rows, steeper))
+    assert one.cut_value == pytest.approx(other.cut_value, abs=1e-6)
+
+
+def test_equal_lengths_leave_r_d_as_it_is_but_for_its_mean() -> None:
+    chosen = select(rows_of(3.0, 1.0, 2.0), Selection(by="length_adjusted", count=2))
+    assert (chosen.ranks, chosen.length_slope, chosen.cut_value) == ([3, 1, 2], 0.0, 0.0)
+
+
+SOURCES = ["a"] * 6 + ["b"] * 3 + [None]
+
+
+def sourced(values: list[float]) -> list[ScoredRow]:
+    return [
+        ScoredRow(row, value, 0.0, 1, source) for row, (value, source) in enumerate(zip(values, SOURCES, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("quota", "size", "expected"),
+    [
+        ("proportional", 5, {"a": 3, "b": 1, "": 1}),  # 3, 1.5, 0.5: of level remainders the first name wins
+        ("proportional", 10, {"a": 6, "b": 3, "": 1}),
+        ("equal", 3, {"a": 1, "b": 1, "": 1}),
+        ("equal", 6, {"a": 3, "b": 2, "": 1}),  # 2 each, but there is only one without a source; then 2.5 and 2.5
+        ("equal", 9, {"a": 5, "b": 3, "": 1}),
+        ({"b": 0.9, "": 0.1}, 2, {"a": 0, "b": 2, "": 0}),
+        ({"b": 0.5, "a": 0.5}, 8, {"a": 5, "b": 3, "": 0}),
+        ({"b": 1.0}, 8, {"a": 0, "b": 3, "": 0}),  # nothing else was asked for
+        ({"a": 0.29, "b": 0.71}, 100, {"a": 6, "b": 3, "": 0}),
+    ],
+)
+def test_places_are_shared_out_by_source(quota, size, expected) -> None:  # type: ignore[no-untyped-def]
+    assert allotted(size, quota, {"a": 6, "b": 3, "": 1}) == expected
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcde"), st.integers(1, 40), min_size=1),
+    st.sampled_from(["equal", "proportional"]),
+    st.data(),
+)
+def test_all_places_are_given_and_none_twice(available, quota, data) -> None:  # type: ignore[no-untyped-def]
+    size = data.draw(st.integers(1, sum(available.values())))
+    found = allotted(size, quota, available)
+    assert sum(found.values()) == size
+    assert all(0 <= found[name] <= available[name] for name in available)
+    if quota == "proportional":
+        total = sum(available.values())
+        assert all(abs(found[name] - size * available[name] / total) < 1 for name in available)
+    else:
+        poor = {name for name in available if found[name] == available[name]}
+        rest = [found[name] for name in available if name not in poor]
+        assert max(rest, default=0) - min(rest, default=0) <= 1
+
+
+def test_a_quota_keeps_the_first_of_each_source_and_says_how_many() -> None:
+    rows = sourced([9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+    plain = select(rows, Selection(count=3))
+    assert [row.row for row, kept in zip(rows, plain.kept, strict=True) if kept] == [7, 8, 9]
+    chosen = select(rows, Selection(count=3, quota="equal"))
+    assert [row.row for row, kept in zip(rows, chosen.kept, strict=True) if kept] == [5, 8, 9]
+    assert chosen.ranks == plain.ranks
+    assert (chosen.count, chosen.cut_value) == (3, 4.0)
+    assert chosen.reason.endswith("by source: (no source) 1, a 1, b 1")
+
+
+@pytest.mark.parametrize("end", ["random", "length", "highest"])
+def test_controls_have_the_same_quota(end: str) -> None:
+    rows = sourced([float(n) for n in range(10)])
+    chosen = select(rows, Selection(end=end, count=4, quota={"b": 0.5, "a": 0.5}))  # type: ignore[arg-type]
+    kept = [row.source for row, is_kept in zip(rows, chosen.kept, strict=True) if is_kept]
+    assert sorted(kept) == ["a", "a", "b", "b"]
+
+
+def test_a_quota_for_a_source_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="source") as error:
+        select(sourced([0.0] * 10), Selection(count=3, quota={"c": 1.0}))
+    finding = error.value.findings[0]
+    assert (finding.pointer, finding.found) == ("/selection/quota", "c")
+
+
+def test_shares_must_sum_to_one() -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        Selection(quota={"a": 0.5, "b": 0.6})

@@ -301,3 +301,13 @@ def test_log_is_text_in_either_form() -> None:
     client = client_of(handler)
     assert client.jobs.log("job_1") == "a\nb"
     assert client.jobs.log("job_1") == "a\nb"
+
+
+def test_a_subset_is_asked_for_with_what_was_given() -> None:
+    handler, seen = answers(httpx2.Response(202, json={"id": "job_1"}), httpx2.Response(202, json={"id": "job_2"}))
+    client_of(handler).subsets.create("sc_1", {"keep": 0.1}, distribution="sc_2", aspects={"helpful": 1.0})
+    client_of(handler).subsets.create("sc_1")
+    assert [json.loads(request.content) for request in seen] == [
+        {"scoring": "sc_1", "selection": {"keep": 0.1}, "distribution": "sc_2", "aspects": {"helpful": 1.0}},
+        {"scoring": "sc_1"},
+    ]
