@@ -136,22 +136,20 @@ def test_row_weights_are_used_unless_they_are_switched_off(inputs: dict[str, Pat
 
     weighted = small_runs.make_inputs(tmp_path / "weighted", row=row)
 
-    def run(name: str, folders: dict[str, Path], **plan: Any) -> Any:
-        spec = small_runs.spec_of(**PRO, optimisation={"epochs": 1, **plan})
-        return small_runs.train(spec, folders, tmp_path / name)
+    def run(name: str, folders: dict[str, Path], told: small_runs.Record, **plan: Any) -> Any:
+        spec = small_runs.spec_of(**PRO, deft={"omega": 20.0}, drift=None, optimisation={"epochs": 1, **plan})
+        return small_runs.train(spec, folders, tmp_path / name, report=told)
 
-    plain, on, off = (
-        run("plain", inputs),
-        run("on", {**inputs, "data": weighted["data"]}),
-        run("off", {**inputs, "data": weighted["data"]}, row_weights=False),
-    )
+    report, folders = small_runs.Record(), {**inputs, "data": weighted["data"]}
+    plain = run("plain", inputs, small_runs.Record())
+    on, off = run("on", folders, report), run("off", folders, small_runs.Record(), row_weights=False)
     assert (plain["rows_with_weight"], on["rows_with_weight"], off["rows_with_weight"]) == (0, 3, 0)
     assert off["adapter_sha256"] == plain["adapter_sha256"] != on["adapter_sha256"]
-    told = on["metrics"]
-    parts = told["deft/ranking_loss"] + told["deft/sft_loss"]
-    assert told["deft/base_loss"] == pytest.approx(parts, rel=1e-5), "loss and metrics are weighed differently"
-    with_term = told["deft/base_loss"] - told["deft/omega"] * told["deft/r_d"]
-    assert told["loss"] == pytest.approx(with_term, rel=1e-5), "the term is weighed differently"
+    for told in report.steps.values():
+        parts = told["deft/ranking_loss"] + told["deft/sft_loss"]
+        assert told["deft/base_loss"] == pytest.approx(parts, rel=1e-5), "loss and metrics are weighed differently"
+        with_term = told["deft/base_loss"] - told["deft/omega"] * told["deft/r_d"]
+        assert told["loss"] == pytest.approx(with_term, rel=1e-5), "the term is weighed differently"
     assert on["trained_tokens"] == plain["trained_tokens"]
     record = json.loads((tmp_path / "off" / "training.json").read_text())
     assert record["spec"]["optimisation"]["row_weights"] is False
