@@ -67,6 +67,7 @@ MARKS = {
     "apart_from": "examples.parquet",
     "scoring": "distribution.safetensors",
     "distribution": "projection.safetensors",
+    "extends": "scores.parquet",
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",
     "model": "config.json",

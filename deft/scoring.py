@@ -9,32 +9,42 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from deft import distribution as distributions
 from deft import projections
 from deft.counting import count_rows, report_on, require_review, summary_of, write_report
 from deft.datasets import iterate_examples
 from deft.distribution import Distribution
-from deft.models import check_fit, load_base, load_tokenizer
+from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.projections import Projection
 from deft.reports import Report, stop_if_asked
+from deft.rescoring import HIDDEN
 from deft.reward import Head, direction_of, head_of, projection_of
 from deft.scorer import Scorer, Scores, score_examples
 from deft.splits import chosen_rows
+from deft.stored_states import StoredStates, keys_of, open_states
 from deft.tokens import TokenizedExample, encode_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from deft.examples import Example
-    from deft.specs import ScoreSpec
+    from deft.specs import ScoreSpec, TokenOptions
+
+T = TypeVar("T")
+Scored = tuple[pa.Table, NDArray[np.float32] | None]
+"""Scored responses: a row a response as in scores.parquet, and their mean hidden states (none under a soft-cap)."""
 
 __all__ = ["Scores", "run_score", "score_examples"]
 
@@ -54,7 +64,7 @@ def run_score(
 
     Args:
         spec: what is asked for.
-        inputs: folders `dataset` and `model`.
+        inputs: folders `dataset` and `model`, and `extends` where the spec names an earlier scoring.
         out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, scoring.json,
             the data set's own files as hard links and, unless the head is soft-capped, projection.safetensors and
             hidden.npy.
@@ -62,7 +72,7 @@ def run_score(
         report: told phases and progress; may ask to stop.
 
     Raises:
-        InvalidInput: no rows, or rows without tokens.
+        InvalidInput: no rows, rows without tokens, or an earlier scoring of another model or other settings.
         ModelNotUsable: the model, its head or its tokenizer is not supported.
         ReviewNeeded: Q_diff may be noise, the gate is `pause`, and nobody has accepted it; no model was loaded.
         Interrupted: the report asked to stop.
@@ -74,45 +84,113 @@ def run_score(
         told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
         write_report(told, out)
     require_review(told, report.accepted)
-    with _phase("load_model", report, seconds):
+    with _phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
+        weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
         model = load_base(inputs["model"], precision=spec.precision)
         check_fit(model, tokenizer, spec.tokens)
         head = head_of(model)
         distribution = counted.distribution(head.weight.shape[0], spec.aspects)
         distributions.save(out / "distribution.safetensors", distribution)
-        if head.softcap is None:
-            projections.save(out, projection_of(head, distribution))
+        projection = projection_of(head, distribution) if head.softcap is None else None
+        if projection is not None:
+            projections.save(out, projection)
+    facts = {"base_weights_hash": weights.result(), "dtype": str(head.weight.dtype).removeprefix("torch.")}
     with _phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
-        table = _score_rows(scorer, spec, dataset, tokenizer, out)
+        work = _Work(scorer, tokenizer, spec.tokens)
+        if spec.extends is not None:
+            work.earlier = _Earlier(
+                open_states(inputs["extends"], {**counted.facts, **facts}), projection, distribution
+            )
+        table = _score_rows(work, spec, dataset, out)
     for name in ("examples.parquet", "original.parquet"):
         _link(dataset / name, out / name)
-    summary = _summary(model, head, distribution, scorer, table, seconds)
+    summary = _summary(model, head, distribution, work, table, seconds) | facts
     summary["discrepancy"] = summary_of(told)
     (out / "scoring.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
 
 
-def _score_rows(
-    scorer: Scorer, spec: ScoreSpec, dataset: Path, tokenizer: PreTrainedTokenizerBase, out: Path
-) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """States of an earlier scoring, and the Q_diff that they are scored by now."""
+
+    states: StoredStates
+    projection: Projection | None
+    distribution: Distribution
+
+    def take(self, rows: Sequence[int], keys: Sequence[str]) -> Scored:
+        """Return table and states of the examples *keys*, which it has, as *rows*."""
+        assert self.projection is not None  # noqa: S101 -- a soft-capped head has no earlier states
+        table, hidden = self.states.take(rows, keys)
+        r_d = self.projection.rewards(hidden, self.projection.u, self.distribution.q_diff)
+        return table.set_column(table.column_names.index("r_d"), "r_d", pa.array(r_d)), hidden
+
+
+@dataclass(slots=True)
+class _Work:
+    """What scores a window of examples: the model, or the states of an *earlier* scoring for the same content."""
+
+    scorer: Scorer
+    tokenizer: PreTrainedTokenizerBase
+    options: TokenOptions
+    earlier: _Earlier | None = None
+    reused: int = 0
+
+    def window(self, rows: Sequence[int], examples: Sequence[Example], keys: Sequence[str]) -> Scored:
+        """Return table and states of the *examples*, in their order, then best response first."""
+        known = [self.earlier is not None and key in self.earlier.states for key in keys]
+        found = [self._run(*_picked(rows, examples, known, False))] if not all(known) else []
+        if self.earlier is not None and any(known):
+            found.append(self.earlier.take(*_picked(rows, keys, known, True)))
+            self._note_reused(sum(known))
+        return found[0] if len(found) == 1 else _in_order(*found)
+
+    def _run(self, rows: Sequence[int], examples: Sequence[Example]) -> Scored:
+        tokenized = encode_examples(examples, self.tokenizer, self.options)
+        scores = self.scorer.score(tokenized)
+        return _table(rows, tokenized, scores), scores.hidden
+
+    def _note_reused(self, examples: int) -> None:
+        self.reused += examples
+        self.scorer.done += examples
+        self.scorer.report.progress(self.scorer.done, self.scorer.total, "examples")
+
+
+def _picked(
+    rows: Sequence[int], things: Sequence[T], is_known: Sequence[bool], wanted: bool
+) -> tuple[list[int], list[T]]:
+    places = [place for place, known in enumerate(is_known) if known == wanted]
+    return [rows[place] for place in places], [things[place] for place in places]
+
+
+def _in_order(one: Scored, other: Scored) -> Scored:
+    """Put two parts of a window together in the order of rows, then responses."""
+    table = pa.concat_tables([one[0], other[0]])
+    order = np.lexsort((table["response"].to_numpy(), table["row"].to_numpy()))
+    assert one[1] is not None and other[1] is not None  # noqa: S101 -- only linear heads have earlier states
+    return table.take(pa.array(order)), np.concatenate([one[1], other[1]])[order]
+
+
+def _score_rows(work: _Work, spec: ScoreSpec, dataset: Path, out: Path) -> pa.Table:
     """Score the rows window by window; write hidden.npy and scores.parquet, and return the latter's table."""
     rows = chosen_rows(dataset, spec.rows)
     responses = sum(len(example.responses) for _, example in _examples(dataset, rows))
-    scorer.total = len(rows)
+    work.scorer.total = len(rows)
     hidden = None
-    if scorer.direction.is_linear:
-        shape = (responses, scorer.direction.u.shape[0])
-        hidden = np.lib.format.open_memmap(out / "hidden.npy", mode="w+", dtype=np.float32, shape=shape)
-    parts, at = [], 0
+    direction = work.scorer.direction
+    if direction.is_linear:
+        shape = (responses, direction.u.shape[0])
+        hidden = np.lib.format.open_memmap(out / HIDDEN, mode="w+", dtype=np.float32, shape=shape)
+    parts, at, keys = [], 0, keys_of(dataset)
     examples = _examples(dataset, rows)
     while window := list(islice(examples, EXAMPLES_PER_WINDOW)):
-        tokenized = encode_examples((example for _, example in window), tokenizer, spec.tokens)
-        scores = scorer.score(tokenized)
-        if hidden is not None and scores.hidden is not None:
-            hidden[at : at + len(scores.r_d)] = scores.hidden
-        at += len(scores.r_d)
-        parts.append(_table([row for row, _ in window], tokenized, scores))
+        numbers = [row for row, _ in window]
+        table, states = work.window(numbers, [example for _, example in window], [keys[row] for row in numbers])
+        if hidden is not None and states is not None:
+            hidden[at : at + table.num_rows] = states
+        at += table.num_rows
+        parts.append(table)
     if hidden is not None:
         hidden.flush()
     table = pa.concat_tables(parts)
@@ -138,7 +216,7 @@ def _summary(
     model: PreTrainedModel,
     head: Head,
     distribution: Distribution,
-    scorer: Scorer,
+    work: _Work,
     table: pa.Table,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -150,19 +228,19 @@ def _summary(
     tokens = int(table["response_tokens"].to_numpy().sum() + table["prompt_tokens"].to_numpy()[response == 0].sum())
     return {
         "architecture": type(model).__name__,
-        "dtype": str(scorer.dtype).removeprefix("torch."),
         "head": head.kind,
         "vocabulary_size": len(distribution.q_diff),
-        "width": int(scorer.direction.u.shape[0]),
+        "width": int(work.scorer.direction.u.shape[0]),
         "l1": distribution.l1,
         "aspects": {name: counts.rows for name, counts in distribution.aspects.items()},
         "rows_counted": distribution.counts.rows,
         "tokens_counted": int(distribution.counts.chosen.sum() + distribution.counts.rejected.sum()),
         "rows_scored": len(chosen),
+        "rows_reused": work.reused,
         "responses_scored": len(r_d),
         "responses_cut": int(table["is_cut"].to_numpy(zero_copy_only=False).sum()),
         "tokens_scored": tokens,
-        "is_prompt_shared": scorer.is_shared,
+        "is_prompt_shared": work.scorer.is_shared,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "mean_r_d_chosen": float(chosen.mean()),
         "mean_r_d_rejected": float(r_d[response > 0].mean()),

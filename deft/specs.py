@@ -214,6 +214,11 @@ class ScoreSpec(Spec):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
     gate: Gate = "warn"
+    extends: Id | None = Field(
+        None,
+        description="An earlier scoring with the same model, precision and token options: rows with the content of "
+        "rows that it has scored take over their hidden states, and only the others go through the model.",
+    )
 
 
 class SelectSpec(Spec):
@@ -444,6 +449,7 @@ _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "data": ("dataset", "subset"),
     "scoring": ("scoring",),
     "distribution": ("scoring",),
+    "extends": ("scoring",),
     "adapter": ("adapter",),
 }
 
