@@ -81,7 +81,17 @@ def same(one: Path, other: Path) -> None:
 
 
 # Old rows in another order, one twice, new ones between, and one old prompt with a response more.
-MIXED = [*NEW[:2], *OLD[4:], OLD[2], NEW[2], OLD[2], *OLD[:2], OLD[3], {**OLD[5], "responses": ["x", "y"]}, *NEW[3:]]
+MIXED = [
+    *NEW[:2],
+    *OLD[4:],
+    OLD[2],
+    NEW[2],
+    OLD[2],
+    *OLD[:2],
+    OLD[3],
+    {**OLD[5], "responses": ["x, then", "y"]},
+    *NEW[3:],
+]
 
 
 def test_only_new_content_is_run_and_the_result_is_that_of_scoring_everything(
