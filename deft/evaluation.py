@@ -28,7 +28,7 @@ from deft.metrics import (
     measure_pairs,
     wanted,
 )
-from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.models import load_fitting_base, load_tokenizer, weights_hash
 from deft.packing import shares_prompts
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
@@ -81,8 +81,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     tokenizer = load_tokenizer(inputs["model"])
     rows, left_out = held_out_rows(spec, inputs)
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer)
-    base = load_base(inputs["model"])
-    check_fit(base, tokenizer, spec.tokens)
+    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens)
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"))
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deft.errors import Finding, ModelNotUsable
+
 MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 DIVISORS = ("logits_scaling",)
 MULTIPLIES_DESPITE_NAME = ("hyperclovax",)
@@ -45,3 +47,12 @@ def unknown_head_fields(settings: Mapping[str, Any]) -> list[str]:
         for name, neutral in NOT_UNDERSTOOD.items()
         if isinstance(settings.get(name), int | float) and float(settings[name]) != neutral
     ]
+
+
+def head_refusal(
+    found: str, fix: str = "use a model with a linear head, such as Llama, Qwen or Mistral"
+) -> ModelNotUsable:
+    """Return the error that the model has a head with what was *found*, so that R_d cannot be computed for it."""
+    expected = "a head whose logits are W h (+ b), scaled or soft-capped"
+    finding = Finding(code="unknown_head", found=found, expected=expected, fix=fix)
+    return ModelNotUsable(f"the model has {found}; R_d cannot be computed for it", findings=[finding])

@@ -8,6 +8,7 @@ are given; then *examples_in_step* is the sum of the weights of the step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,10 +162,15 @@ def with_reward_term(
     Args:
         loss: scalar, L_base.
         r_d: [B] distribution reward of the chosen responses, from the same forward pass; None when there is no term.
-        omega: weight of the term, >= 0.
+        omega: weight of the term, finite and >= 0.
         examples_in_step: as in `dpo_loss`.
         weights: as in `dpo_loss`.
+
+    Raises:
+        ValueError: omega is negative or not finite.
     """
+    if not 0 <= omega < math.inf:
+        raise ValueError(f"omega must be a finite number >= 0, not {omega}")
     if omega == 0 or r_d is None:
         return loss
     return loss - omega * mean_over_step(r_d, examples_in_step, weights)

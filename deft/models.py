@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from deft.errors import Finding, ModelNotUsable
+from deft.errors import Finding, ModelNotUsable, shown
 from deft.folders import sha256_of
+from deft.heads import head_refusal, unknown_head_fields
 from deft.model_files import refusal, refuse_code, require_safetensors
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from deft.specs import TokenOptions
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    ImportError,  # of a quantiser that is not installed
+    TypeError,  # and what model classes raise on settings that make no sense
+    AssertionError,
+    ZeroDivisionError,
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,8 +53,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     refuse_code(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise refusal(folder, f"no tokenizer that loads ({type(error).__name__})", "tokenizer.json") from error
+    except Exception as error:  # settings and vocabularies that make no sense raise anything
+        found = f"no tokenizer that loads ({_told(error)})"
+        raise refusal(folder, found, "tokenizer.json and a valid config.json") from error
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
@@ -74,12 +87,46 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
         )
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise refusal(folder, f"weights that do not load ({type(error).__name__})", "a causal model") from error
+    except _LOADING_ERRORS as error:
+        found = f"weights that do not load ({_told(error)})"
+        raise refusal(folder, found, "a causal language model of transformers") from error
     if info["missing_keys"] or info.get("mismatched_keys"):
         raise refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
     model.requires_grad_(False)
     return cast("PreTrainedModel", model.to(place).eval())
+
+
+def load_fitting_base(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions, *, precision: Precision = "auto"
+) -> PreTrainedModel:
+    """Return `load_base` of *folder* after `check_settings`: what does not fit is refused before a GPU is used."""
+    check_settings(folder, tokenizer, options)
+    return load_base(folder, precision=precision)
+
+
+def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:
+    """Check by config.json alone that *tokenizer* and the token limits fit the model in *folder*, and its head's kind.
+
+    Raises:
+        ModelNotUsable: they do not, the settings are not valid, or they name something unknown of the head.
+    """
+    from transformers import AutoConfig
+
+    refuse_code(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception as error:  # the checks of config classes raise anything
+        found = f"a config.json that transformers refuses ({_told(error)})"
+        raise refusal(folder, found, "a config.json of a causal language model of transformers") from error
+    _check_fit(config, tokenizer, options)
+    unknown = unknown_head_fields(config.to_dict())
+    if unknown:
+        raise head_refusal(f"{', '.join(unknown)} in config.json, which changes its logits in an unknown way")
+
+
+def _told(error: Exception) -> str:
+    """Return kind and beginning of an error of transformers, on one line."""
+    return f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
 
 
 def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bool = False) -> PeftModel:
@@ -151,13 +198,23 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
     """Check that *tokenizer* and the token limits fit *model*.
 
     Raises:
-        ModelNotUsable: the tokenizer has ids beyond the vocabulary, or max_total_tokens does not fit into the
-            model's context.
+        ModelNotUsable: the tokenizer has ids beyond the vocabulary or fewer than half as many, or max_total_tokens does
+            not fit into the model's context.
     """
-    config = causal_model(model).config.get_text_config()
-    if len(tokenizer) > config.vocab_size:
+    _check_fit(causal_model(model).config.get_text_config(), tokenizer, options)
+
+
+def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:  # noqa: ANN401 -- a config
+    tokens, rows = len(tokenizer), config.vocab_size
+    if not rows / 2 <= tokens <= rows:  # a vocabulary is padded by some tokens or per cent, never doubled
+        finding = Finding(
+            code="tokenizer_of_another_model",
+            found=f"a tokenizer of {tokens:,} tokens",
+            expected=f"one of at most {rows:,}, the model's vocabulary, and at least half of that",
+            fix="put the tokenizer that the model was trained with beside its weights",
+        )
         raise ModelNotUsable(
-            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do not belong together"
+            f"the tokenizer has {tokens} tokens, the model {rows}: they do not belong together", findings=[finding]
         )
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and options.max_total_tokens > context:

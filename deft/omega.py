@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deft.errors import InvalidInput
+from deft.errors import ArtifactCorrupt, InvalidInput
 from deft.losses import mean_over_step
 from deft.memory import with_one_retry
 from deft.methods import StepSize
@@ -114,8 +114,18 @@ def calibration_of(base_norm: float, term_norm: float, *, batches: int) -> Calib
 
 
 def read_omega(folder: Path) -> float:
-    """Return the omega of the calibration in *folder*."""
-    return float(json.loads((folder / "omega.json").read_text(encoding="utf-8"))["omega"])
+    """Return the omega of the calibration in *folder*.
+
+    Raises:
+        ArtifactCorrupt: the file holds no finite number >= 0.
+    """
+    try:
+        omega = float(json.loads((folder / "omega.json").read_text(encoding="utf-8"))["omega"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorrupt("omega.json is not a calibration") from error
+    if not 0 <= omega < math.inf:
+        raise ArtifactCorrupt(f"omega.json holds {omega}; expected a finite number >= 0: measure omega again")
+    return omega
 
 
 def _add_gradients(

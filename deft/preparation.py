@@ -26,7 +26,7 @@ from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory
 from deft.methods import criterion_of
-from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.models import load_fitting_base, load_tokenizer, weights_hash
 from deft.objective import Objective
 from deft.packing import shares_prompts
 from deft.policy import attach_lora
@@ -150,8 +150,7 @@ def _policy(
     start = inputs.get("adapter")
     if start is not None:
         _require_same_base(start, base_hash)
-    base = load_base(inputs["model"], precision=spec.optimisation.precision)
-    check_fit(base, tokenizer, spec.tokens)
+    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens, precision=spec.optimisation.precision)
     head = head_of(base)
     return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
 

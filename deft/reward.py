@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deft.distribution import Distribution, checked, difference
-from deft.errors import Finding, ModelNotUsable
-from deft.heads import FIELDS, head_settings
+from deft.errors import ModelNotUsable
+from deft.heads import FIELDS, head_refusal, head_settings
 from deft.losses import head_logits, mean_by_sequence
 from deft.models import causal_model, decoder
 from deft.projections import Projection, probe_vector
@@ -111,7 +111,7 @@ def projection_of(head: Head, distribution: Distribution) -> Projection:
         ModelNotUsable: the head is soft-capped, or V is not its size.
     """
     if head.softcap is not None:
-        raise _refusal("a soft-capped head, under which R_d is no function of the mean hidden state")
+        raise head_refusal("a soft-capped head, under which R_d is no function of the mean hidden state")
     _fitting(distribution.q_diff, head)
     names = [name for name, counts in distribution.aspects.items() if counts.chosen.any() and counts.rejected.any()]
     vectors = [distribution.q_diff, probe_vector(len(head.weight))]
@@ -185,11 +185,11 @@ def head_of(model: nn.Module) -> Head:
     causal = causal_model(model)
     module = causal.get_output_embeddings()
     if module is None or not isinstance(getattr(module, "weight", None), Tensor):
-        raise _refusal("no linear language-model head")
+        raise head_refusal("no linear language-model head")
     if hasattr(module, "base_layer") or hasattr(module, "modules_to_save"):
-        raise _refusal("an adapter on its head", "leave the head out of the LoRA target modules")
+        raise head_refusal("an adapter on its head", "leave the head out of the LoRA target modules")
     if not module.weight.is_floating_point():
-        raise _refusal("a quantised head")
+        raise head_refusal("a quantised head")
     config = causal.config.get_text_config()
     settings = head_settings({name: getattr(config, name, None) for name in FIELDS}, config.model_type)
     head = Head(module.weight, getattr(module, "bias", None), settings.scale, settings.softcap)
@@ -211,11 +211,11 @@ def _check_against_logits(model: nn.Module, head: Head) -> None:
         hook.remove()
         model.train(was_training)
     if not caught or caught[0].shape[-1] != head.weight.shape[1]:
-        raise _refusal("a backbone whose output is not what its head reads")
+        raise head_refusal("a backbone whose output is not what its head reads")
     ours = head.logits(caught[0][0])
     tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
     if ours.shape != theirs.shape or not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()):
-        raise _refusal("logits that are not W h (+ b), scaled or soft-capped as known")
+        raise head_refusal("logits that are not W h (+ b), scaled or soft-capped as known")
 
 
 def _capped_rewards(hidden: Tensor, direction: Direction) -> Tensor:
@@ -225,10 +225,3 @@ def _capped_rewards(hidden: Tensor, direction: Direction) -> Tensor:
     for piece in torch.split(hidden, _POSITIONS_PER_CHUNK):
         parts.append(direction.capped.logits(piece) @ direction.q_diff)
     return torch.cat(parts)
-
-
-def _refusal(found: str, fix: str = "use a model with a linear head, such as Llama, Qwen or Mistral") -> ModelNotUsable:
-    finding = Finding(
-        code="unknown_head", found=found, expected="a head whose logits are W h (+ b), scaled or soft-capped", fix=fix
-    )
-    return ModelNotUsable(f"the model has {found}; R_d cannot be computed for it", findings=[finding])

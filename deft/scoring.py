@@ -26,7 +26,7 @@ from deft import projections
 from deft.counting import count_rows, report_on, require_review, summary_of, write_report
 from deft.datasets import iterate_examples
 from deft.distribution import Distribution
-from deft.models import check_fit, load_base, load_tokenizer, weights_hash
+from deft.models import check_settings, load_base, load_tokenizer, weights_hash
 from deft.projections import Projection
 from deft.reports import Report, stop_if_asked
 from deft.rescoring import HIDDEN
@@ -80,6 +80,7 @@ def run_score(
     dataset, seconds = inputs["dataset"], dict[str, float]()
     with _phase("count", report, seconds):
         tokenizer = load_tokenizer(inputs["model"])
+        check_settings(inputs["model"], tokenizer, spec.tokens)
         counted = count_rows(dataset, spec.count_rows, tokenizer, spec.tokens, report=report)
         told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
         write_report(told, out)
@@ -87,7 +88,6 @@ def run_score(
     with _phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
         model = load_base(inputs["model"], precision=spec.precision)
-        check_fit(model, tokenizer, spec.tokens)
         head = head_of(model)
         distribution = counted.distribution(head.weight.shape[0], spec.aspects)
         distributions.save(out / "distribution.safetensors", distribution)
