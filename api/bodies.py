@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from api.spec_errors import findings_of, pointer_of
 from deft.errors import Finding, InvalidInput, TooLarge, UnsupportedMedia, shown
+from deft.spec_errors import findings_of, pointer_of
 
 T = TypeVar("T")
 
@@ -39,14 +39,19 @@ async def capped(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise TooLarge(f"The body has {announced[:20]} bytes; the limit is {limit}.")
+        raise _too_large(f"{announced[:20]} bytes", limit)
     total = 0
     stream = aiter(request.stream())
     while (chunk := await _next_chunk(stream)) is not None:
         total += len(chunk)
         if total > limit:
-            raise TooLarge(f"The body is larger than the limit of {limit} bytes.")
+            raise _too_large(f"more than {limit} bytes", limit)
         yield chunk
+
+
+def _too_large(found: str, limit: int) -> TooLarge:
+    finding = Finding("too_large", found, f"a body of at most {limit} bytes", "Send less, or in several requests.")
+    return TooLarge(f"The body has {found}; the limit is {limit}.", findings=[finding])
 
 
 async def _next_chunk(stream: AsyncIterator[bytes]) -> bytes | None:
@@ -145,7 +150,8 @@ def check_content_type(request: Request, expected: str) -> None:
     """
     sent = request.headers.get("content-type", "nothing").split(";")[0].strip().lower()
     if sent != expected:
-        raise UnsupportedMedia(f"The content type is {shown(sent)}; send {expected}.")
+        finding = Finding("unsupported_media", shown(sent), expected, f"Set the header Content-Type to {expected}.")
+        raise UnsupportedMedia(f"The content type is {shown(sent)}; send {expected}.", findings=[finding])
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("Send the body without a content encoding.")
 

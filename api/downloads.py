@@ -97,8 +97,8 @@ def file_response(request: Request, folder: Path, entry: Mapping[str, Any]) -> R
 
 
 def _range_of(request: Request, etag: str) -> str:
-    """Return the Range header if it is to be obeyed: If-Range must name exactly this version."""
-    is_obeyed = request.headers.get("if-range", etag) == etag
+    """Return the Range header if it is to be obeyed: by GET alone, and If-Range must name exactly this version."""
+    is_obeyed = request.method == "GET" and request.headers.get("if-range", etag) == etag
     return request.headers.get("range", "") if is_obeyed else ""
 
 

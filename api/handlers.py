@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from api.problems import CODES, problem, problem_of, request_id_of
-from api.spec_errors import findings_of
-from deft.errors import DeftError, Finding, InvalidInput, Unavailable
+from deft.errors import DeftError, Finding, InvalidInput, NotFound, Unavailable, shown
+from deft.spec_errors import findings_of
 
 
 def install(app: FastAPI) -> None:
@@ -32,7 +32,18 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(request: Request, error: DeftError) -> JSONResponse:
+    if isinstance(error, NotFound) and not error.findings:
+        error.findings = tuple(_absent(name, str(value)) for name, value in request.path_params.items())
     return problem_of(request_id_of(request), error)
+
+
+def _absent(name: str, value: str) -> Finding:
+    """Return the finding for the part *name* of the address, by which nothing of the caller's team is known."""
+    expected = "a file of this artifact" if name == "path" else "the id of something that your team has"
+    fix = (
+        "Look at `files` of the artifact." if name == "path" else "List what there is: the same address without the id."
+    )
+    return Finding("not_found", shown(value), expected, fix, column=name)
 
 
 def _http(request: Request, error: HTTPException) -> JSONResponse:

@@ -14,8 +14,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from api.spec_errors import unknown_name
 from deft.errors import Finding, InvalidInput, NotAuthenticated
+from deft.spec_errors import unknown_name
 from store.accounts import Caller, authenticate
 from store.artifacts import ArtifactFiles
 from store.bell import Ring, make_celery, ring_all

@@ -17,10 +17,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from api.bodies import capped, check_content_type, validated
-from api.spec_errors import pointer_of
 from deft import strict_json
 from deft.errors import Finding, InvalidInput, shown
 from deft.row_checks import BadRow
+from deft.spec_errors import pointer_of
 
 MAX_FILES = 64
 MAX_FIELDS = 16
@@ -34,7 +34,7 @@ class DatasetOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = Field(None, min_length=1, max_length=200)
+    name: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^\x00]*$")
     format: str = Field("auto", min_length=1, max_length=40, description="auto, or the name of an importer.")
     columns: dict[str, str] | None = Field(None, description="Our fields and the file's columns that hold them.")
     on_bad_row: Literal["refuse", "skip"] = Field(
@@ -108,14 +108,32 @@ async def receive_form(request: Request, folder: Path) -> Upload:
 
 async def _parsed_form(request: Request) -> FormData:
     stream = capped(request, request.app.state.services.settings.max_upload_bytes)
-    parser = MultiPartParser(
+    parser = _WholeForm(
         request.headers, stream, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
     )
     try:
-        return await parser.parse()
+        form = await parser.parse()
     except MultiPartException as error:
-        finding = Finding("invalid_form", shown(error.message), "a multipart form", "Send a valid form.", column="form")
-        raise InvalidInput("The form cannot be read.", code="invalid_form", findings=[finding]) from None
+        raise _unreadable(error.message) from None
+    if not parser.is_whole:
+        await form.close()
+        raise _unreadable("the end of the body before the form's last boundary")
+    return form
+
+
+class _WholeForm(MultiPartParser):
+    """Knows whether the form's closing boundary came: a body that was cut may lack whole files."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        """Runs at the closing boundary."""
+        self.is_whole = True
+
+
+def _unreadable(found: str) -> InvalidInput:
+    finding = Finding("invalid_form", shown(found), "a whole multipart form", "Send a valid form.", column="form")
+    return InvalidInput("The form cannot be read.", code="invalid_form", findings=[finding])
 
 
 def _files_of(form: FormData) -> Sequence[UploadFile]:

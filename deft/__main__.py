@@ -129,21 +129,18 @@ def read_spec(path: Path) -> OperationSpec:
         InvalidInput: it cannot be read, is not valid, or is a pipeline, which only the service runs.
     """
     try:
-        spec = job_spec.validate_json(path.read_bytes())
+        text = path.read_bytes()
+        document = json.loads(text)
+        spec = job_spec.validate_json(text)
     except OSError as error:
         raise InvalidInput(f"the spec {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise invalid_spec(error, _document(path)) from error
+        raise invalid_spec(error, document, job_spec.json_schema()) from error
+    except ValueError as error:
+        raise InvalidInput(f"the spec {path} is not JSON: {error}") from error
     if isinstance(spec, PipelineSpec):
         raise InvalidInput("a pipeline is several jobs: post it to the service, or run its steps one by one")
     return spec
-
-
-def _document(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        return None
 
 
 def read_inputs(pairs: Sequence[str]) -> dict[str, Path]:

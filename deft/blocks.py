@@ -110,6 +110,12 @@ def array_elements(blocks: Iterator[bytes], max_record_bytes: int) -> Iterator[t
             elif sign in b"]}":
                 depth -= 1
             is_end = depth == 0
+            if is_end and sign != b"]":
+                found, expected = (
+                    f"an array that is closed by }} after element {number + 1}",
+                    "an array that ends with ]",
+                )
+                raise refused("malformed_json", found, expected, "correct the end of the file", number + 1)
             if is_end or (sign == b"," and depth == 1):
                 element, begin = buffer[begin : token.start()].strip(), token.end()
                 if element or number or not is_end:

@@ -6,6 +6,7 @@ that fit no one type become JSON text, all of the column.
 """
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ Kind = Any  # an Arrow type, or JSON_TEXT
 
 def json_bytes(value: object) -> bytes:
     """Return *value* as JSON; bytes become base64, what JSON does not know becomes its text, NaN becomes null."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # a whole number of over 64 bits
+        return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _plain(value: object) -> str:

@@ -6,12 +6,13 @@ message may repeat a row, so it is cut, and the traceback goes to standard error
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from deft.errors import DeftError, Finding, InvalidInput, OutOfMemory, StorageFull, shown
+from deft.spec_errors import findings_of
 
 MESSAGE_CHARACTERS = 300
 FINDINGS = 20
@@ -65,33 +66,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def invalid_spec(error: ValidationError, document: object) -> InvalidInput:
-    """Return the validation error of the spec in *document* (parsed JSON) with one finding a place."""
-    findings: dict[str, Finding] = {}
-    for detail in error.errors(include_url=False, include_context=False):
-        pointer = json_pointer(detail["loc"], document)
-        before = findings.get(pointer)
-        findings[pointer] = Finding(
-            code=before.code if before else str(detail["type"]),
-            found=shown(detail.get("input")),
-            expected=f"{before.expected}; or: {detail['msg']}" if before else str(detail["msg"]),
-            fix="correct this field",
-            pointer=pointer,
-        )
-    return InvalidInput("the spec is not valid", findings=list(findings.values())[:FINDINGS])
-
-
-def json_pointer(location: Sequence[str | int], document: object) -> str:
-    """Return pydantic's *location* as a JSON Pointer into *document*: without the names of union members."""
-    parts: list[str] = []
-    place = document
-    for index, part in enumerate(location):
-        is_last = index == len(location) - 1
-        if isinstance(place, dict) and (part in place or is_last):
-            place = place.get(str(part))
-        elif isinstance(place, list) and isinstance(part, int) and part < len(place):
-            place = place[part]
-        else:
-            continue
-        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{part}" for part in parts)
+def invalid_spec(error: ValidationError, document: object, schema: Mapping[str, Any]) -> InvalidInput:
+    """Return the validation error of the spec in *document* (parsed JSON) by *schema*, with one finding a place."""
+    details = error.errors(include_url=False, include_input=False)
+    findings = findings_of([dict(detail) for detail in details], document, schema)
+    return InvalidInput("the spec is not valid", findings=findings[:FINDINGS])

@@ -9,15 +9,12 @@ import csv
 import io
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from deft.blocks import array_elements, lines, refused, text_blocks, too_many_bytes, without_bom
+from deft.arrow_files import arrow_records, parquet_records
+from deft.blocks import array_elements, lines, refused, text_blocks, without_bom
 from deft.errors import InvalidRows, shown
 from deft.row_checks import BadRow
 from deft.strict_json import parse
@@ -56,9 +53,9 @@ def open_source(path: Path, *, max_bytes: int = MAX_BYTES, max_record_bytes: int
     with path.open("rb") as file:
         magic = file.read(8)
     if magic.startswith(b"PAR1"):
-        return Source("parquet", _parquet_records(path, max_bytes))
+        return Source("parquet", parquet_records(path, max_bytes))
     if magic.startswith(b"ARROW1") or path.suffix in (".arrow", ".feather"):
-        return Source("arrow", _arrow_records(path, max_bytes))
+        return Source("arrow", arrow_records(path, max_bytes))
     blocks = without_bom(text_blocks(path, magic, max_bytes))
     first = next(blocks, b"")
     return _text_source(path, itertools.chain([first], blocks), first, max_record_bytes)
@@ -98,6 +95,15 @@ def _unknown_container(first: bytes) -> InvalidRows:
 
 
 def _refuse_other_encodings(first: bytes) -> None:
+    for magic, what in (
+        (b"PAR1", "Parquet"),
+        (b"ARROW1", "Arrow"),
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+    ):
+        if first.startswith(magic):
+            expected = "text; Parquet and Arrow are compressed inside, and nothing is compressed twice"
+            raise refused("compressed_twice", f"a compressed {what} file", expected, "decompress the file once")
     if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in first[:1024]:
         fix = "save the file as UTF-8: iconv -f UTF-16 -t UTF-8 FILE"
         raise refused("wrong_encoding", "UTF-16 or binary data", "text in UTF-8", fix)
@@ -198,43 +204,3 @@ class _Blocks(io.RawIOBase):
         size = min(len(buffer), len(self._rest))
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
-
-
-def _parquet_records(path: Path, max_bytes: int) -> Iterator[Record]:
-    with _readable("Parquet"), pq.ParquetFile(path) as file:
-        yield from _numbered(file.iter_batches(batch_size=1024), max_bytes)
-
-
-def _arrow_records(path: Path, max_bytes: int) -> Iterator[Record]:
-    """Yield the rows of an Arrow file or stream (what `datasets` caches is a stream)."""
-    with _readable("Arrow"), pa.memory_map(str(path)) as memory:
-        try:
-            file = pa.ipc.open_file(memory)
-            batches = (file.get_batch(index) for index in range(file.num_record_batches))
-        except pa.ArrowInvalid:
-            memory.seek(0)
-            batches = iter(pa.ipc.open_stream(memory))
-        yield from _numbered(batches, max_bytes)
-
-
-@contextmanager
-def _readable(container: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, SystemError) as error:
-        fix = "write the file anew and upload it again"
-        raise refused("damaged_file", shown(str(error)), f"a complete {container} file", fix) from error
-
-
-def _numbered(batches: Iterator[Any], max_bytes: int) -> Iterator[Record]:
-    number, total = 0, 0
-    for batch in batches:
-        batch.validate(full=True)  # offsets are read as they stand: a wrong one would crash the process
-        for start in range(0, batch.num_rows, 1024):
-            part = batch.slice(start, 1024)
-            total += part.nbytes
-            if total > max_bytes:
-                raise too_many_bytes(max_bytes)
-            for row in part.to_pylist():
-                number += 1
-                yield number, row

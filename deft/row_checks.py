@@ -77,6 +77,21 @@ def _check_message(message: object, place: str) -> None:
         raise BadRow("unknown_role", f"{place}.role", found, f"one of {', '.join(ROLES)}", "rename the role")
     if not isinstance(content, str):
         wrong_type(content, f"{place}.content", "text")
+    for name, value in message.items():
+        if name not in ("role", "content") and not is_json(value):
+            fix = f"write {name} as text, or leave it out"
+            wrong_type(value, f"{place}.{shown(name)}", "a JSON value, whole numbers of at most 64 bits", fix)
+
+
+def is_json(value: object) -> bool:
+    """Return whether *value* is made of what JSON knows, with whole numbers of at most 64 bits."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_json(item) for name, item in value.items())
+    return value is None or isinstance(value, str | float)
 
 
 def responses(values: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:

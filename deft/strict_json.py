@@ -5,10 +5,11 @@ are looked for apart. The value tells how many quotes its document needs: two fo
 in them. A duplicate key brings at least two more, so a document with just that many has none (if it does not hide
 quotes as `\u0022`). Any other document is parsed a second time, key by key.
 
-Whole numbers over 64 bits become doubles, as in most JSON readers.
+Whole numbers over 64 bits, which orjson would round to doubles, keep every digit: their document is parsed again too.
 """
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -17,6 +18,9 @@ from deft.errors import shown
 from deft.row_checks import BadRow
 
 MAX_DEPTH = 32
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""What every document with a whole number of over 64 bits holds."""
 
 
 def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
@@ -31,7 +35,7 @@ def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
         raise _refused(document, error) from None
     if document.count(b'"') != _quotes(value, 0) or b"\\u0022" in document:
         json.loads(document, object_pairs_hook=_unique)
-    return value
+    return json.loads(document) if _LONG_NUMBER.search(document) else value
 
 
 def _quotes(value: object, depth: int) -> int:

@@ -71,7 +71,11 @@ def finish(
 def _stored(session: Session, team_id: str, route: str, key: str, body_hash: str) -> StoredReply:
     row = session.scalars(select(IdempotencyKey).where(*_is_key(team_id, route, key))).one()
     if row.body_hash != body_hash:
-        raise Conflict("this Idempotency-Key was used with another body", code="idempotency_key_reused")
+        fix = "send the first body again, or use a new key for a new request"
+        finding = Finding("idempotency_key_reused", "another body", "the body of the key's first request", fix)
+        raise Conflict(
+            "this Idempotency-Key was used with another body", code="idempotency_key_reused", findings=[finding]
+        )
     if row.status is None or row.body is None:
         raise Conflict("the first request with this Idempotency-Key left no reply", code="idempotency_key_in_use")
     return StoredReply(row.status, row.body, row.headers or {})

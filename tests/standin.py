@@ -2,8 +2,8 @@
 
 The job's name is its plan, `key=value` words: `steps`, `seconds` (of one step), `every` (checkpoint), `die`, `raise`,
 `oom`, `hang` at a step, `times` (how often it misbehaves), `log` (bytes written to standard error), `grandchild=1`,
-`deaf=1` (ignores SIGTERM), `review` (asks a person to look, at a step), `diesoon` (after every checkpoint, in tenths of
-a second).
+`deaf=1` (ignores SIGTERM), `bare=1` (keeps no checkpoint), `review` (asks a person to look, at a step), `diesoon`
+(after every checkpoint, in tenths of a second).
 Its result is a hash over all steps, so a resumed run must have continued from the right state.
 What it did goes to `$STANDIN_SCRATCH/<plan's id>.jsonl`.
 """
@@ -99,7 +99,9 @@ def run_standin(spec, *, inputs, out, checkpoints, report: Report):
         misbehave(plan, step, diary)
         report.progress(step, steps, "steps")
         report.metrics(step, {"loss": 1 / step})
-        if step % int(plan.get("every", 5)) == 0 or (report.is_stopping and "deaf" not in plan):
+        if "bare" not in plan and (
+            step % int(plan.get("every", 5)) == 0 or (report.is_stopping and "deaf" not in plan)
+        ):
             report.checkpoint(step, save(checkpoints, step, value))
             if "diesoon" in plan and step < steps:  # once the worker has heard of it
                 time.sleep(plan["diesoon"] / 10)

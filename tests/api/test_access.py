@@ -1,5 +1,6 @@
 """Who may see what: nothing without a key but five addresses, and nothing of another team's."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -106,7 +107,8 @@ def test_things_of_another_team_are_as_absent_as_missing_ones(
         for path in [f"/v1/{noun}/ID{tail}" for noun in nouns for tail in tails]:
             theirs, absent = (stranger.get(path.replace("ID", each)) for each in (known, missing))
             assert theirs.status_code == absent.status_code == 404, path
-            assert without_request_id(theirs.json()) == without_request_id(absent.json()), path
+            first, second = (without_request_id(answer.json()) for answer in (theirs, absent))
+            assert json.dumps(first).replace(known, "ID") == json.dumps(second).replace(missing, "ID"), path
             seen += client.get(path.replace("ID", known)).status_code == 200
     assert seen == 6  # the dataset and its file; the job, its events, metrics and log
     assert stranger.post(f"/v1/jobs/{job}/cancel").status_code == 404

@@ -1,9 +1,14 @@
 """Uploads: one cap over everything, several files, options; what is given up leaves nothing."""
 
+import datetime as dt
 import gzip
 from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
@@ -92,6 +97,32 @@ def test_a_broken_form_is_refused(client: TestClient, content: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     answer = client.post("/v1/datasets", content=content, headers=headers)
     assert answer.status_code == 422, answer.text
+    assert nothing_is_stored(client)
+
+
+def test_a_form_that_is_cut_within_its_second_file_is_refused(client: TestClient) -> None:
+    files = [("file", (f"{n}.jsonl", jsonl(made_up_pairs(3)))) for n in range(2)]
+    request = client.build_request("POST", "/v1/datasets", files=files)
+    content = request.read()
+    headers = {"Content-Type": request.headers["content-type"]}
+    answer = client.post("/v1/datasets", content=content[:-60], headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_form")
+    assert nothing_is_stored(client)
+
+
+@pytest.mark.parametrize("value", [b"\x01", Decimal("1.5"), dt.datetime(2026, 1, 1)])
+def test_messages_that_json_cannot_hold_are_bad_rows(client: TestClient, tmp_path: Path, value: object) -> None:
+    answers = {
+        "chosen": [[{"role": "assistant", "content": "a"}]],
+        "rejected": [[{"role": "assistant", "content": "b"}]],
+    }
+    prompts = [[{"role": "user", "content": "x", "extra": value}]]
+    pq.write_table(pa.table({"prompt": prompts, **answers}), tmp_path / "a.parquet")
+    files = {"file": ("a.parquet", (tmp_path / "a.parquet").read_bytes())}
+    answer = client.post("/v1/datasets", files=files)
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert (error["column"], error["line"], error["code"]) == ("prompt[0].extra", 1, "wrong_type")
     assert nothing_is_stored(client)
 
 

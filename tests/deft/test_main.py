@@ -104,7 +104,7 @@ def test_a_stop_ends_with_75_and_seals_nothing(tmp_path, operation):
         ({"selection": {"keep": 0}}, "/selection/keep"),
         ({"epochs": 1}, "/epochs"),
         ({"scoring": None}, "/scoring"),
-        ({"kind": "train", "data": "ds_1", "model": "m", "method": {"type": "ppo"}}, "/method"),
+        ({"kind": "train", "data": "ds_1", "model": "m", "method": {"type": "ppo"}}, "/method/type"),
         ({"kind": "train", "data": "ds_1", "method": {"type": "dpo"}}, "/model"),
     ],
 )

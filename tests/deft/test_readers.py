@@ -1,3 +1,4 @@
+import datetime as dt
 import gzip
 import json
 from pathlib import Path
@@ -172,6 +173,9 @@ ZST = zstandard.compress(b"\n".join(LINES * 400))
         ("a.json", b'[{"a": 1}, {"a"', "truncated"),
         ("a.json", b'[{"a": 1}', "truncated"),
         ("a.json", b'[{"a": 1}] [', "malformed_json"),
+        ("a.json", b'[{"a": 1}}', "malformed_json"),
+        ("a.jsonl.gz", gzip.compress(GZ), "compressed_twice"),
+        ("a.parquet.gz", gzip.compress(b"PAR1 and more"), "compressed_twice"),
         ("a.json", b'{\n "a": 1\n}', "unknown_container"),
         ("a.txt", b"some prose", "unknown_container"),
         ("a.jsonl", b'{"a": "' + b"x" * 3000 + b'"}', "record_too_long"),
@@ -209,6 +213,57 @@ def test_a_bad_line_of_a_csv_spoils_only_itself(
     assert isinstance(bad, BadRow)
     assert (second, bad.code, bad.found) == (3, code, found)
     assert rest == [(3 + number_of_lines + more, {"prompt": "ü", "chosen": "d"}) for more in range(2)]
+
+
+def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([text]) for text in "pabc"], ["prompt", "chosen", "rejected", "chosen"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pa.ipc.new_file(str(tmp_path / "b.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    for name in ("a.parquet", "a.arrow", "b.arrow"):
+        with pytest.raises(InvalidRows) as refusal:
+            read(tmp_path / name)
+        assert (refusal.value.error_code, refusal.value.findings[0].found) == (
+            "duplicate_key",
+            "the column chosen twice",
+        )
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([2**30], pa.int32()).cast(pa.date32()), pa.array([2**62], pa.int64()).cast(pa.duration("s"))]
+)
+def test_values_that_python_cannot_hold_are_refused_with_their_column(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"when": column}), tmp_path / "a.parquet")
+    with pytest.raises(InvalidRows, match="in the column when") as refusal:
+        read(tmp_path / "a.parquet")
+    assert (refusal.value.error_code, refusal.value.findings[0].line) == ("value_range", 1)
+
+
+def test_times_finer_than_microseconds_lose_nothing(tmp_path: Path) -> None:
+    fine, coarse = 1_600_000_000_000_000_001, 1_600_000_000_000_001_000
+    for values, whole in (([fine, coarse], False), ([coarse], True)):
+        columns = {
+            "at": pa.array(values, pa.timestamp("ns")),
+            "of": pa.array([value % 10**12 for value in values], pa.time64("ns")),
+            "took": pa.array(values, pa.duration("ns")),
+        }
+        with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.table(columns).schema) as writer:
+            writer.write_table(pa.table(columns))
+        (_, row), *_ = read(tmp_path / "a.arrow")
+        if whole:
+            assert row["at"] == dt.datetime(2020, 9, 13, 12, 26, 40, 1)
+            assert row["took"] == dt.timedelta(microseconds=coarse // 1000)
+        else:
+            assert row["at"].endswith("40.000000001")
+            assert row["of"].endswith(".000000001")
+            assert row["took"] == str(fine)
+
+
+def test_whole_numbers_keep_every_digit(tmp_path: Path) -> None:
+    for number in (2**53 + 1, 2**63, 2**64, 123456789012345678901, -(2**70)):
+        assert read(write(tmp_path, "a.jsonl", b'{"id": %d}' % number)) == [(1, {"id": number})]
 
 
 def test_a_record_that_is_too_long_is_named_by_its_line(tmp_path: Path) -> None:
