@@ -198,19 +198,19 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
     """Check that *tokenizer* and the token limits fit *model*.
 
     Raises:
-        ModelNotUsable: the tokenizer has ids beyond the vocabulary or fewer than half as many, or max_total_tokens does
-            not fit into the model's context.
+        ModelNotUsable: the tokenizer has ids beyond the vocabulary or fewer than a quarter as many, or max_total_tokens
+            does not fit into the model's context.
     """
     _check_fit(causal_model(model).config.get_text_config(), tokenizer, options)
 
 
 def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:  # noqa: ANN401 -- a config
     tokens, rows = len(tokenizer), config.vocab_size
-    if not rows / 2 <= tokens <= rows:  # a vocabulary is padded by some tokens or per cent, never doubled
+    if not rows / 4 <= tokens <= rows:  # vocabularies are padded by some tokens or per cent, not many times over
         finding = Finding(
             code="tokenizer_of_another_model",
             found=f"a tokenizer of {tokens:,} tokens",
-            expected=f"one of at most {rows:,}, the model's vocabulary, and at least half of that",
+            expected=f"one of at most {rows:,}, the model's vocabulary, and at least a quarter of that",
             fix="put the tokenizer that the model was trained with beside its weights",
         )
         raise ModelNotUsable(

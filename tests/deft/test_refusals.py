@@ -151,7 +151,7 @@ def test_the_library_refuses_what_the_command_refuses() -> None:
     with pytest.raises(ModelNotUsable, match="context is 64"):
         deft.score(tiny_llama(positions=64), tokenizer, rows, distribution, tokens=short)
     with pytest.raises(ModelNotUsable, match="do not belong together"):
-        deft.score(tiny_llama(vocabulary_size=600), tokenizer, rows, distribution, tokens=short)
+        deft.score(tiny_llama(vocabulary_size=1200), tokenizer, rows, distribution, tokens=short)
     with pytest.raises(InvalidInput, match="row 1"):
         deft.count_distribution(
             [{"prompt": "p", "responses": ["a", "b"], "scores": [0.0, 1.0], "ranks": [1, 2]}], tokenizer
