@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports compose check openapi lock bench clean
+.PHONY: help setup demo test lint types imports compose check openapi lock bench bench-gpu clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,8 +52,11 @@ openapi: setup ## write docs/openapi.json
 lock: ## write the lock files again (needs uv)
 	requirements/lock.sh
 
-bench: setup ## measure against the named baselines; results go to bench/results/
+bench: setup ## measure against the named baselines on the CPU, under 50 minutes; results go to bench/results/
 	$(BIN)/python -m bench
+
+bench-gpu: setup ## the same on an NVIDIA GPU, with random weights in Llama-3-8B's shape
+	$(BIN)/python -m bench --device cuda
 
 clean: ## remove the virtual environment and what the demo left
 	rm -rf $(VENV) demo-output deft-data
