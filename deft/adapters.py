@@ -1,7 +1,8 @@
 """The adapter folder that is handed out: plain LoRA under portable names, with a card, a probe and checksums.
 
 `python -m deft.adapters FOLDER --base DIR` loads it as anyone would and compares its logits with the recorded ones.
-Knows files, PEFT and the tokenizer; it must not know how the adapter was trained beyond the settings it prints.
+Knows files, PEFT and the tokenizer; it must not know how the adapter was trained beyond the settings it prints. What
+the card says is in `deft.model_card`.
 """
 
 import argparse
@@ -20,14 +21,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from deft.base_models import BaseModel, base_model, duties_of
 from deft.errors import ArtifactCorrupt
 from deft.folders import content_files, sha256_of
+from deft.model_card import adapter_card, merged_card
 from deft.models import load_base, load_policy
+from deft.serving_rules import vllm_rules
 
 PROBE_TEXT = "Human: How are you today?"
 PROBE_TOKENS = 8
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 2e-2}
 """Largest difference of logits after loading again, as a share of the largest logit."""
+
+MERGED_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 5e-2}
+"""The same of the merged model: every weight that had an adapter has been rounded once more."""
+
+MERGED = "merged"
+SHARD = "5GB"
+"""Largest file of a merged model's weights."""
 
 CHECK_SECONDS = 1800
 SUMS = "SHA256SUMS"
@@ -42,38 +53,42 @@ class Settings:
     base_folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class BaseModel:
-    """How others call the base model: never by a path of this machine."""
-
-    name: str
-    revision: str | None
-    licence: str | None
-
-
-def base_model(folder: Path) -> BaseModel:
-    """Return the recorded name, revision and licence of the model in *folder* (`deft-model.json`), else its name."""
-    record = folder / "deft-model.json"
-    if record.is_file():
-        facts = json.loads(record.read_text(encoding="utf-8"))
-        return BaseModel(facts["name"], facts.get("revision"), facts.get("license"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return BaseModel(Path(config.get("_name_or_path") or folder.resolve()).name, None, None)
-
-
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, out: Path, settings: Settings) -> str:
-    """Write the adapter folder to *out* and return the SHA-256 of its weights."""
+    """Write the adapter folder to *out* and return the SHA-256 of its weights.
+
+    With `merge` in the spec the adapter is then merged into *model*'s base, in place, which goes to `merged/`.
+    """
     base = base_model(settings.base_folder)
     model.eval()
     model.save_pretrained(out, save_embedding_layers=False)
     _make_config_portable(out / "adapter_config.json", base)
     tokenizer.save_pretrained(out)
     weights = sha256_of(out / "adapter_model.safetensors")
-    _write_json(out / "training.json", training_record(base, settings, weights))
+    serving = vllm_rules(out, settings.base_folder)
+    _write_json(out / "training.json", {**training_record(base, settings, weights), "vllm": serving.as_dict()})
     save_probe(model, tokenizer, out / "probe.safetensors")
-    (out / "README.md").write_text(model_card(base, settings), encoding="utf-8")
+    write_card(out, base, adapter_card(base, serving, settings.spec, settings.summary))
+    if settings.spec["merge"]:
+        save_merged(model, tokenizer, out / MERGED)
+        write_card(out / MERGED, base, merged_card(base, settings.spec, settings.summary))
     write_sums(out)
     return weights
+
+
+def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """Merge the adapter into the base, in place, and write that to *out* as a model folder of its own."""
+    merged = model.merge_and_unload()
+    merged.config._name_or_path = ""  # it may be a path of this machine
+    merged.save_pretrained(out, max_shard_size=SHARD)
+    tokenizer.save_pretrained(out)
+
+
+def write_card(folder: Path, base: BaseModel, card: str) -> None:
+    """Write README.md and, where the base's licence asks for it, NOTICE."""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    duties = duties_of(base)
+    if duties is not None:
+        (folder / "NOTICE").write_text(duties.notice, encoding="utf-8")
 
 
 def training_record(base: BaseModel, settings: Settings, weights: str) -> dict[str, Any]:
@@ -115,8 +130,8 @@ def save_probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path)
     save_file({"input_ids": input_ids, "logits": probe_logits(model, input_ids).contiguous()}, path)
 
 
-def probe_difference(adapter: Path, base: Path) -> tuple[float, float]:
-    """Load *adapter* on the model in *base*; compare its logits with the recorded ones.
+def probe_difference(adapter: Path, base: Path | None) -> tuple[float, float]:
+    """Load *adapter* on the model in *base*, or its merged model (None); compare its logits with the recorded ones.
 
     Returns:
         The largest absolute difference, and the one that is allowed on the same machine.
@@ -125,22 +140,27 @@ def probe_difference(adapter: Path, base: Path) -> tuple[float, float]:
         ModelNotUsable: the base or the adapter does not load.
     """
     precision = json.loads((adapter / "training.json").read_text(encoding="utf-8"))["precision"]
-    model = load_policy(load_base(base, precision=precision), adapter)
+    model = load_base(base or adapter / MERGED, precision=precision)
+    policy = model if base is None else load_policy(model, adapter)
     probe = load_file(adapter / "probe.safetensors")
-    logits = probe_logits(model, probe["input_ids"])
+    logits = probe_logits(policy, probe["input_ids"])
     if logits.shape != probe["logits"].shape:
         return float("inf"), 0.0
-    allowed = TOLERANCE[precision] * max(1.0, probe["logits"].abs().max().item())
+    share = (TOLERANCE if base is not None else MERGED_TOLERANCE)[precision]
+    allowed = share * max(1.0, probe["logits"].abs().max().item())
     return (logits - probe["logits"]).abs().max().item(), allowed
 
 
-def check_in_fresh_process(adapter: Path, base: Path) -> float:
+def check_in_fresh_process(adapter: Path, base: Path | None) -> float:
     """Load the adapter in a new Python process; return the largest difference of its logits from the recorded ones.
+
+    *base* None: its merged model instead.
 
     Raises:
         ArtifactCorrupt: it does not load there, or does not reproduce them.
     """
-    command = [sys.executable, "-m", "deft.adapters", str(adapter.resolve()), "--base", str(base.resolve())]
+    what = ["--merged"] if base is None else ["--base", str(base.resolve())]
+    command = [sys.executable, "-m", "deft.adapters", str(adapter.resolve()), *what]
     done = subprocess.run(  # noqa: S603 -- our own interpreter and module
         command,
         capture_output=True,
@@ -153,7 +173,8 @@ def check_in_fresh_process(adapter: Path, base: Path) -> float:
     if done.returncode != 0:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         raise ArtifactCorrupt(
-            f"the adapter was written, but loaded in a fresh process it is not the same: {' '.join(last)[:200]}",
+            f"the {'adapter' if base else 'merged model'} was written, but loaded in a fresh process it is not the "
+            f"same: {' '.join(last)[:200]}",
             code="adapter_does_not_reload",
         )
     return float(done.stdout.split()[-1])
@@ -165,62 +186,13 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def model_card(base: BaseModel, settings: Settings) -> str:
-    """Return the adapter's README.md."""
-    spec, summary = settings.spec, settings.summary
-    is_llama_3 = (base.licence or "").lower().replace("-", "").startswith("llama3")
-    front = {
-        "base_model": base.name,
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "license": base.licence or "other",
-        "tags": ["deft", spec["method"]["type"], "lora"],
-    }
-    term = f"{summary['omega']:.6g} ({summary['omega_source']})" if spec["deft"] is not None else "none"
-    rows = {
-        "method": _method_words(spec["method"], summary),
-        "DEFT reward term, omega": term,
-        "LoRA": f"r {spec['lora']['r']}, alpha {spec['lora']['alpha']}, dropout {spec['lora']['dropout']}",
-        "examples": f"{summary['examples']}, {summary['epochs']} epoch(s), {summary['steps']} optimiser steps",
-        "response tokens trained": str(summary["trained_tokens"]),
-        "learning rate": f"{spec['optimisation']['learning_rate']}, {spec['optimisation']['schedule']}",
-        "precision, device": f"{summary['precision']}, {summary['device']}",
-    }
-    # Llama 3's licence asks that a derived model's name begin with its own, and that it be said what it is built with.
-    title = ("Llama 3 " if is_llama_3 else "") + f"LoRA adapter for {base.name}, tuned with DEFT"
-    text = [
-        "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items()) + "---\n",
-        f"# {title}\n",
-        "Built with Meta Llama 3.\n" if is_llama_3 else "",
-        "A LoRA adapter trained on preference data. `training.json` holds the whole spec, the final metrics and the "
-        "hash of the base weights; `probe.safetensors` the logits that the adapter must reproduce.\n",
-        "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items()),
-        f"Base model: {base.name}" + (f", revision {base.revision}" if base.revision else "") + ".",
-        f"Its licence, {base.licence}, applies to this adapter too.\n"
-        if base.licence
-        else "Its licence is not on record here: look it up before passing this adapter on.\n",
-        "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{base.name}")\n'
-        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n```\n',
-        f"With vLLM: `vllm serve {base.name} --enable-lora --max-lora-rank {max(8, spec['lora']['r'])} "
-        "--lora-modules deft=path/to/this/folder`\n",
-    ]
-    return "\n".join(part for part in text if part)
-
-
-def _method_words(method: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    if method["type"] == "dpo":
-        return f"dpo, beta {method['beta']}"
-    if method["type"] == "pro":
-        return f"pro, SFT weight {method['sft_weight']}, rewards from {summary['rewards']}"
-    return str(method["type"])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check an adapter folder against its probe; 0 when its logits are reproduced, else 1."""
     parser = argparse.ArgumentParser(prog="python -m deft.adapters", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--base", type=Path, help="folder of the base model")
+    which.add_argument("--merged", action="store_true", help="check the merged model instead, which needs no base")
     parser.add_argument("--tolerance", type=float, help="largest difference of a logit that is accepted")
     options = parser.parse_args(arguments)
     difference, allowed = probe_difference(options.folder, options.base)

@@ -2,13 +2,13 @@
 
 Teacher-forced on the first response of each example: one forward pass of the policy and none of the reference, whose
 hidden states are kept from the start. It takes no gradient, draws no random number and leaves the model as it was, so
-that a run with it and a run without end in the same bits. It knows no optimiser and no file. Letters: P response
-positions of the probe set, K its examples, V vocabulary, D hidden width. Nats.
+that a run with it and a run without end in the same bits. It knows no optimiser, no file and no job. Letters: P
+response positions of the probe set, K its examples, V vocabulary, D hidden width. Nats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -17,13 +17,19 @@ from torch import Tensor, nn
 
 from deft.batches import with_responses
 from deft.budgets import DIVERGENCE_POSITIONS
+from deft.errors import Finding, ReviewNeeded
 from deft.losses import sum_by_sequence
+from deft.methods import criterion_of
 from deft.objective import Objective
 from deft.packing import Pack
 from deft.policy import predicting_states
 from deft.reward import Head, response_rewards
+from deft.specs import Drift
 
 PREFIX = "deft/probe_"
+
+OVERRUN = "drift_budget"
+"""The code under which a run pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,71 @@ class Probe:
                 policy[own], pack.sequence[own], pack.responses, self.objective.direction
             )
         return found
+
+
+class DriftWatch:
+    """A probe set with its budget: when to look, and what is too much."""
+
+    def __init__(self, probe: Probe, budget: Drift) -> None:
+        self.probe, self.budget = probe, budget
+        self.start = probe.at_start()
+        self.limits = limits_of(budget, has_reference=criterion_of(probe.objective.method).has_reference)
+
+    def is_due(self, step: int, last: int) -> bool:
+        """Whether to look after *step* of *last*."""
+        return step % self.budget.every == 0 or step == last
+
+    def overruns(self, now: Mapping[str, float]) -> list[Finding]:
+        """Return what of the numbers *now* is outside the budget."""
+        change = {name: now[name] - value for name, value in self.start.items()}
+        amounts = {
+            "max_kl": now[PREFIX + "kl"],
+            "max_entropy_change": abs(change[PREFIX + "entropy"]) / self.start[PREFIX + "entropy"],
+            "max_length_change": abs(change[PREFIX + "length"]) / self.start[PREFIX + "length"],
+            "max_r_d_change": abs(change.get(PREFIX + "r_d", 0.0)),
+        }
+        return [
+            _overrun(name, amounts[name], limit)
+            for name, limit in self.limits.items()
+            if limit is not None and amounts[name] > limit
+        ]
+
+
+def limits_of(budget: Drift, *, has_reference: bool) -> dict[str, float | None]:
+    """Return the limits of *budget* with `auto` resolved for a method that *has_reference* or not."""
+    kl = (1.0 if has_reference else 3.0) if budget.max_kl == "auto" else budget.max_kl
+    return {
+        "max_kl": kl,
+        "max_entropy_change": budget.max_entropy_change,
+        "max_length_change": budget.max_length_change,
+        "max_r_d_change": budget.max_r_d_change,
+    }
+
+
+def _overrun(name: str, amount: float, limit: float) -> Finding:
+    return Finding(
+        code=name,
+        pointer=f"/drift/{name}",
+        found=f"{amount:.4g} on the probe set",
+        expected=f"at most {limit:g}",
+        fix="resume to go on regardless; or cancel and train with a lower optimisation.learning_rate, a lower "
+        "deft.omega or fewer epochs",
+    )
+
+
+def in_words(overruns: Sequence[Finding]) -> str:
+    """Return *overruns* in one line."""
+    return "; ".join(f"{each.code} {each.expected}, found {each.found}" for each in overruns)
+
+
+def review_of(overruns: Sequence[Finding], step: int) -> ReviewNeeded:
+    """Return what pauses a run whose drift at *step* is beyond its budget."""
+    return ReviewNeeded(
+        f"after optimiser step {step} the policy has drifted beyond its budget ({in_words(overruns)}); a checkpoint "
+        "has been written",
+        code=OVERRUN,
+        findings=overruns,
+    )
 
 
 @torch.no_grad()

@@ -194,11 +194,22 @@ class Optimisation(Spec):
     )
 
 
+Limit = Annotated[float, Field(gt=0)] | None
+
+
 class Drift(Spec):
-    """The probe set: a few fixed examples on which every training logs how far it has drifted from its start."""
+    """The drift budget: how far from its start a policy may move on a few fixed examples before its job pauses."""
 
     every: int = Field(10, ge=1, description="Optimiser steps between two looks; the last step is always looked at.")
     examples: int = Field(8, ge=1, le=1024, description="Examples of the training data, drawn with the run's seed.")
+    max_kl: Limit | Literal["auto"] = Field(
+        "auto",
+        description="KL to the reference, nats a token; auto: 1 for DPO, 3 for SFT and PRO, whose likelihood term is "
+        "meant to move the policy; null: no limit, here and below.",
+    )
+    max_entropy_change: Limit = Field(0.5, description="Of the next token's entropy, as a share of that at the start.")
+    max_length_change: Limit = Field(0.5, description="Of the expected length, as a share of that at the start.")
+    max_r_d_change: Limit = Field(None, description="Of R_d; the reward term is meant to raise it, so none by default.")
 
 
 class ScoreSpec(Spec):
@@ -258,6 +269,9 @@ class TrainSpec(Spec):
         description="Experiment trackers that get the metrics too; their packages and credentials are the operator's.",
     )
     tokens: TokenOptions = TokenOptions()
+    merge: bool = Field(
+        False, description="Write the base with the adapter merged into its weights as well, to `merged/`."
+    )
 
 
 class MeasureOmegaSpec(Spec):

@@ -23,21 +23,14 @@ from transformers.trainer_callback import PrinterCallback
 from deft import checkpoints
 from deft.batches import read_tokens
 from deft.divergence import DivergenceGuard, not_finite
-from deft.drift import Probe
+from deft.drift import OVERRUN, DriftWatch, in_words
+from deft.errors import Finding
 from deft.history import History
 from deft.losses import mean_over_step, with_reward_term
 from deft.memory import with_one_retry
 from deft.objective import Objective
 from deft.policy import set_training_mode
 from deft.reports import Report
-
-
-@dataclass(frozen=True, slots=True)
-class DriftWatch:
-    """The probe set and every how many steps it is looked at."""
-
-    probe: Probe
-    every: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +67,8 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.objective, self.omega, self.report, self.store, self.drift = objective, omega, report, store, drift
         self.epochs, self.history = epochs, History(report)
         self.metrics: dict[str, float] = {}
+        self.overruns: list[Finding] = []
+        self._has_noted_drift = False
         self._guard = DivergenceGuard()
         self._means: dict[str, Tensor] = {}
         self._pooled: dict[str, tuple[Tensor, Tensor]] = {}
@@ -161,14 +156,21 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 
     def _tell_start(self) -> None:
         if self.drift is not None and self.state.global_step == 0:
-            self._tell(self.drift.probe.at_start())
+            self._tell(self.drift.start)
 
     def _drift(self) -> dict[str, float]:
-        """Return the numbers of the probe set where this step is one to look at it, the last one always."""
-        step = self.state.global_step
-        if self.drift is None or (step % self.drift.every and step < self.state.max_steps):
+        """Look at the probe set where this step is one to do so; beyond the budget, ask for a checkpoint and stop."""
+        if self.drift is None or not self.drift.is_due(self.state.global_step, self.state.max_steps):
             return {}
-        return self.drift.probe.measure(self.model)
+        found = self.drift.probe.measure(self.model)
+        overruns = self.drift.overruns(found)
+        if overruns and self.store is not None and OVERRUN not in self.report.accepted:
+            self.overruns = overruns
+            self.control.should_save = self.control.should_training_stop = True
+        elif overruns and not self._has_noted_drift:
+            self._has_noted_drift = True
+            self.report.note(f"step {self.state.global_step} is beyond the drift budget: {in_words(overruns)}")
+        return found
 
     def floating_point_ops(self, inputs: Sequence[int]) -> int:
         """Count nothing: the estimate of the Trainer would be wrong for shared prompts."""

@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 from deft import checkpoints as resume
 from deft.adapters import Settings, check_in_fresh_process, save_adapter
 from deft.batches import trained_tokens
-from deft.drift import make_probe
+from deft.drift import DriftWatch, make_probe, review_of
 from deft.folders import sha256_of
 from deft.history import write_events
 from deft.memory import with_one_retry
@@ -30,7 +30,7 @@ from deft.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
 from deft.trackers import require_trackers
-from deft.trainer import AlignmentTrainer, CheckpointStore, DriftWatch
+from deft.trainer import AlignmentTrainer, CheckpointStore
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
@@ -52,6 +52,7 @@ def run_train(
         TrainingDiverged: a loss or gradient that is not finite.
         OutOfMemory: the device or host has no memory left.
         Interrupted: it was asked to stop; a checkpoint of the last step has been written.
+        ReviewNeeded: it drifted beyond its budget; likewise.
         ArtifactCorrupt: the adapter, loaded in a fresh process, gives other logits.
     """
     require_trackers(spec.report_to)
@@ -62,6 +63,8 @@ def run_train(
         torch.cuda.empty_cache()  # the check needs room for the base model
     report.phase("check")
     summary["probe_difference"] = check_in_fresh_process(out, inputs["model"])
+    if spec.merge:
+        summary["merged_probe_difference"] = check_in_fresh_process(out, None)
     return summary
 
 
@@ -85,6 +88,8 @@ def _train_and_save(
     clock.lap("train")
     if trainer.state.global_step < len(prepared.steps):
         stop_if_asked(report)
+    if trainer.overruns:
+        raise review_of(trainer.overruns, trainer.state.global_step)
     report.phase("save")
     write_events(trainer.history.points, out / "tensorboard")
     summary = _summary(spec, prepared, trainer, omega, clock.laps)
@@ -184,7 +189,7 @@ def _drift(spec: TrainSpec, prepared: Prepared) -> DriftWatch | None:
         seed=spec.optimisation.seed,
         reference=prepared.as_reference,
     )
-    return DriftWatch(probe, spec.drift.every)
+    return DriftWatch(probe, spec.drift)
 
 
 def _trainer(
@@ -272,7 +277,7 @@ def _summary(
         "omega_source": omega.source,
         "calibration": None if omega.calibration is None else asdict(omega.calibration),
         "metrics": trainer.metrics,
-        "drift_at_start": None if trainer.drift is None else trainer.drift.probe.at_start(),
+        "drift": None if trainer.drift is None else {"start": trainer.drift.start, "limits": trainer.drift.limits},
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
         "device": str(weight.device),

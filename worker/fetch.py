@@ -5,6 +5,7 @@ Only files that cannot hold code are taken: safetensors, JSON, text. It knows no
 """
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from deft.base_models import RECORD
 from deft.errors import DeftError, ModelNotUsable, Unavailable
 from deft.failures import failure_of, known_error
 from deft.folders import sync
@@ -100,6 +102,7 @@ def fetch(hub_id: str, revision: str, folder: Path) -> None:
     try:
         snapshot_download(hub_id, revision=revision, local_dir=partial, allow_patterns=TAKEN)
         shutil.rmtree(partial / ".cache", ignore_errors=True)
+        (partial / RECORD).write_text(json.dumps({"name": hub_id, "revision": revision}), encoding="utf-8")
         partial.rename(folder)
     except Exception as error:
         if not folder.is_dir():  # else another worker, fetching the same, was faster

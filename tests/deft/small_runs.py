@@ -89,6 +89,7 @@ def spec_of(**changes: Any) -> Any:
         "model": "tiny",
         "deft": {"omega": 0.5},
         "tokens": TOKENS,
+        "drift": {"max_kl": None, "max_entropy_change": None, "max_length_change": None},  # of a random model
         **changes,
         "lora": {"r": 4, **changes.get("lora", {})},
         "optimisation": {**optimisation, **changes.get("optimisation", {})},

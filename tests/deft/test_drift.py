@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from deft.drift import expected_length, make_probe
+from deft.drift import DriftWatch, expected_length, make_probe
+from deft.errors import ReviewNeeded
 from deft.objective import Objective
 from deft.policy import attach_lora, set_training_mode
 from deft.reward import direction_of, head_of
-from deft.specs import DpoMethod, Lora
+from deft.specs import DpoMethod, Drift, Lora, ProMethod, SftMethod
 from deft.tokens import TokenizedExample
 from tests.deft import small_runs
 from tests.models import tiny_llama
@@ -114,7 +115,7 @@ def test_a_resumed_run_measures_against_the_same_start(inputs: dict[str, Path], 
     sft = small_runs.spec_of(method={"type": "sft"}, deft=None, optimisation={"epochs": 1})
     small_runs.train(sft, inputs, tmp_path / "sft")
     started = {**inputs, "adapter": tmp_path / "sft"}
-    spec = small_runs.spec_of(adapter="ad_1", drift={"every": 1})
+    spec = small_runs.spec_of(adapter="ad_1", drift={"every": 1, "max_kl": None})
     whole, resumed = small_runs.Record(), small_runs.Record()
     small_runs.train(spec, started, tmp_path / "whole", tmp_path / "checkpoints", whole)
     (newest,) = (tmp_path / "checkpoints").glob("step-000008")
@@ -126,3 +127,77 @@ def test_a_resumed_run_measures_against_the_same_start(inputs: dict[str, Path], 
     assert resumed.steps[8] == whole.steps[8]
     assert resumed.at_start == {}
     assert resumed.steps[8]["deft/probe_kl"] > 0
+
+
+TIGHT = {"every": 2, "max_kl": 1e-9}
+
+
+def test_a_drift_beyond_its_budget_writes_a_checkpoint_and_pauses(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec, checkpoints = small_runs.spec_of(drift=TIGHT, lora={"dropout": 0.2}), tmp_path / "checkpoints"
+    report = small_runs.Record()
+    with pytest.raises(ReviewNeeded, match=r"after optimiser step 2 .*max_kl at most 1e-09") as caught:
+        small_runs.train(spec, inputs, tmp_path / "first", checkpoints, report)
+    assert caught.value.error_code == "drift_budget"
+    assert caught.value.findings[0].pointer == "/drift/max_kl"
+    assert report.checkpoints == [2]
+    assert max(report.steps) == 2
+    assert not list((tmp_path / "first").iterdir())
+
+    resumed = small_runs.Record()
+    resumed.accepted = ["drift_budget"]
+    summary = small_runs.train(spec, inputs, tmp_path / "second", checkpoints, resumed)
+    assert sorted(resumed.steps) == [3, 4, 5, 6, 7, 8]
+    (note,) = resumed.notes
+    assert "step 4 is beyond the drift budget" in note
+    straight = small_runs.spec_of(drift=None, lora={"dropout": 0.2})
+    assert summary["adapter_sha256"] == small_runs.train(straight, inputs, tmp_path / "third")["adapter_sha256"]
+
+
+def test_without_a_place_for_checkpoints_a_drift_is_noted_and_nothing_is_lost(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    report = small_runs.Record()
+    small_runs.train(small_runs.spec_of(drift=TIGHT), inputs, tmp_path / "out", report=report)
+    assert sorted(report.steps) == list(range(1, 9))
+    assert len(report.notes) == 1
+
+
+def watch_of(*, method: Any = None, **budget: Any) -> DriftWatch:
+    model, objective = policy_and_objective()
+    objective.method = method or objective.method
+    return DriftWatch(
+        make_probe(objective, model, examples=2, seed=0, reference=model.disable_adapter), Drift(**budget)
+    )
+
+
+def test_each_limit_is_one_of_its_own_number_and_of_both_directions() -> None:
+    watch = watch_of(max_kl=0.5, max_entropy_change=0.5, max_length_change=0.5, max_r_d_change=0.5)
+    same = watch.start
+    assert watch.overruns(same) == []
+    amounts = {
+        "kl": 0.6,
+        "entropy": -0.6 * same["deft/probe_entropy"],
+        "length": -0.6 * same["deft/probe_length"],
+        "r_d": -0.6,
+    }
+    fields = {"kl": "max_kl", "entropy": "max_entropy_change", "length": "max_length_change", "r_d": "max_r_d_change"}
+    for name, amount in amounts.items():
+        for sign in (1, -1):
+            metric = f"deft/probe_{name}"
+            moved = {**same, metric: same[metric] + sign * amount}
+            expected = [] if (name, sign) == ("kl", -1) else [fields[name]]
+            assert [finding.code for finding in watch.overruns(moved)] == expected
+            assert watch.overruns({**same, metric: same[metric] + sign * amount * 0.8}) == []
+
+
+@pytest.mark.parametrize(("method", "expected"), [(DpoMethod(), 1.0), (SftMethod(), 3.0), (ProMethod(), 3.0)])
+def test_how_much_kl_a_method_may_take_by_itself(method: Any, expected: float) -> None:
+    watch = watch_of(method=method)
+    assert watch.limits["max_kl"] == expected
+    assert watch.overruns({**watch.start, "deft/probe_kl": expected}) == []
+    assert len(watch.overruns({**watch.start, "deft/probe_kl": expected + 0.01})) == 1
+
+
+def test_a_limit_of_null_is_none() -> None:
+    watch = watch_of(max_kl=None)
+    assert watch.overruns({**watch.start, "deft/probe_kl": 1e9, "deft/probe_r_d": 1e9}) == []

@@ -144,6 +144,11 @@ def test_the_adapter_folder_is_portable_and_reloads_in_a_fresh_process(
     card = (out / "README.md").read_text()
     assert "# Llama 3 " in card
     assert "Built with Meta Llama 3" in card
+    assert "Meta Llama 3 Community License" in (out / "NOTICE").read_text()
+    assert record["vllm"] == {"loads": True, "because": [], "max_lora_rank": 8}
+    assert "Loads in vLLM: yes" in card
+    assert "--max-lora-rank 8 " in card
+    assert "share of pairs with a positive margin" in card
     for path in files_below(out):
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
         assert platform.node().encode() not in path.read_bytes(), path.name
@@ -170,6 +175,30 @@ def test_the_adapter_folder_is_portable_and_reloads_in_a_fresh_process(
 
     with pytest.raises(ArtifactCorrupt, match="fresh process"):
         check_in_fresh_process(out, model)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_merged_model_stands_alone_and_gives_the_adapters_logits(
+    precision: str, inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    spec = small_runs.spec_of(merge=True, optimisation={"precision": precision, "epochs": 1})
+    summary = small_runs.train(spec, inputs, out)
+    assert summary["merged_probe_difference"] == 0.0, "the check was not asked for the merged model"
+    names = {path.name for path in files_below(out / "merged")}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= names
+    assert not any("adapter" in name for name in names)
+    assert all(f"merged/{name}" in (out / "SHA256SUMS").read_text() for name in names)
+    assert all(str(tmp_path).encode() not in path.read_bytes() for path in files_below(out / "merged"))
+    assert check_adapter([str(out), "--merged"]) == 0
+    assert check_adapter([str(out), "--base", str(inputs["model"])]) == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("training.json", "probe.safetensors"):
+        (other / name).write_bytes((out / name).read_bytes())
+    (other / "merged").symlink_to(inputs["model"])
+    assert check_adapter([str(other), "--merged"]) == 1, "the base alone passed as the merged model"
+    assert capsys.readouterr().out.count("NOT reproduced") == 1
 
 
 def test_a_run_that_blows_up_names_the_step_and_what_to_change(

@@ -4,6 +4,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from deft.base_models import BaseModel, base_model
 from deft.errors import Unavailable
 from worker import fetch
 
@@ -21,7 +22,8 @@ def test_a_fetched_model_appears_whole_and_holds_nothing_that_can_be_code(tmp_pa
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     fetch.fetch("team/model", REVISION, tmp_path / "model")
-    assert [p.name for p in (tmp_path / "model").iterdir()] == ["config.json"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "deft-model.json"]
+    assert base_model(tmp_path / "model") == BaseModel("team/model", REVISION, None)
     assert (asked["hub_id"], asked["revision"]) == ("team/model", REVISION)
     assert not any(pattern.endswith((".bin", ".py", ".pt", ".pkl", "*")) for pattern in asked["allow_patterns"][:5])
 
