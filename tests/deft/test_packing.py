@@ -61,6 +61,23 @@ def test_each_trap_of_packed_layouts_moves_the_states_and_the_guard_does_not(tra
     assert (wrong[pack.sequence == 1] - alone).abs().max() > 0.1
 
 
+def test_every_pass_brings_its_own_mask_and_positions_and_asks_for_no_cache() -> None:
+    """The guards themselves: a 4-D mask, the positions that each response has alone, no cache."""
+    model, given = tiny_llama(), []
+    decoder(model).register_forward_pre_hook(lambda _module, _given, named: given.append(named), with_kwargs=True)
+    pack = shared(EXAMPLES, torch.float32, CPU)
+    with torch.no_grad():
+        pack.hidden(model)
+    (named,) = given
+    rows, length = named["input_ids"].shape
+    assert named["use_cache"] is False
+    assert named["attention_mask"].shape == (rows, 1, length, length)
+    assert named["position_ids"].shape == (rows, length)
+    allowed = named["attention_mask"][0, 0] == 0
+    assert allowed[6:10, 4:6].sum() == 0, "the second response sees the first"
+    assert allowed[:4, :4].equal(torch.ones(4, 4, dtype=torch.bool).tril())
+
+
 def test_the_end_token_is_predicted_after_uncut_responses_only_and_is_not_their_own() -> None:
     for pack in (shared(EXAMPLES, torch.float32, CPU, end_id=3), separate(EXAMPLES, CPU, end_id=3)):
         assert pack.targets[pack.sequence == 0].tolist() == [9, 10, 11, 3]
