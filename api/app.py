@@ -10,11 +10,11 @@ from fastapi.routing import APIRoute
 from api import handlers, openapi, pages
 from api.middleware import Envelope
 from api.problems import errors
-from api.routes import artifacts, datasets, health, jobs, models, team
+from api.routes import artifacts, datasets, health, jobs, models, plans, team
 from api.services import caller_of, make_services, refuse_unknown_parameters
 from store.settings import Settings
 
-NOUN_ROUTERS = (team.router, models.router, datasets.router, jobs.router, *artifacts.routers())
+NOUN_ROUTERS = (team.router, models.router, datasets.router, jobs.router, plans.router, *artifacts.routers())
 
 
 def create_app(settings: Settings) -> FastAPI:

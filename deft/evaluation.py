@@ -14,9 +14,9 @@ from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_FACTOR
 from deft.counting import warnings_in
 from deft.distribution import require_same_tokenizer
-from deft.errors import Finding, InvalidInput
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
-from deft.evaluation_state import GENERATED_METRICS, Answered, Run, generates, settings_of, who_is
+from deft.evaluation_state import Answered, Run, generates, settings_of, who_is
+from deft.fit import GENERATED_METRICS, check_answers_fit, check_measurable
 from deft.generation import Answer, Decoding, end_ids, generate
 from deft.held_out import HeldOut, held_out_rows, load_held_out
 from deft.likelihoods import Pass, answer_divergences, score_pairs
@@ -75,7 +75,7 @@ def run_evaluate(
 
 
 def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, report: Report) -> Run:
-    _refuse_nothing_to_measure(spec)
+    check_measurable(spec.options, has_scoring=spec.scoring is not None, pointer="/options/metrics")
     folders = [inputs.get(f"adapter.{index}") for index in range(len(spec.systems))]
     adapters = open_adapters(spec.systems, folders, base_hash)
     tokenizer = load_tokenizer(inputs["model"])
@@ -165,35 +165,12 @@ def _answer_measurements(run: Run, answers: list[Answered]) -> list[Measurement]
     ]
 
 
-def _refuse_nothing_to_measure(spec: EvaluateSpec) -> None:
-    """Refuse metrics that the other fields leave nothing of."""
-    left = set(spec.options.metrics)
-    if spec.options.prompts == 0:
-        left -= GENERATED_METRICS
-    if spec.scoring is None:
-        left -= {"r_d_accuracy"}
-    if not left:
-        finding = Finding(
-            code="nothing_to_measure",
-            pointer="/options/metrics",
-            found=", ".join(spec.options.metrics),
-            expected="a metric that can be measured: kl, length and bleu need prompts, r_d_accuracy needs a scoring",
-            fix="set options.prompts above 0, name a scoring, or ask for another metric",
-        )
-        raise InvalidInput("none of the metrics can be measured", code="nothing_to_measure", findings=[finding])
-
-
 def _refuse_long_prompts(spec: EvaluateSpec, base: "PreTrainedModel", prompts: HeldOut) -> None:
     """Refuse prompts that leave no room for the answer in the model's context."""
-    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    longest = max((len(example.prompt_ids) for example in prompts.tokenized), default=0)
-    if context is None or not generates(spec) or longest + spec.options.max_new_tokens <= context:
-        return
-    finding = Finding(
-        code="context_too_short",
-        pointer="/options/max_new_tokens",
-        found=f"{longest} prompt tokens and {spec.options.max_new_tokens} new ones",
-        expected=f"together at most {context}, the model's context",
-        fix="lower tokens.max_prompt_tokens or options.max_new_tokens",
-    )
-    raise InvalidInput("prompts and answers do not fit the context", code="context_too_short", findings=[finding])
+    if generates(spec):
+        check_answers_fit(
+            longest_prompt_tokens=max((len(example.prompt_ids) for example in prompts.tokenized), default=0),
+            max_new_tokens=spec.options.max_new_tokens,
+            context_tokens=getattr(base.config.get_text_config(), "max_position_embeddings", None),
+            pointer="/options/max_new_tokens",
+        )

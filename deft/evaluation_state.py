@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deft.fit import GENERATED_METRICS
 from deft.generation import RECIPE, Answer, Decoding
 from deft.held_out import HeldOut
 from deft.likelihoods import Pass
@@ -17,9 +18,6 @@ from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
-
-GENERATED_METRICS = {"kl", "length", "bleu"}
-"""Metrics of EvaluationOptions that need answers."""
 
 
 @dataclass(frozen=True, slots=True)

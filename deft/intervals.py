@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from deft.planning.power import LEVEL, detectable
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 """Maps sums of shape [..., K] to values of shape [...]."""
 
 Bounds = tuple[float, float] | None
 
-LEVEL = 0.95
-POWER = 0.80
 WEIGHTS_AT_ONCE = 4_000_000
 """Resampling weights held in memory at a time, as a number of int64 values."""
 
@@ -196,11 +196,11 @@ def _constant(value: float, clusters: int, bounds: Bounds) -> Estimate:
 def smallest_detectable_difference(difference: Estimate) -> float | None:
     """Return the true difference that would be found in 80 % of repetitions at 5 %, two-sided, for one comparison.
 
-    (z(0.975) + z(0.80)) = 2.80 times the paired standard error: normal approximation. Where no spread was seen, the
-    half width of the interval; None where that is unknown too.
+    2.80 times the paired standard error (`deft.planning.power`). Where no spread was seen, the half width of the
+    interval; None where that is unknown too.
     """
     if difference.standard_error is not None:
-        return float(stats.norm.ppf(0.5 + LEVEL / 2) + stats.norm.ppf(POWER)) * difference.standard_error
+        return detectable(difference.standard_error)
     if difference.low is None or difference.high is None or difference.low == difference.high:
         return None
     return (difference.high - difference.low) / 2

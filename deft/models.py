@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from deft.errors import Finding, ModelNotUsable, shown
+from deft import fit
+from deft.errors import shown
 from deft.folders import sha256_of
 from deft.heads import head_refusal, unknown_head_fields
 from deft.model_files import refusal, refuse_code, require_safetensors
@@ -205,29 +206,12 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
 
 
 def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:  # noqa: ANN401 -- a config
-    tokens, rows = len(tokenizer), config.vocab_size
-    if not rows / 4 <= tokens <= rows:  # vocabularies are padded by some tokens or per cent, not many times over
-        finding = Finding(
-            code="tokenizer_of_another_model",
-            found=f"a tokenizer of {tokens:,} tokens",
-            expected=f"one of at most {rows:,}, the model's vocabulary, and at least a quarter of that",
-            fix="put the tokenizer that the model was trained with beside its weights",
-        )
-        raise ModelNotUsable(
-            f"the tokenizer has {tokens} tokens, the model {rows}: they do not belong together", findings=[finding]
-        )
-    context = getattr(config, "max_position_embeddings", None)
-    if context is not None and options.max_total_tokens > context:
-        finding = Finding(
-            code="context_too_short",
-            pointer="/tokens/max_total_tokens",
-            found=str(options.max_total_tokens),
-            expected=f"at most {context}: the model's context (the appended end token is predicted, not read)",
-            fix="lower max_total_tokens (and max_prompt_tokens below it)",
-        )
-        raise ModelNotUsable(
-            f"max_total_tokens is {options.max_total_tokens}, the model's context is {context}", findings=[finding]
-        )
+    fit.check_fit(
+        options,
+        tokenizer_tokens=len(tokenizer),
+        vocabulary_size=config.vocab_size,
+        context_tokens=getattr(config, "max_position_embeddings", None),
+    )
 
 
 def find_smollm2() -> Path | None:

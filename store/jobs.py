@@ -42,15 +42,14 @@ class MetricPoint:
     values: dict[str, float | None]
 
 
-def check(session: Session, team_id: str, spec: JobSpec) -> None:
-    """Check that everything which *spec* names is there for the team, as `create` does; stores nothing.
+def check(session: Session, team_id: str, spec: JobSpec) -> list[JobInput]:
+    """Check that everything which *spec* names is there for the team, as `create` does, and return it; stores nothing.
 
     Raises:
         NotFound, InvalidInput: as `create`.
     """
     _model_id(session, team_id, spec)
-    for reference in references(spec):
-        _resolved(session, team_id, "", reference)
+    return [_resolved(session, team_id, "", reference) for reference in references(spec)]
 
 
 def create(

@@ -24,11 +24,11 @@ from api.once import Once, OnceOf, reply
 from api.openapi import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
-from deft.specs import OUTPUT_KIND, JobSpec, PipelineSpec, job_spec
-from store import jobs, pipelines
+from deft.specs import OUTPUT_KIND, JobSpec, job_spec
+from store import jobs, pipelines, preflight
 from store.accounts import Caller
 from store.bell import Ring
-from store.expansion import expand, resolve
+from store.expansion import expand
 from store.idempotency import StoredReply
 from store.paging import Page
 from store.tables import Job
@@ -51,19 +51,18 @@ def document_of(session: Session, row: Job) -> JobDocument:
 
 def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[Ring], once: Once) -> Response:
     """Create the job of *spec*, with its children when it is a pipeline, and ring for what can start."""
-    resolved = None
-    if isinstance(spec, PipelineSpec):
-        earlier = once.earlier(services)
-        if earlier is not None:
-            return earlier
-        with services.database.read() as session:
-            resolved = resolve(session, services.files, caller.team_id, spec)
+    earlier = once.earlier(services)
+    if earlier is not None:
+        return earlier
+    with services.database.read() as session:
+        files, settings = services.files, services.settings
+        prepared = preflight.prepare(session, files, settings, caller.team_id, spec, has_weights=False)
 
     with services.database.write() as session:
 
         def make() -> StoredReply:
-            if resolved is not None:
-                row = expand(session, caller.team_id, resolved)
+            if prepared.resolved is not None:
+                row = expand(session, caller.team_id, prepared.resolved)
             else:
                 row = jobs.create(session, caller.team_id, spec)
             rings.extend(pipelines.to_ring(session, row))

@@ -158,7 +158,7 @@ def check_architecture(config: Mapping[str, Any]) -> None:
 
 def _refusal(code: str, found: str, expected: str) -> ModelNotUsable:
     finding = Finding(code, found, expected, "use a model such as Llama, Qwen or Mistral", pointer="/model")
-    return ModelNotUsable(f"the model has {found}; expected {expected}", code=code, findings=[finding])
+    return ModelNotUsable(f"the model has {found}; expected {expected}", findings=[finding])
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:

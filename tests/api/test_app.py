@@ -154,6 +154,7 @@ from api.main import create
 from store.accounts import bootstrap
 from store.database import Database, migrate
 from store.settings import Settings
+from tests.models import write_model_files
 
 settings = Settings()
 migrate(settings.resolved_database_url)
@@ -166,14 +167,23 @@ with TestClient(create(), headers={"Authorization": f"Bearer {key}"}) as client:
     assert dataset.status_code == 201, dataset.text
     body = {"kind": "pipeline", "dataset": dataset.json()["id"], "model": "none"}
     assert client.post("/v1/jobs", json=body).status_code == 404
+    folder = write_model_files(settings.model_roots[0] / "tiny")
+    assert client.post("/v1/models", json={"name": "tiny", "folder": str(folder)}).status_code == 201
+    row = b"".join(row.replace(b"a", b"%d" % n) for n in range(40))
+    dataset = client.put("/v1/datasets", content=row, params={"filename": "b.jsonl"})
+    body = {"kind": "pipeline", "dataset": dataset.json()["id"], "model": "tiny"}
+    plan = client.post("/v1/plans", json=body)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["lengths"]["basis"] == "counted"
     assert client.get("/openapi.json").status_code == 200
 heavy = {"torch", "transformers", "peft", "accelerate", "datasets"}
 print(sorted({name.split(".")[0] for name in sys.modules} & heavy))
 """
 
 
-def test_an_upload_is_served_without_torch(tmp_path: Path) -> None:
-    environment = {"DEFT_DATA_FOLDER": str(tmp_path), "PATH": "/usr/bin:/bin"}
+def test_an_upload_and_a_plan_are_served_without_torch(tmp_path: Path) -> None:
+    roots = str(tmp_path / "models")
+    environment = {"DEFT_DATA_FOLDER": str(tmp_path), "DEFT_MODEL_ROOTS": roots, "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", SERVE], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -138,7 +138,7 @@ REFUSED = [
 def test_a_model_that_cannot_be_scored_is_refused_by_its_config(config: dict[str, Any], code: str) -> None:
     with pytest.raises(ModelNotUsable) as caught:
         check_architecture({"model_type": "x", **config})
-    assert (caught.value.error_code, caught.value.findings[0].pointer) == (code, "/model")
+    assert (caught.value.findings[0].code, caught.value.findings[0].pointer) == (code, "/model")
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -1,0 +1,213 @@
+"""Peak memory of one forward pass, with or without its backward pass, calculated from a model's shape.
+
+What is kept for the backward pass follows PEFT's LoRA layers over a frozen base under autocast, as `deft.policy` runs
+them; a test counts the tensors that autograd really saves and holds these numbers against it. Letters: D width of the
+residual, F of the MLP, H of all heads together, L tokens of the longest row, b bytes of an element. It knows no data.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deft import budgets
+from deft.planning.documents import Card, Memory, Operation, Remedy
+from deft.planning.shapes import Shape
+from deft.specs import Lora
+
+GIB = 2**30
+CARDS_GIB = (80, 24, 16, 12)
+USABLE_SHARE = 0.92
+"""Assumed: of a card's memory, what the driver, the CUDA context and fragmentation leave."""
+
+HAS_CHECKPOINTING = False
+HAS_NF4 = False
+"""What the code can do today to need less memory; a test holds these against the code."""
+
+NF4_BYTES = 4.127 / 8
+"""Of one parameter of a linear module in NF4 with double quantisation (arXiv 2305.14314, section 3)."""
+
+ADAMW_BYTES = 16
+"""Of one trainable parameter in float32: itself, its gradient and two moments (8 more in half precision: its copy)."""
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward pass: *tokens* with padding, in rows of at most *row_tokens*; *example_tokens* of its longest one."""
+
+    tokens: int
+    row_tokens: int
+    example_tokens: int
+    is_halved: bool = False
+    """Whether the code halves such passes by itself until they fit."""
+
+
+def element_bytes(precision: Precision) -> int:
+    """Return the bytes of one element."""
+    return 4 if precision == "fp32" else 2
+
+
+def saved_bytes_per_token(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps in all layers for the backward pass, without gradient checkpointing."""
+    own = shape.layers * _layer_bytes(shape, lora, precision, row_tokens)
+    return own + _outside_bytes(shape, precision, row_tokens)
+
+
+def checkpointed_bytes_per_token(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
+    """Return the same where only the input of every layer is kept, and one layer at a time is computed again."""
+    kept = shape.layers * shape.width * element_bytes(precision)
+    return kept + _layer_bytes(shape, lora, precision, row_tokens) + _outside_bytes(shape, precision, row_tokens)
+
+
+def working_bytes_per_token(shape: Shape, precision: Precision, row_tokens: int) -> int:
+    """Return what one token needs in a forward pass that keeps nothing: the widest layer's tensors, and the mask."""
+    b = element_bytes(precision)
+    heads = shape.heads * shape.head_width
+    scores = 8 * shape.heads * row_tokens if shape.family.has_eager_attention else 0
+    widest = max(4 * heads * b + scores, (3 if shape.family.is_gated else 2) * shape.mlp_width * b)
+    return 2 * shape.width * b + 8 * shape.width + widest + b * row_tokens
+
+
+def _layer_bytes(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps in one layer: norms, adapters' inputs, attention, MLP."""
+    b = element_bytes(precision)
+    family, heads = shape.family, shape.heads * shape.head_width
+    is_rms = family.norm in ("rms", "plain")
+    by_norm = (8 if b == 2 else 4) if family.norm == "layer_without_bias" else 4 if is_rms else b
+    norms = family.norms * shape.width * by_norm + 4 * _qk_norm_elements(shape)
+    attention = 4 * heads * b + (8 * shape.heads * row_tokens if family.has_eager_attention else 4 * shape.heads)
+    copies = 3 if family.is_gated else family.activation_copies
+    return norms + _adapter_bytes(shape, lora, precision) + attention + copies * shape.mlp_width * b
+
+
+def _qk_norm_elements(shape: Shape) -> int:
+    """Return the elements of queries and keys that their norms keep in float32."""
+    heads = shape.heads + shape.key_value_heads
+    return 0 if shape.family.qk_norm == "none" else heads * shape.head_width
+
+
+def _adapter_bytes(shape: Shape, lora: Lora, precision: Precision) -> int:
+    """Return what the adapters of one layer keep of one token: their inputs, and r numbers each.
+
+    In half precision PEFT casts each adapter's input to float32 and autocast casts it back, so each keeps a copy of
+    its own; in float32 adapters on one tensor share it, and attention's output is kept by attention already.
+    """
+    b, targets = element_bytes(precision), shape.targets(lora)
+    inner = sum(lora.r * b for _ in targets)
+    if precision != "fp32":
+        return inner + sum(linear.inputs * b for linear in targets)
+    read = {linear.reads: linear.inputs * b for linear in targets if linear.reads != "attention_output"}
+    return inner + sum(read.values())
+
+
+def _outside_bytes(shape: Shape, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps outside the layers: the mask's row, the final norm, the head's gradient."""
+    b = element_bytes(precision)
+    return b * row_tokens + 4 * shape.width + 2 * b * shape.width
+
+
+def training_memory(
+    shape: Shape, lora: Lora, precision: Precision, weights_bytes: int, planned: Pass, operation: Operation = "train"
+) -> Memory:
+    """Return the peak of a training: weights, adapter with AdamW, what the passes keep, and one chunk of logits."""
+    half = precision != "fp32"
+    trainable = shape.lora_parameters(lora)
+    adapter = trainable * (ADAMW_BYTES + (2 if half else 0))
+    per_token = saved_bytes_per_token(shape, lora, precision, planned.row_tokens)
+    checkpointed = checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens)
+    by_logit = 8 + (2 if half else 0) + (4 if shape.head_softcap is not None else 0)
+    logits = budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit
+    return _memory(shape, operation, precision, weights_bytes, adapter, per_token, checkpointed, planned, logits)
+
+
+def forward_memory(
+    shape: Shape,
+    precision: Precision,
+    weights_bytes: int,
+    planned: Pass,
+    *,
+    operation: Operation,
+    adapter_bytes: int = 0,
+    cache_bytes: int = 0,
+    logits_bytes: int = 0,
+) -> Memory:
+    """Return the peak of forward passes that keep nothing: a scoring or an evaluation."""
+    per_token = working_bytes_per_token(shape, precision, planned.row_tokens)
+    return _memory(
+        shape,
+        operation,
+        precision,
+        weights_bytes,
+        adapter_bytes,
+        per_token,
+        None,
+        planned,
+        logits_bytes,
+        cache_bytes,
+    )
+
+
+def cache_bytes_per_token(shape: Shape, precision: Precision) -> int:
+    """Return the bytes of one token's keys and values in all layers."""
+    return 2 * shape.layers * shape.key_value_heads * shape.head_width * element_bytes(precision)
+
+
+def _memory(
+    shape: Shape,
+    operation: Operation,
+    precision: Precision,
+    weights_bytes: int,
+    adapter_bytes: int,
+    bytes_per_token: int,
+    checkpointed: int | None,
+    planned: Pass,
+    logits_bytes: int,
+    cache_bytes: int = 0,
+) -> Memory:
+    pass_bytes = planned.tokens * bytes_per_token
+    fixed = adapter_bytes + logits_bytes + cache_bytes
+    saved_by_nf4 = int(
+        shape.layers
+        * sum(linear.inputs * linear.outputs for linear in shape.linears)
+        * (element_bytes(precision) - NF4_BYTES)
+    )
+    return Memory(
+        operation=operation,
+        precision=precision,
+        weights_bytes=weights_bytes,
+        adapter_bytes=adapter_bytes,
+        bytes_per_token=bytes_per_token,
+        checkpointed_bytes_per_token=checkpointed,
+        pass_tokens=planned.tokens,
+        pass_bytes=pass_bytes,
+        logits_bytes=logits_bytes,
+        cache_bytes=cache_bytes,
+        peak_bytes=weights_bytes + fixed + pass_bytes,
+        cards=[
+            _card(gib, weights_bytes + fixed, saved_by_nf4, bytes_per_token, checkpointed, planned) for gib in CARDS_GIB
+        ],
+    )
+
+
+def _card(
+    gib: int, fixed: int, saved_by_nf4: int, bytes_per_token: int, checkpointed: int | None, planned: Pass
+) -> Card:
+    usable = int(USABLE_SHARE * gib * GIB)
+    largest = max(0, (usable - fixed) // bytes_per_token)
+    fits = (planned.example_tokens if planned.is_halved else planned.tokens) <= largest
+    least = planned.example_tokens
+    needs: dict[Remedy, int] = {"smaller_micro_batch": fixed + least * bytes_per_token}
+    if checkpointed is not None:
+        needs["checkpointing"] = fixed + least * checkpointed
+        needs["nf4"] = fixed - saved_by_nf4 + least * checkpointed
+    remedy = None if fits else next((name for name, size in needs.items() if size <= usable), None)
+    available = {"smaller_micro_batch": True, "checkpointing": HAS_CHECKPOINTING, "nf4": HAS_NF4}
+    return Card(
+        card_gib=gib,
+        usable_bytes=usable,
+        fits=fits,
+        largest_pass_tokens=largest,
+        largest_pass_examples=largest // least,
+        remedy=remedy,
+        is_remedy_available=None if remedy is None else available[remedy],
+    )

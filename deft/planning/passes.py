@@ -1,0 +1,92 @@
+"""The forward passes that each operation will make, as the code chooses them on a GPU, and the memory they take."""
+
+from deft import budgets
+from deft.planning import memory
+from deft.planning.documents import Memory
+from deft.planning.lengths import Sample, Sizes
+from deft.planning.memory import Pass, Precision
+from deft.planning.work import Counter
+from deft.specs import EvaluationOptions, Lora, Optimisation
+
+CAPPED_LOGITS_BYTES, DIVERGENCE_LOGITS_BYTES = 6, 20
+"""Of one logit: in half precision and in float32; and where two models' distributions are compared in float32."""
+
+
+def precision_of(asked: str) -> Precision:
+    """Return what *asked* comes to on the cards that are planned for: auto is bfloat16."""
+    return "fp32" if asked == "fp32" else "fp16" if asked == "fp16" else "bf16"
+
+
+def scoring_memory(counter: Counter, sample: Sample, rows: int, asked: str, parameters: int) -> Memory:
+    """Return the peak of a scoring, which halves its passes by itself until they fit."""
+    longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=False))
+    tokens = min(rows * longest, max(budgets.SCORING_TOKENS["cuda"], longest))
+    planned = Pass(tokens, _longest_row(counter, sample, has_end=False), longest, is_halved=True)
+    precision = precision_of(asked)
+    return memory.forward_memory(
+        counter.shape,
+        precision,
+        parameters * memory.element_bytes(precision),
+        planned,
+        operation="score",
+        logits_bytes=_capped_logits(counter) if counter.shape.head_softcap is not None else 0,
+    )
+
+
+def training_memory(
+    counter: Counter, sample: Sample, rows: int, lora: Lora, plan: Optimisation, parameters: int
+) -> Memory:
+    """Return the peak of a training on *rows* examples with the responses that its method picks."""
+    longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
+    step = min(rows, plan.batch_size) * longest
+    asked = plan.micro_batch_size
+    tokens = max(budgets.TRAINING_TOKENS, longest) if asked is None else asked * longest
+    planned = Pass(min(tokens, step), _longest_row(counter, sample, has_end=True), longest)
+    precision = precision_of(plan.precision)
+    weights = parameters * memory.element_bytes(precision)
+    return memory.training_memory(counter.shape, lora, precision, weights, planned)
+
+
+def cpu_training_bytes(counter: Counter, sample: Sample, lora: Lora, parameters: int) -> int:
+    """Return the peak of a training on a CPU: float32, one example a pass."""
+    longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
+    planned = Pass(longest, _longest_row(counter, sample, has_end=True), longest)
+    return memory.training_memory(counter.shape, lora, "fp32", 4 * parameters, planned).peak_bytes
+
+
+def evaluation_memory(
+    counter: Counter, sample: Sample, pairs: int, prompts: int, options: EvaluationOptions, parameters: int
+) -> Memory:
+    """Return the peak of an evaluation: pairs judged together, or prompts answered together with their cache."""
+    shape, budget = counter.shape, budgets.EVALUATION_TOKENS["cuda"]
+    longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
+    prompt = sample.largest(lambda sizes: sizes.prompt)
+    judged = min(pairs * longest, max(budget, longest))
+    answer = prompt + options.max_new_tokens
+    together = min(prompts, max(1, budgets.GENERATION_FACTOR * budget // answer))
+    planned = Pass(max(judged, together * prompt), _longest_row(counter, sample, has_end=True), longest)
+    divergence = budgets.DIVERGENCE_POSITIONS * shape.vocabulary_size * DIVERGENCE_LOGITS_BYTES
+    return memory.forward_memory(
+        shape,
+        "bf16",
+        parameters * memory.element_bytes("bf16"),
+        planned,
+        operation="evaluate",
+        adapter_bytes=2 * 4 * counter.lora_parameters,  # two of them while they are swapped
+        cache_bytes=together * answer * memory.cache_bytes_per_token(shape, "bf16"),
+        logits_bytes=max(_capped_logits(counter), divergence, 2 * together * shape.vocabulary_size),
+    )
+
+
+def _capped_logits(counter: Counter) -> int:
+    return budgets.TRAINING_POSITIONS * counter.shape.vocabulary_size * CAPPED_LOGITS_BYTES
+
+
+def _longest_row(counter: Counter, sample: Sample, *, has_end: bool) -> int:
+    return sample.largest(lambda sizes: sizes.longest_row(is_shared=counter.is_shared, has_end=has_end))
+
+
+def _padded(counter: Counter, sizes: Sizes, *, has_end: bool) -> int:
+    """Return the tokens of one example with its padding: its rows times the longest of them."""
+    rows = 1 if counter.is_shared else len(sizes.responses)
+    return rows * sizes.longest_row(is_shared=counter.is_shared, has_end=has_end)

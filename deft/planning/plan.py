@@ -1,0 +1,231 @@
+"""A job as the operations that it comes to, one after the other: what each works on, costs and needs.
+
+A pipeline is planned as the child jobs that `deft.arms` makes of it. Knows specs and sources; no database, no queue.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from deft.arms import submit_children
+from deft.errors import InvalidInput
+from deft.fit import check_answers_fit, check_measurable
+from deft.planning import passes, work
+from deft.planning.documents import Memory
+from deft.planning.lengths import capped
+from deft.planning.source import DataSource, Examples, ModelSource
+from deft.planning.work import Cost, Counter
+from deft.selection import resolve_keep
+from deft.specs import (
+    EvaluateSpec,
+    JobSpec,
+    Lora,
+    MeasureOmegaSpec,
+    Method,
+    OperationSpec,
+    PipelineSpec,
+    ProMethod,
+    ScoreSpec,
+    SelectSpec,
+    SftMethod,
+    TrainSpec,
+)
+from deft.supervision import reward_source
+
+Modelled = ScoreSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
+
+
+@dataclass
+class Facts:
+    """What became known of the rows on the way; None: no such operation, or not known yet."""
+
+    counted: int | None = None
+    scored: Examples | None = None
+    kept: int | None = None
+    keep_reason: str | None = None
+    trained: Examples | None = None
+    held_out: Examples | None = None
+
+
+@dataclass
+class Planner:
+    """Walks over operations in the order of their inputs, and keeps what each gives to those behind it.
+
+    *data* holds a source for each dataset or subset that a spec names, by the id in the spec; *outputs* what is known
+    of the rows that come out of other artifacts and jobs.
+    """
+
+    model: ModelSource | None
+    data: dict[str, DataSource]
+    lora: Lora | None = None
+    outputs: dict[str, Examples] = field(default_factory=dict)
+    costs: list[Cost] = field(default_factory=list)
+    memory: dict[str, Memory] = field(default_factory=dict)
+    cpu_training_bytes: int | None = None
+    facts: Facts = field(default_factory=Facts)
+
+    def plan(self, spec: JobSpec) -> None:
+        """Plan *spec*, a pipeline as its children; what came of it is in the attributes.
+
+        Raises:
+            InvalidInput: what a worker would refuse later: rows, tokens, settings that do not fit each other.
+            ModelNotUsable: the model, its head, its tokenizer or its context.
+        """
+        self.lora = getattr(spec, "lora", None)
+        if not isinstance(spec, PipelineSpec):
+            self._add(spec.kind, spec)
+            return
+        try:
+            submit_children(spec, self._add)
+        except InvalidInput as error:
+            raise _of_pipeline(error) from error
+
+    def learn(self, key: str, spec: JobSpec) -> None:
+        """Learn which rows will come out of a job that is still to run, whose inputs are known already."""
+        if isinstance(spec, ScoreSpec):
+            self.outputs[key] = self._rows(spec.dataset, spec)
+        elif isinstance(spec, SelectSpec):
+            self.outputs[key] = self._selected(spec)[0]
+
+    def _add(self, name: str, spec: OperationSpec) -> str:
+        """Plan one operation and return the id under which its output is known."""
+        key = f"planned-{len(self.costs)}-{len(self.outputs)}"
+        if isinstance(spec, SelectSpec):
+            found = self._select(name, spec)
+        elif isinstance(spec, ScoreSpec):
+            found = self._score(name, spec)
+        elif isinstance(spec, EvaluateSpec):
+            found = self._evaluate(name, spec)
+        else:
+            found = self._train(name, spec)
+        self.outputs[key] = found
+        return key
+
+    def _score(self, name: str, spec: ScoreSpec) -> Examples:
+        found = self.facts.scored = self._rows(spec.dataset, spec)
+        source = self.data.get(spec.dataset)
+        self.facts.counted = None if source is None else source.examples(spec.count_rows).rows
+        counter = self._counter(spec)
+        if counter is not None and found.rows is not None:
+            self.costs.append(work.scoring(counter, found.sample, found.rows, name))
+            self._note(passes.scoring_memory(counter, found.sample, found.rows, spec.precision, self._parameters))
+        return found
+
+    def _select(self, name: str, spec: SelectSpec) -> Examples:
+        found, reason = self._selected(spec)
+        if self.facts.kept is None:
+            self.facts.kept, self.facts.keep_reason = found.rows, reason
+        self.costs.append(work.selecting(found.rows, name))
+        return found
+
+    def _selected(self, spec: SelectSpec) -> tuple[Examples, str | None]:
+        scored = self.outputs.get(spec.scoring)
+        if scored is None or scored.rows is None:
+            return self._unknown(), None
+        selection = spec.selection
+        count, reason = resolve_keep(selection.keep, scored.rows)
+        if selection.count is not None:
+            count, reason = min(selection.count, scored.rows), f"a count of {selection.count:,} was asked for"
+        is_longest = selection.end == "length"
+        sample = scored.sample.longest_chosen(count / scored.rows) if is_longest else scored.sample
+        return Examples(count, sample), reason
+
+    def _train(self, name: str, spec: TrainSpec | MeasureOmegaSpec) -> Examples:
+        found = self.facts.trained = self._rows(spec.data, spec)
+        source = self.data.get(spec.data)
+        if isinstance(spec.method, ProMethod) and spec.method.rewards == "scores" and source is not None:
+            reward_source(spec.method, has_scores=source.has_scores(spec.rows))
+        counter = self._counter(spec, spec.method)
+        if counter is not None and found.rows is not None:
+            self.costs.append(self._training_cost(counter, found, spec, name))
+            sample = found.sample.picked(spec.method)
+            self._note(
+                passes.training_memory(counter, sample, found.rows, spec.lora, spec.optimisation, self._parameters)
+            )
+            on_cpu = passes.cpu_training_bytes(counter, sample, spec.lora, self._parameters)
+            self.cpu_training_bytes = max(on_cpu, self.cpu_training_bytes or 0)
+        return found
+
+    @staticmethod
+    def _training_cost(counter: Counter, found: Examples, spec: TrainSpec | MeasureOmegaSpec, name: str) -> Cost:
+        method, optimisation, rows = spec.method, spec.optimisation, found.rows or 0
+        if isinstance(spec, MeasureOmegaSpec):
+            return work.calibration(counter, found.sample, rows, method, optimisation, name)
+        return work.training(counter, found.sample, rows, method, optimisation, drift=spec.drift, name=name)
+
+    def _evaluate(self, name: str, spec: EvaluateSpec) -> Examples:
+        options = spec.options
+        check_measurable(options, has_scoring=spec.scoring is not None, pointer="/options/metrics")
+        found = self.facts.held_out = self._held_out(spec)
+        counter = self._counter(spec)
+        if self.model is not None and options.prompts and found.sample.basis == "counted":
+            check_answers_fit(
+                longest_prompt_tokens=found.sample.largest(lambda sizes: sizes.prompt),
+                max_new_tokens=options.max_new_tokens,
+                context_tokens=self.model.size("max_position_embeddings"),
+                pointer="/options/max_new_tokens",
+            )
+        if counter is not None and found.rows is not None:
+            pairs = min(found.rows, options.pairs or found.rows)
+            prompts = min(options.prompts, found.prompts or found.rows)
+            sample = found.sample
+            self.costs.append(work.evaluation(counter, sample, pairs, prompts, len(spec.systems), options, name))
+            self._note(passes.evaluation_memory(counter, sample, pairs, prompts, options, self._parameters))
+        return found
+
+    def _held_out(self, spec: EvaluateSpec) -> Examples:
+        source = self.data.get(spec.dataset)
+        if source is None:
+            return self._unknown()
+        trained = None if spec.apart_from is None else self.data.get(spec.apart_from.dataset)
+        if spec.apart_from is None or trained is None:
+            return source.examples(spec.rows)
+        return source.examples(spec.rows, (trained.folder, spec.apart_from))
+
+    def _rows(self, name: str, spec: ScoreSpec | TrainSpec | MeasureOmegaSpec) -> Examples:
+        """Return what is known of the rows of *name*: another operation's output, or those that the spec asks for."""
+        if name in self.outputs:
+            return self.outputs[name]
+        source = self.data.get(name)
+        return replace(self._unknown(), sample=capped(spec.tokens)) if source is None else source.examples(spec.rows)
+
+    @staticmethod
+    def _unknown() -> Examples:
+        return Examples(None, capped(ScoreSpec(dataset="unknown", model="unknown").tokens))
+
+    def _counter(self, spec: Modelled, method: Method | None = None) -> Counter | None:
+        """Check the model against *spec* and return what counts its FLOPs, None where its shape is not known."""
+        if self.model is None:
+            return None
+        self.model.check(spec.tokens, self.lora)
+        shape = self.model.shape
+        if shape is None:
+            return None
+        longest = spec.tokens.max_total_tokens + (not isinstance(spec, ScoreSpec))
+        fits_window = shape.window_tokens is None or longest <= shape.window_tokens
+        trained = 0 if self.lora is None else shape.lora_parameters(self.lora)
+        return Counter(shape, trained, is_shared=fits_window and not isinstance(method, SftMethod))
+
+    @property
+    def _parameters(self) -> int:
+        found = None if self.model is None else self.model.parameters
+        return found or 0
+
+    def _note(self, found: Memory) -> None:
+        """Keep the largest need of each operation."""
+        known = self.memory.get(found.operation)
+        if known is None or known.peak_bytes < found.peak_bytes:
+            self.memory[found.operation] = found
+
+
+PIPELINE_POINTERS = {"/options": "/evaluation", "/rows": "/split"}
+"""Where a pipeline has what its child jobs have elsewhere."""
+
+
+def _of_pipeline(error: InvalidInput) -> InvalidInput:
+    """Return *error* of a child job with the pointers of the pipeline's own fields."""
+    findings = []
+    for finding in error.findings:
+        own = finding.pointer or ""
+        old = next((old for old in PIPELINE_POINTERS if own.startswith(old)), "")
+        changed = PIPELINE_POINTERS.get(old, "") + own.removeprefix(old)
+        findings.append(replace(finding, pointer=changed or finding.pointer))
+    return type(error)(error.message, code=error.error_code, findings=findings)

@@ -1,0 +1,144 @@
+"""What is looked at before a job is stored, and what a plan is made from: the spec against its model and its rows.
+
+`POST /v1/jobs` and `POST /v1/plans` both come through here, so that a plan promises nothing that a job is then refused.
+It reads files; it comes before the transaction that stores, and stores nothing itself.
+"""
+
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from deft.planning.documents import Plan
+from deft.planning.lengths import capped
+from deft.planning.plan import Planner
+from deft.planning.shapes import Shape
+from deft.planning.source import DataSource, Examples, ModelSource, open_model
+from deft.planning.speed import Device, given, measured
+from deft.planning.summary import plan_document
+from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions
+from store import jobs, models, queue_wait
+from store.artifacts import ArtifactFiles
+from store.expansion import Resolved, resolve
+from store.settings import Settings
+from store.tables import Artifact, Job, JobInput
+
+LEAST_SECONDS = 1.0
+"""A scoring that took less says nothing about throughput."""
+
+
+class Prepared(NamedTuple):
+    """A spec that has been looked at: *resolved* if it is a pipeline, and the planner that has walked over it."""
+
+    spec: JobSpec
+    resolved: Resolved | None
+    planner: Planner
+
+
+def prepare(
+    session: Session, files: ArtifactFiles, settings: Settings, team_id: str, spec: JobSpec, *, has_weights: bool
+) -> Prepared:
+    """Look at everything that can be known of *spec* without torch; *has_weights*: read the weights' headers too.
+
+    Raises:
+        NotFound: the model, an artifact or a job that the spec names is not there for this team.
+        InvalidInput: what is named has another kind or has failed; no row is left; a row does not become tokens; the
+            model is no causal language model or has an unknown head; its tokenizer, its context or its modules do not
+            fit what is asked.
+    """
+    resolved = resolve(session, files, team_id, spec) if isinstance(spec, PipelineSpec) else None
+    own = spec if resolved is None else resolved.spec
+    inputs = jobs.check(session, team_id, own)
+    planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
+    _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
+    planner.plan(own)
+    if resolved is not None:
+        planner.facts.keep_reason = resolved.summary["keep_reason"]
+    return Prepared(own, resolved, planner)
+
+
+def plan(
+    session: Session,
+    files: ArtifactFiles,
+    settings: Settings,
+    team_id: str,
+    spec: JobSpec,
+    *,
+    flops_per_second: float | None = None,
+) -> Plan:
+    """Return the plan of *spec*; *flops_per_second* is the caller's own knowledge of the device.
+
+    Raises:
+        NotFound, InvalidInput: as `prepare`.
+    """
+    prepared = prepare(session, files, settings, team_id, spec, has_weights=True)
+    known = [] if flops_per_second is None else [given(flops_per_second)]
+    model = prepared.planner.model
+    if model is not None and model.shape is not None:
+        own = _measured(session, team_id, models.get(session, team_id, getattr(spec, "model", "")).id, model.shape)
+        known += [] if own is None else [own]
+    queue = queue_wait.expected(session, "cpu" if isinstance(spec, SelectSpec) else "gpu")
+    return plan_document(prepared.spec, prepared.planner, queue, known)
+
+
+def _model(
+    session: Session, settings: Settings, team_id: str, spec: JobSpec, *, has_weights: bool
+) -> ModelSource | None:
+    """Open the model's folder; None: the job loads none, or a worker has still to fetch it from the Hub."""
+    named = getattr(spec, "model", None)
+    if named is None:
+        return None
+    row = models.get(session, team_id, named)
+    folder = models.folder_of(settings, row)
+    return open_model(row.name, folder, has_weights=has_weights) if folder.is_dir() else None
+
+
+def _learn(
+    session: Session,
+    files: ArtifactFiles,
+    team_id: str,
+    inputs: list[JobInput],
+    planner: Planner,
+    options: TokenOptions,
+) -> None:
+    """Tell *planner* what stands behind *inputs*, also where that comes out of a job that is still to run."""
+    for each in inputs:
+        if each.artifact_id is not None:
+            _learn_artifact(session, files, planner, each, options)
+        elif each.input_job_id is not None and each.reference not in planner.outputs:
+            ahead = jobs.spec_of(session.get_one(Job, each.input_job_id))
+            if isinstance(ahead, ScoreSpec | SelectSpec):
+                _learn(session, files, team_id, jobs.check(session, team_id, ahead), planner, options)
+                planner.learn(each.reference, ahead)
+
+
+def _learn_artifact(
+    session: Session, files: ArtifactFiles, planner: Planner, named: JobInput, options: TokenOptions
+) -> None:
+    row = session.get_one(Artifact, named.artifact_id)
+    folder = files.folder(row)
+    if row.kind == "scoring" and isinstance(row.summary.get("rows_scored"), int):
+        planner.outputs[named.reference] = Examples(row.summary["rows_scored"], capped(options))
+    if row.kind in ("dataset", "subset") and (folder / "examples.parquet").is_file():
+        tokenizer = None if planner.model is None else planner.model.tokenizer
+        planner.data[named.reference] = DataSource(folder, tokenizer, options, is_whole=row.kind == "subset")
+
+
+def _measured(session: Session, team_id: str, model_id: str, shape: Shape) -> Device | None:
+    """Return what the team's last scoring with the same model reached on this service's machines."""
+    statement = (
+        select(Job.id, Artifact.summary)
+        .join(Artifact, Artifact.id == Job.artifact_id)
+        .where(Job.team_id == team_id, Job.model_id == model_id, Job.kind == "score", Job.status == "succeeded")
+        .order_by(Job.created_at.desc())
+        .limit(1)
+    )
+    found = session.execute(statement).first()
+    if found is None:
+        return None
+    job_id, summary = found
+    seconds, tokens = summary.get("seconds", {}).get("score"), summary.get("tokens_scored")
+    is_usable = isinstance(seconds, int | float) and seconds >= LEAST_SECONDS and isinstance(tokens, int)
+    if not is_usable or not summary.get("is_prompt_shared"):
+        return None
+    return measured(2.0 * shape.linear_parameters * tokens / seconds, job_id)
