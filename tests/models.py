@@ -88,9 +88,12 @@ def write_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def tiny_llama(
-    seed: int = 0, *, vocabulary_size: int = 259, tied: bool = False, positions: int = 512
+    seed: int = 0, *, vocabulary_size: int = 259, tied: bool = False, positions: int = 512, spread: float = 0.3
 ) -> "LlamaForCausalLM":
-    """A two-layer Llama of about 40,000 parameters in float32, evaluating."""
+    """A two-layer Llama of about 40,000 parameters in float32, evaluating.
+
+    Its weights' *spread* is wide, so that a wrong position or mask moves the numbers well above rounding.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -103,7 +106,7 @@ def tiny_llama(
         num_key_value_heads=2,
         max_position_embeddings=positions,
         tie_word_embeddings=tied,
-        initializer_range=0.3,  # wide, so that a wrong position or mask moves the numbers well above rounding
+        initializer_range=spread,
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=2,
