@@ -41,17 +41,25 @@ def check(
     files: Files,
     file_format: Format = None,
     columns: Columns = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also duplicates, near duplicates, contradictions, length bias.")
+    ] = False,
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="With --deep: evaluation data that must not overlap."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="With --deep: a model's folder, to count cuts.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every row here, without a server: what would be refused, where, and how to fix it."""
-    from deft.datasets import import_files
-
-    mapping = column_map(columns)
+    options = {"format": file_format or "auto", "columns": column_map(columns), "on_bad_row": "skip"}
     with TemporaryDirectory() as scratch:
         try:
-            summary = import_files(
-                files, Path(scratch) / "dataset", format=file_format or "auto", columns=mapping, on_bad_row="skip"
-            )
+            summary = _imported(files, Path(scratch) / "dataset", options)
+            if deep:
+                summary["report"] = _deep_report(Path(scratch), evaluation, model, options)
         except InvalidInput as error:
             if as_json:
                 print_json({"error": error.error_code, "message": error.message, "findings": _dicts(error)})
@@ -62,10 +70,59 @@ def check(
         print_json(summary)
     else:
         _print_summary(summary)
+        if deep:
+            print_report(summary["report"])
         print_findings(summary.get("findings") or [], [path.name for path in files], print)
     if rejected:
         say(f"{rejected} rows would be refused; `deft data push --on-bad-row skip` leaves them out and reports them")
         raise typer.Exit(REFUSED)
+
+
+def _imported(files: list[Path], out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from deft.datasets import import_files
+
+    return import_files(files, out, **options)
+
+
+def _deep_report(
+    scratch: Path, evaluation: list[Path] | None, model: Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    from deft.data_check import check_dataset
+    from deft.planning.tokenizer import load_planning_tokenizer
+
+    if evaluation:
+        _imported(evaluation, scratch / "evaluation", options)
+    tokenizer = load_planning_tokenizer(model) if model else None
+    return check_dataset(scratch / "dataset", scratch / "evaluation" if evaluation else None, tokenizer=tokenizer)
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print what a data check found; the places it names are lines of the file."""
+    length, cut, overlap = report["length"], report["truncation"], report["evaluation_overlap"]
+    print_facts(
+        [
+            ("first user turns", report["first_user_turns"]),
+            *((name.replace("_", " "), _rows_found(report[name])) for name in FOUND_IN_ROWS),
+            ("chosen is longer / shorter", f"{length['chosen_longer']:.1%} / {length['chosen_shorter']:.1%} of pairs"),
+            ("responses cut", f"{cut['share_of_responses_cut']:.1%} of {cut['rows_sampled']} rows" if cut else None),
+            ("prompts cut", f"{cut['share_of_prompts_cut']:.1%}" if cut else None),
+            ("overlap with evaluation", _rows_found(overlap) if overlap else None),
+        ]
+    )
+    for warning in report["warnings"]:
+        print(f"! {warning}")
+
+
+PLACES_SHOWN = 5
+FOUND_IN_ROWS = ("duplicates", "near_duplicates", "contradictions")
+
+
+def _rows_found(found: dict[str, Any]) -> str:
+    named = ", ".join(
+        "=".join(map(str, place)) if isinstance(place, list) else str(place) for place in found["lines"][:5]
+    )
+    lines = f", lines {named}" if named else ""
+    return f"{found['rows']} rows ({found['share']:.1%}){lines}"
 
 
 def _dicts(error: InvalidInput) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What is wrong with preference data before a model sees it: a report on a dataset's folder. Torch-free.
 
-Duplicates, near duplicates, contradictory pairs, length bias, and overlap with evaluation data. It knows texts and no
-tokens, reads each row once, and holds hashes of rows, never their texts: about 0.7 kB a row. Rows are named by the line
-of the file that they came from; no text of a row is in the report.
+Duplicates, near duplicates, contradictory pairs, length bias, overlap with evaluation data, and, where a tokenizer is
+given, what is cut off. It knows no model, reads each row once, and holds hashes of rows, never their texts: 0.7 kB a
+row. Rows are named by the line of the file that they came from; no text of a row is in the report.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from deft.near_duplicates import THRESHOLD, near_duplicate_groups, signatures
+from deft.planning.tokenizer import PlanningTokenizer
+from deft.specs import TokenOptions
+from deft.truncation import truncation
 
 LISTED = 20
 """How many places of each finding are named."""
@@ -23,6 +26,7 @@ _COLUMNS = ["row", "source_line", "prompt", "responses", "scores", "split_point"
 _SHARE_OF_DUPLICATES = 0.01
 _SHARE_OF_CONTRADICTIONS = 0.001
 _SHARE_OF_LENGTH = 0.6
+_SHARE_OF_CUT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,24 @@ class _Seen:
     signed: pl.DataFrame
 
 
-def check_dataset(folder: Path, evaluation: Path | None = None) -> dict[str, Any]:
-    """Return the report on the dataset in *folder* as JSON; with *evaluation*, a dataset, also how they overlap."""
+def check_dataset(
+    folder: Path,
+    evaluation: Path | None = None,
+    *,
+    tokenizer: PlanningTokenizer | None = None,
+    tokens: TokenOptions | None = None,
+) -> dict[str, Any]:
+    """Return the report on the dataset in *folder* as JSON.
+
+    Args:
+        folder: a dataset's.
+        evaluation: another dataset's, with which this one should not overlap.
+        tokenizer: the model's, to count what the limits of *tokens* cut off.
+        tokens: limits and template; the defaults of jobs where it is None.
+
+    Raises:
+        InvalidInput: with a tokenizer, a row that does not become tokens as *tokens* asks.
+    """
     seen = _seen(folder)
     groups = near_duplicate_groups(seen.signed)
     report: dict[str, Any] = {
@@ -50,6 +70,7 @@ def check_dataset(folder: Path, evaluation: Path | None = None) -> dict[str, Any
         "near_duplicates": _near_duplicates(seen.rows, groups),
         "contradictions": _contradictions(seen),
         "length": _length(seen.pairs),
+        "truncation": None if tokenizer is None else truncation(folder, tokenizer, tokens or TokenOptions()),
         "evaluation_overlap": None if evaluation is None else _overlap(seen, _seen(evaluation)),
     }
     return {**report, "warnings": warnings_of(report)}
@@ -187,6 +208,12 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
     if length["pairs"] and longest > _SHARE_OF_LENGTH:
         side = "longer" if length["chosen_longer"] == longest else "shorter"
         found.append(f"The chosen response is the {side} one in {longest:.1%} of pairs: length alone explains as much.")
+    cut = report["truncation"]
+    if cut is not None and cut["share_of_responses_cut"] > _SHARE_OF_CUT:
+        found.append(
+            f"{cut['share_of_responses_cut']:.1%} of responses are cut at {cut['max_total_tokens']} tokens in all, the "
+            f"prompt included: the model would learn answers that do not end."
+        )
     overlap = report["evaluation_overlap"]
     if overlap is not None and (overlap["rows"] or overlap["near_duplicates"]):
         found.append(

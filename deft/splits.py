@@ -71,6 +71,12 @@ def chosen_rows(folder: Path, rows: Rows) -> list[int]:
     return sorted(_sample(members, rows.sample, rows.seed))
 
 
+def row_numbers(folder: Path) -> list[int]:
+    """Return the dataset row numbers of all examples of *folder*, in order."""
+    numbers: list[int] = pq.read_table(folder / "examples.parquet", columns=["row"])["row"].to_pylist()
+    return numbers
+
+
 def apart_from(folder: Path, rows: Sequence[int], others: Path, other_rows: Rows) -> list[int]:
     """Return those of *rows* of *folder* whose normalised first user turn is that of none of *other_rows* of *others*.
 

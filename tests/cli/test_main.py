@@ -9,6 +9,7 @@ import pytest
 
 from cli import artifacts, connect, data, evals, jobs, main, models, watch
 from deft_client import Client
+from tests.models import write_model_files
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -228,6 +229,26 @@ def test_check_finds_the_row_without_a_server(tmp_path: Path, capsys: pytest.Cap
     path.write_text(json.dumps(good) + "\n")
     assert deft("data", "check", str(path), "--json") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 1
+
+
+def test_a_deep_check_names_what_is_wrong_with_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"what is {n}?", "chosen": f"a long answer to {n}", "rejected": f"no {n}"} for n in range(4)]
+    rows += [rows[1], {**rows[2], "chosen": "no 2", "rejected": "a long answer to 2"}]
+    path, held_out = tmp_path / "pairs.jsonl", tmp_path / "held_out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out.write_text(json.dumps({"prompt": "What is 3?", "chosen": "three", "rejected": "four"}) + "\n")
+    model = write_model_files(tmp_path / "model")
+    flags = ["--deep", "--evaluation", str(held_out), "--model", str(model)]
+    assert deft("data", "check", str(path), *flags) == 0
+    said = capsys.readouterr().out
+    assert "1 rows (16.7%), lines 2=5" in said
+    assert "2 rows (33.3%), lines 3=6" in said
+    assert "1 rows (100.0%), lines 1" in said
+    assert "! 2 rows (33.3%) contradict" in said
+    assert deft("data", "check", str(path), *flags, "--json") == 0
+    report = json.loads(capsys.readouterr().out)["report"]
+    assert report["duplicates"]["lines"] == [[2, 5]]
+    assert report["truncation"]["rows_sampled"] == 6
 
 
 def test_check_takes_a_column_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

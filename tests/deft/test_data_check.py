@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from deft.data_check import check_dataset
 from deft.datasets import import_files
 from deft.near_duplicates import HASHES, near_duplicate_groups, signatures
+from deft.planning.tokenizer import load_planning_tokenizer
+from deft.specs import TokenOptions
+from tests.models import write_model_files
 
 WORDS = [f"word{n}" for n in range(400)]
 
@@ -128,6 +131,29 @@ def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     whole = check(tmp_path / "one", rows)
     monkeypatch.setattr("deft.data_check._BATCH_ROWS", 4)
     assert check(tmp_path / "two", rows) == whole
+
+
+def test_what_the_token_limits_cut_is_counted(tmp_path: Path) -> None:
+    """One token a byte: prompts of 4 and 12, responses of 3, 9 and 30, a prompt cut to 8 and 20 in all."""
+    rows = [
+        {"prompt": "p" * 4, "chosen": "c" * 3, "rejected": "r" * 9},
+        {"prompt": "q" * 12, "chosen": "c" * 9, "rejected": "r" * 30},
+    ]
+    write_model_files(tmp_path / "model")
+    tokenizer = load_planning_tokenizer(tmp_path / "model")
+    limits = TokenOptions(max_prompt_tokens=8, max_total_tokens=20)
+    report = check_dataset(dataset(tmp_path / "data", rows), tokenizer=tokenizer, tokens=limits)
+    assert report["truncation"] == {
+        "rows_sampled": 2,
+        "max_prompt_tokens": 8,
+        "max_total_tokens": 20,
+        "share_of_prompts_cut": 0.5,
+        "share_of_responses_cut": 0.25,
+        "share_of_response_tokens_lost": 18 / 51,
+        "longest_prompt_tokens": 12,
+        "longest_response_tokens": 30,
+    }
+    assert any("25.0% of responses are cut" in warning for warning in report["warnings"])
 
 
 def triples(text: str) -> set[tuple[str, ...]]:
