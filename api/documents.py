@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from store.sharding import Told
 from store.tables import Artifact, Event, Job, Model
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class ArtifactLink(Document):
 
 
 class ChildDocument(Document):
-    """A job of a pipeline, in short."""
+    """A job of a pipeline, or of a scoring in shards, in short."""
 
     id: str
     name: str | None
@@ -229,32 +230,29 @@ def artifact_document(row: Artifact) -> ArtifactDocument:
     )
 
 
-def progress_of(row: Job) -> Progress | None:
-    """Return how far *row* is, with the time that remains if the phase goes on at its pace."""
-    if row.progress_done is None:
+def progress_of(row: Job, told: Told | None) -> Progress | None:
+    """Return how far *row* is by what was *told*, with the time that remains if the phase goes on at its pace."""
+    if told is None:
         return None
     return Progress(
-        done=row.progress_done,
-        total=row.progress_total,
-        unit=row.progress_unit,
-        seconds_remaining=_seconds_remaining(row),
+        done=told.done, total=told.total, unit=told.unit, seconds_remaining=_seconds_remaining(row.status, told)
     )
 
 
-def _seconds_remaining(row: Job) -> float | None:
-    """Only what the row says goes in, never the clock: a job that has not moved has the same document and ETag."""
-    if row.status != "running" or not row.progress_done or not row.progress_total:
+def _seconds_remaining(status: str, told: Told) -> float | None:
+    """Only what the rows say goes in, never the clock: a job that has not moved has the same document and ETag."""
+    if status != "running" or not told.done or not told.total:
         return None
-    if row.progress_since is None or row.progress_at is None:
+    if told.since is None or told.at is None:
         return None
-    elapsed = (row.progress_at - row.progress_since).total_seconds()
+    elapsed = (told.at - told.since).total_seconds()
     if elapsed <= 0:
         return None
-    return round(elapsed / row.progress_done * max(0, row.progress_total - row.progress_done), 1)
+    return round(elapsed / told.done * max(0, told.total - told.done), 1)
 
 
-def child_document(row: Job) -> ChildDocument:
-    """Return *row* as its pipeline shows it."""
+def child_document(row: Job, told: Told | None) -> ChildDocument:
+    """Return *row* as its parent shows it."""
     return ChildDocument.model_validate(
         {
             "id": row.id,
@@ -262,17 +260,22 @@ def child_document(row: Job) -> ChildDocument:
             "kind": row.kind,
             "status": row.status,
             "phase": row.phase,
-            "progress": progress_of(row),
+            "progress": progress_of(row, told),
         }
     )
 
 
 def job_document(
-    row: Job, *, artifact_kind: str | None, children: Sequence[Job] = (), queue_position: int | None = None
+    row: Job,
+    *,
+    artifact_kind: str,
+    told: Told | None,
+    children: Sequence[ChildDocument] = (),
+    queue_position: int | None = None,
 ) -> JobDocument:
-    """Return *row* as callers see it."""
+    """Return *row* as callers see it; what a shard hands to the merge is nobody's to download."""
     link = None
-    if row.artifact_id is not None and artifact_kind is not None:
+    if row.artifact_id is not None and artifact_kind in NOUNS:
         url = artifact_url(artifact_kind, row.artifact_id)
         link = ArtifactLink(id=row.artifact_id, kind=artifact_kind, url=url)
     return JobDocument.model_validate(
@@ -283,7 +286,7 @@ def job_document(
             "parent_id": row.parent_id,
             "status": row.status,
             "phase": row.phase,
-            "progress": progress_of(row),
+            "progress": progress_of(row, told),
             "attempt": row.attempt,
             "queue_position": queue_position,
             "waiting_reason": row.waiting_reason,
@@ -292,7 +295,7 @@ def job_document(
             "spec_hash": row.spec_hash,
             "artifact": link,
             "summary": row.summary,
-            "children": [child_document(child) for child in children],
+            "children": children,
             "created_at": row.created_at,
             "started_at": row.started_at,
             "finished_at": row.finished_at,

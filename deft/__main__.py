@@ -25,7 +25,8 @@ from deft.folders import seal
 from deft.guard import die_with_parent, dismiss
 from deft.listeners import EventLines, PlainLines, StopRequest
 from deft.reports import Report
-from deft.specs import OperationSpec, PipelineSpec, job_spec
+from deft.shards import AnyOperation, stored_spec
+from deft.specs import PipelineSpec
 
 DONE, FAILED, PAUSED, STOPPED = 0, 1, 3, 75  # 75 is EX_TEMPFAIL: try again
 
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
     return operations.run(spec, inputs=inputs, out=options.out, checkpoints=options.checkpoints, report=report)
 
 
-def read_spec(path: Path) -> OperationSpec:
+def read_spec(path: Path) -> AnyOperation:
     """Return the operation's spec in the file at *path*.
 
     Raises:
@@ -131,11 +132,11 @@ def read_spec(path: Path) -> OperationSpec:
     try:
         text = path.read_bytes()
         document = json.loads(text)
-        spec = job_spec.validate_json(text)
+        spec = stored_spec.validate_json(text)
     except OSError as error:
         raise InvalidInput(f"the spec {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise invalid_spec(error, document, job_spec.json_schema()) from error
+        raise invalid_spec(error, document, stored_spec.json_schema()) from error
     except ValueError as error:
         raise InvalidInput(f"the spec {path} is not JSON: {error}") from error
     if isinstance(spec, PipelineSpec):

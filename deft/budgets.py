@@ -6,6 +6,9 @@ Torch-free. The operations use these numbers and `deft.planning` estimates memor
 SCORING_TOKENS = {"cpu": 2048, "cuda": 32_768}
 """Padded tokens of one forward pass of a scoring, by device; halved when memory runs out."""
 
+SCORING_WINDOW = 4096
+"""Examples that a scoring tokenises, sorts by length and packs into forward passes together: bounds memory."""
+
 TRAINING_TOKENS = 8192
 """Padded tokens of one forward pass of training on a GPU where `micro_batch_size` is null."""
 

@@ -125,6 +125,14 @@ def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: To
         raise head_refusal(f"{', '.join(unknown)} in config.json, which changes its logits in an unknown way")
 
 
+def vocabulary_size(folder: Path) -> int:
+    """Return V, the rows of the head of the model in *folder*, by its config.json, which `check_settings` let pass."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return int(config.get_text_config().vocab_size)
+
+
 def _told(error: Exception) -> str:
     """Return kind and beginning of an error of transformers, on one line."""
     return f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"

@@ -11,10 +11,14 @@ from typing import Any, Protocol, cast
 
 from deft.errors import Finding, InvalidInput
 from deft.reports import Report
-from deft.specs import OperationSpec, references
+from deft.shards import AnyOperation
+from deft.specs import references
 
 OPERATIONS: dict[str, str] = {
     "score": "deft.scoring:run_score",
+    "score_count": "deft.scoring:run_score_count",
+    "score_shard": "deft.scoring:run_score_shard",
+    "score_merge": "deft.score_merge:run_score_merge",
     "select": "deft.subsets:run_select",
     "measure_omega": "deft.omega:run_measure_omega",
     "train": "deft.training:run_train",
@@ -28,7 +32,7 @@ class Operation(Protocol):
 
     def __call__(
         self,
-        spec: OperationSpec,
+        spec: AnyOperation,
         *,
         inputs: Mapping[str, Path],
         out: Path,
@@ -38,13 +42,13 @@ class Operation(Protocol):
         """Write the output's files into *out* and return the summary, a JSON object."""
 
 
-def input_names(spec: OperationSpec) -> list[str]:
+def input_names(spec: AnyOperation) -> list[str]:
     """Return the names of the folders that *spec* needs: its artifacts', and `model` where it names one."""
     names = [reference.name for reference in references(spec)]
     return [*names, "model"] if hasattr(spec, "model") else names
 
 
-def require_inputs(spec: OperationSpec, given: Iterable[str]) -> None:
+def require_inputs(spec: AnyOperation, given: Iterable[str]) -> None:
     """Check that exactly the folders which *spec* needs are *given*.
 
     Raises:
@@ -68,6 +72,8 @@ MARKS = {
     "scoring": "distribution.safetensors",
     "distribution": "projection.safetensors",
     "extends": "scores.parquet",
+    "counted": "distribution.safetensors",
+    "part": "scores.parquet",
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",
     "model": "config.json",
@@ -75,7 +81,7 @@ MARKS = {
 """A file that every folder of that input has."""
 
 
-def require_kinds(spec: OperationSpec, inputs: Mapping[str, Path]) -> None:
+def require_kinds(spec: AnyOperation, inputs: Mapping[str, Path]) -> None:
     """Check that each folder is what its input asks for: for people's folders, since the service knows its own.
 
     Raises:
@@ -107,7 +113,7 @@ def operation_of(kind: str) -> Operation:
 
 
 def run(
-    spec: OperationSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
+    spec: AnyOperation, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
 ) -> dict[str, Any]:
     """Run the operation of *spec* and return its summary; *out* exists and is empty, and is not sealed here.
 

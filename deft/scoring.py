@@ -1,55 +1,37 @@
 """The operation `score`: count Q_diff (M1-M3) on a data set, then score its responses under one model (M4-M5).
 
-The mean hidden states are kept, so that any other Q_diff is a dot product away, except under a soft-capped head.
+The mean hidden states are kept, so that any other Q_diff is a dot product away, except under a soft-capped head. In
+shards (`deft.shards`) the counting and each range of rows is an operation of its own; `deft.score_merge` is the third.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from deft import distribution as distributions
 from deft import projections
-from deft.counting import count_rows, report_on, require_review, summary_of, write_report
-from deft.datasets import iterate_examples
+from deft.counting import count_rows, report_on, require_review, write_report
 from deft.distribution import Distribution
-from deft.models import check_settings, load_base, load_tokenizer, weights_hash
-from deft.projections import Projection
-from deft.reports import Report, stop_if_asked
-from deft.rescoring import HIDDEN
-from deft.reward import Head, direction_of, head_of, projection_of
+from deft.models import check_settings, load_base, load_tokenizer, vocabulary_size, weights_hash
+from deft.reports import Report
+from deft.reward import direction_of, head_of, projection_of
+from deft.scored_rows import Earlier, Work, score_rows
 from deft.scorer import Scorer, Scores, score_examples
+from deft.scoring_folder import DISTRIBUTION, Run, finish, phase, write_run
 from deft.splits import chosen_rows
-from deft.stored_states import StoredStates, keys_of, open_states
-from deft.tokens import TokenizedExample, encode_examples
+from deft.stored_states import open_states
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-    from deft.examples import Example
-    from deft.specs import ScoreSpec, TokenOptions
+    from deft.shards import ScoreCountSpec, ScoreShardSpec
+    from deft.specs import ScoreSpec
 
-T = TypeVar("T")
-Scored = tuple[pa.Table, NDArray[np.float32] | None]
-"""Scored responses: a row a response as in scores.parquet, and their mean hidden states (none under a soft-cap)."""
-
-__all__ = ["Scores", "run_score", "score_examples"]
-
-EXAMPLES_PER_WINDOW = 4096
-"""Examples that are tokenised, sorted by length and scored together: bounds memory, not the result."""
+__all__ = ["Scores", "run_score", "run_score_count", "run_score_shard", "score_examples"]
 
 
 def run_score(
@@ -77,198 +59,110 @@ def run_score(
         ReviewNeeded: Q_diff may be noise, the gate is `pause`, and nobody has accepted it; no model was loaded.
         Interrupted: the report asked to stop.
     """
-    dataset, seconds = inputs["dataset"], dict[str, float]()
-    with _phase("count", report, seconds):
-        tokenizer = load_tokenizer(inputs["model"])
+    seconds: dict[str, float] = {}
+    tokenizer = load_tokenizer(inputs["model"])
+    distribution = _count(spec, inputs, tokenizer, out, report, seconds)
+    rows = chosen_rows(inputs["dataset"], spec.rows)
+    run = _score(spec, rows, distribution, inputs, tokenizer, out, report, seconds)
+    return finish(out, inputs["dataset"], run, shards=1)
+
+
+def run_score_count(
+    spec: ScoreCountSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it
+    report: Report,
+) -> dict[str, Any]:
+    """Count for all shards of a scoring: write distribution.safetensors, discrepancy.json and count.json into *out*.
+
+    Raises:
+        InvalidInput, ModelNotUsable, ReviewNeeded, Interrupted: as `run_score`; no model is loaded.
+    """
+    seconds: dict[str, float] = {}
+    _count(spec.score, inputs, load_tokenizer(inputs["model"]), out, report, seconds)
+    summary = {"seconds": seconds}
+    (out / "count.json").write_text(json.dumps(summary), encoding="utf-8")
+    return summary
+
+
+def run_score_shard(
+    spec: ScoreShardSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it
+    report: Report,
+) -> dict[str, Any]:
+    """Score a range of a scoring's rows by the Q_diff in `counted`.
+
+    Writes scores.parquet, run.json and, unless the head is soft-capped, projection.safetensors and hidden.npy.
+
+    Raises:
+        InvalidInput, ModelNotUsable, Interrupted: as `run_score`.
+    """
+    seconds: dict[str, float] = {}
+    rows = chosen_rows(inputs["dataset"], spec.score.rows)[spec.start : spec.stop]
+    distribution = distributions.load(inputs["counted"] / DISTRIBUTION)
+    tokenizer = load_tokenizer(inputs["model"])
+    run = _score(spec.score, rows, distribution, inputs, tokenizer, out, report, seconds)
+    write_run(out, run)
+    return {"rows_scored": len(rows), "seconds": seconds}
+
+
+def _count(
+    spec: ScoreSpec,
+    inputs: Mapping[str, Path],
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    report: Report,
+    seconds: dict[str, float],
+) -> Distribution:
+    """Count Q_diff and write it to *out* with the report on it; stop for a person to look where the gate says so."""
+    with phase("count", report, seconds):
         check_settings(inputs["model"], tokenizer, spec.tokens)
-        counted = count_rows(dataset, spec.count_rows, tokenizer, spec.tokens, report=report)
+        counted = count_rows(inputs["dataset"], spec.count_rows, tokenizer, spec.tokens, report=report)
         told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
         write_report(told, out)
+        distribution = counted.distribution(vocabulary_size(inputs["model"]), spec.aspects)
+        distributions.save(out / DISTRIBUTION, distribution)
     require_review(told, report.accepted)
-    with _phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
+    return distribution
+
+
+def _score(
+    spec: ScoreSpec,
+    rows: Sequence[int],
+    distribution: Distribution,
+    inputs: Mapping[str, Path],
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    report: Report,
+    seconds: dict[str, float],
+) -> Run:
+    """Load the model and score *rows* by *distribution*; say how."""
+    with phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
         model = load_base(inputs["model"], precision=spec.precision)
         head = head_of(model)
-        distribution = counted.distribution(head.weight.shape[0], spec.aspects)
-        distributions.save(out / "distribution.safetensors", distribution)
         projection = projection_of(head, distribution) if head.softcap is None else None
         if projection is not None:
             projections.save(out, projection)
     facts = {"base_weights_hash": weights.result(), "dtype": str(head.weight.dtype).removeprefix("torch.")}
-    with _phase("score", report, seconds):
+    with phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
-        work = _Work(scorer, tokenizer, spec.tokens)
+        work = Work(scorer, tokenizer, spec.tokens)
         if spec.extends is not None:
-            work.earlier = _Earlier(
-                open_states(inputs["extends"], {**counted.facts, **facts}), projection, distribution
-            )
-        table = _score_rows(work, spec, dataset, out)
-    for name in ("examples.parquet", "original.parquet"):
-        _link(dataset / name, out / name)
-    summary = _summary(model, head, distribution, work, table, seconds) | facts
-    summary["discrepancy"] = summary_of(told)
-    (out / "scoring.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    return summary
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """States of an earlier scoring, and the Q_diff that they are scored by now."""
-
-    states: StoredStates
-    projection: Projection | None
-    distribution: Distribution
-
-    def take(self, rows: Sequence[int], keys: Sequence[str]) -> Scored:
-        """Return table and states of the examples *keys*, which it has, as *rows*."""
-        assert self.projection is not None  # noqa: S101 -- a soft-capped head has no earlier states
-        table, hidden = self.states.take(rows, keys)
-        r_d = self.projection.rewards(hidden, self.projection.u, self.distribution.q_diff)
-        return table.set_column(table.column_names.index("r_d"), "r_d", pa.array(r_d)), hidden
-
-
-@dataclass(slots=True)
-class _Work:
-    """What scores a window of examples: the model, or the states of an *earlier* scoring for the same content."""
-
-    scorer: Scorer
-    tokenizer: PreTrainedTokenizerBase
-    options: TokenOptions
-    earlier: _Earlier | None = None
-    reused: int = 0
-
-    def window(self, rows: Sequence[int], examples: Sequence[Example], keys: Sequence[str]) -> Scored:
-        """Return table and states of the *examples*, in their order, then best response first."""
-        known = [self.earlier is not None and key in self.earlier.states for key in keys]
-        found = [self._run(*_picked(rows, examples, known, False))] if not all(known) else []
-        if self.earlier is not None and any(known):
-            found.append(self.earlier.take(*_picked(rows, keys, known, True)))
-            self._note_reused(sum(known))
-        return found[0] if len(found) == 1 else _in_order(*found)
-
-    def _run(self, rows: Sequence[int], examples: Sequence[Example]) -> Scored:
-        tokenized = encode_examples(examples, self.tokenizer, self.options)
-        scores = self.scorer.score(tokenized)
-        return _table(rows, tokenized, scores), scores.hidden
-
-    def _note_reused(self, examples: int) -> None:
-        self.reused += examples
-        self.scorer.done += examples
-        self.scorer.report.progress(self.scorer.done, self.scorer.total, "examples")
-
-
-def _picked(
-    rows: Sequence[int], things: Sequence[T], is_known: Sequence[bool], wanted: bool
-) -> tuple[list[int], list[T]]:
-    places = [place for place, known in enumerate(is_known) if known == wanted]
-    return [rows[place] for place in places], [things[place] for place in places]
-
-
-def _in_order(one: Scored, other: Scored) -> Scored:
-    """Put two parts of a window together in the order of rows, then responses."""
-    table = pa.concat_tables([one[0], other[0]])
-    order = np.lexsort((table["response"].to_numpy(), table["row"].to_numpy()))
-    assert one[1] is not None and other[1] is not None  # noqa: S101 -- only linear heads have earlier states
-    return table.take(pa.array(order)), np.concatenate([one[1], other[1]])[order]
-
-
-def _score_rows(work: _Work, spec: ScoreSpec, dataset: Path, out: Path) -> pa.Table:
-    """Score the rows window by window; write hidden.npy and scores.parquet, and return the latter's table."""
-    rows = chosen_rows(dataset, spec.rows)
-    responses = sum(len(example.responses) for _, example in _examples(dataset, rows))
-    work.scorer.total = len(rows)
-    hidden = None
-    direction = work.scorer.direction
-    if direction.is_linear:
-        shape = (responses, direction.u.shape[0])
-        hidden = np.lib.format.open_memmap(out / HIDDEN, mode="w+", dtype=np.float32, shape=shape)
-    parts, at, keys = [], 0, keys_of(dataset)
-    examples = _examples(dataset, rows)
-    while window := list(islice(examples, EXAMPLES_PER_WINDOW)):
-        numbers = [row for row, _ in window]
-        table, states = work.window(numbers, [example for _, example in window], [keys[row] for row in numbers])
-        if hidden is not None and states is not None:
-            hidden[at : at + table.num_rows] = states
-        at += table.num_rows
-        parts.append(table)
-    if hidden is not None:
-        hidden.flush()
-    table = pa.concat_tables(parts)
-    pq.write_table(table, out / "scores.parquet", compression="zstd")
-    return table
-
-
-def _table(rows: Sequence[int], tokenized: Sequence[TokenizedExample], scores: Scores) -> pa.Table:
-    """One row a scored response, in the order of *scores*."""
-    of = [(row, index, example) for row, example in zip(rows, tokenized, strict=True) for index in _indices(example)]
-    columns = {
-        "row": pa.array([row for row, _, _ in of], pa.int64()),
-        "response": pa.array([index for _, index, _ in of], pa.int32()),
-        "response_tokens": pa.array(scores.tokens, pa.int32()),
-        "prompt_tokens": pa.array([len(example.prompt_ids) for _, _, example in of], pa.int32()),
-        "is_cut": pa.array([example.is_cut[index] for _, index, example in of], pa.bool_()),
-        "r_d": pa.array(scores.r_d, pa.float64()),
-    }
-    return pa.table(columns)
-
-
-def _summary(
-    model: PreTrainedModel,
-    head: Head,
-    distribution: Distribution,
-    work: _Work,
-    table: pa.Table,
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    response = table["response"].to_numpy()
-    r_d = table["r_d"].to_numpy()
-    is_chosen = response == 0
-    chosen, row = r_d[is_chosen], is_chosen.cumsum() - 1
-    is_higher = (chosen[row] > r_d)[~is_chosen]
-    tokens = int(table["response_tokens"].to_numpy().sum() + table["prompt_tokens"].to_numpy()[response == 0].sum())
-    return {
-        "architecture": type(model).__name__,
-        "head": head.kind,
-        "vocabulary_size": len(distribution.q_diff),
-        "width": int(work.scorer.direction.u.shape[0]),
-        "l1": distribution.l1,
-        "aspects": {name: counts.rows for name, counts in distribution.aspects.items()},
-        "rows_counted": distribution.counts.rows,
-        "tokens_counted": int(distribution.counts.chosen.sum() + distribution.counts.rejected.sum()),
-        "rows_scored": len(chosen),
-        "rows_reused": work.reused,
-        "responses_scored": len(r_d),
-        "responses_cut": int(table["is_cut"].to_numpy(zero_copy_only=False).sum()),
-        "tokens_scored": tokens,
-        "is_prompt_shared": work.scorer.is_shared,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "mean_r_d_chosen": float(chosen.mean()),
-        "mean_r_d_rejected": float(r_d[response > 0].mean()),
-        "share_chosen_higher": float((np.bincount(row[~is_chosen], is_higher) / np.bincount(row[~is_chosen])).mean()),
-    }
-
-
-def _indices(example: TokenizedExample) -> range:
-    return range(len(example.response_ids))
-
-
-@contextmanager
-def _phase(name: str, report: Report, seconds: dict[str, float]) -> Iterator[None]:
-    stop_if_asked(report)
-    report.phase(name)
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start
-
-
-def _examples(dataset: Path, rows: Sequence[int]) -> Iterator[tuple[int, Example]]:
-    wanted = set(rows)
-    return ((row, example) for row, example in iterate_examples(dataset) if row in wanted)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make *target* a second name of *source*, or a copy where the file systems differ."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
+            states = open_states(inputs["extends"], {**distribution.facts, **facts})
+            work.earlier = Earlier(states, projection, distribution)
+        score_rows(work, rows, inputs["dataset"], out)
+    return Run(
+        architecture=type(model).__name__,
+        head=head.kind,
+        width=int(scorer.direction.u.shape[0]),
+        is_prompt_shared=scorer.is_shared,
+        rows_reused=work.reused,
+        seconds=seconds,
+        **facts,
+    )

@@ -429,9 +429,14 @@ JobSpec = Annotated[
 OperationSpec = ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
 job_spec: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
-ArtifactKind = Literal["dataset", "scoring", "subset", "calibration", "adapter", "evaluation"]
+ArtifactKind = Literal["dataset", "scoring", "part", "subset", "calibration", "adapter", "evaluation"]
+"""`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
+
 OUTPUT_KIND: dict[str, ArtifactKind] = {
     "score": "scoring",
+    "score_count": "part",
+    "score_shard": "part",
+    "score_merge": "scoring",
     "select": "subset",
     "measure_omega": "calibration",
     "train": "adapter",
@@ -441,6 +446,7 @@ OUTPUT_KIND: dict[str, ArtifactKind] = {
 ID_PREFIX: dict[ArtifactKind, str] = {
     "dataset": "ds",
     "scoring": "sc",
+    "part": "part",
     "subset": "sub",
     "calibration": "cal",
     "adapter": "ad",
@@ -465,15 +471,18 @@ _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "distribution": ("scoring",),
     "extends": ("scoring",),
     "adapter": ("adapter",),
+    "counted": ("part",),
 }
 
 
-def references(spec: JobSpec) -> Iterator[Reference]:
+def references(spec: Spec) -> Iterator[Reference]:
     """Yield every artifact that *spec* names. Models are not artifacts: see the field `model`."""
     for field, kinds in _REFERENCE_KINDS.items():
         value = getattr(spec, field, None)
         if value is not None:
             yield Reference(field, f"/{field}", value, kinds)
+    for index, part in enumerate(getattr(spec, "parts", ())):
+        yield Reference(f"part.{index}", f"/parts/{index}", part, ("part",))
     if isinstance(spec, TrainSpec) and spec.deft is not None and spec.deft.omega_from is not None:
         yield Reference("omega_from", "/deft/omega_from", spec.deft.omega_from, ("calibration",))
     if isinstance(spec, EvaluateSpec):
@@ -483,12 +492,12 @@ def references(spec: JobSpec) -> Iterator[Reference]:
             yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, ("adapter",))
 
 
-def spec_json(spec: JobSpec) -> dict[str, Any]:
+def spec_json(spec: Spec) -> dict[str, Any]:
     """Return *spec* as JSON with every default written in."""
     return spec.model_dump(mode="json")
 
 
-def spec_hash(spec: JobSpec) -> str:
+def spec_hash(spec: Spec) -> str:
     """Return the SHA-256 of the resolved spec, without its name, in hex."""
     document = spec.model_copy(update={"name": None}).model_dump_json()
     return hashlib.sha256(document.encode()).hexdigest()

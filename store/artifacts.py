@@ -7,7 +7,7 @@ All paths are made here, so that a store with the interface of S3 can take the l
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,13 @@ class ArtifactFiles:
         if verify(folder)["sha256"] != artifact.sha256:
             raise ArtifactCorrupt(f"{artifact.id}: the manifest is not the recorded one")
         return folder
+
+    def collect(self, session: Session, artifact_ids: Iterable[str]) -> None:
+        """Remove the folders of those of *artifact_ids* that have no row any more."""
+        ids = set(artifact_ids)
+        known = session.scalars(select(Artifact.id).where(Artifact.id.in_(ids)))
+        for artifact_id in ids.difference(known):
+            shutil.rmtree(self._artifacts / artifact_id, ignore_errors=True)
 
     def collect_litter(self, session: Session, older_than_seconds: float = LITTER_SECONDS) -> list[Path]:
         """Remove staged folders, and published ones without a row, that were left alone for an hour; return them."""

@@ -152,17 +152,18 @@ def succeed(
     """Publish the job's one result: the artifact's row, its scores, the job's end, and the release of who waits for it.
 
     *sealed* comes from `ArtifactFiles.seal`; when the lease is lost its folder stays behind as litter. The artifact
-    takes the job's name. A job that was asked to stop but finished first has succeeded.
+    takes the job's name, or, merged from shards, is its parent's. A job that was asked to stop but finished first has
+    succeeded.
 
     Raises:
         LeaseLost: the job is no longer this claim's; nothing was written.
     """
     lock_queue(session)
-    name = session.execute(select(Job.name).where(*is_ours(claim))).one_or_none()
-    if name is None:
+    if session.execute(select(Job.id).where(*is_ours(claim))).one_or_none() is None:
         raise LeaseLost(claim.job_id)
-    artifact = record(session, claim.team_id, sealed, job_id=claim.job_id)
-    artifact.name = sealed.name or name[0]
+    asked = claim.parent_id if claim.kind == "score_merge" else claim.job_id
+    artifact = record(session, claim.team_id, sealed, job_id=asked)
+    artifact.name = sealed.name or session.execute(select(Job.name).where(Job.id == asked)).scalar_one()
     scores.record(session, artifact, sealed.folder)
     values: dict[str, Any] = {"artifact_id": artifact.id, "summary": finite(dict(summary or artifact.summary))}
     values |= _log(log_tail)

@@ -14,10 +14,10 @@ from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_c
 from deft.datasets import have_scores
 from deft.errors import Finding, InvalidInput
 from deft.selection import resolve_keep
-from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, ProMethod, Rows
+from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, ProMethod, Rows, ScoreSpec
 from deft.splits import apart_from, chosen_rows
 from deft.supervision import reward_source
-from store import artifacts, jobs
+from store import artifacts, jobs, sharding
 from store.artifacts import ArtifactFiles
 from store.tables import Artifact, Job
 
@@ -56,8 +56,8 @@ def resolve(session: Session, files: ArtifactFiles, team_id: str, spec: Pipeline
     return _settled(spec, len(examples), evaluated)
 
 
-def expand(session: Session, team_id: str, resolved: Resolved) -> Job:
-    """Store the pipeline and its children and return the parent.
+def expand(session: Session, team_id: str, resolved: Resolved, *, shard_rows: int) -> Job:
+    """Store the pipeline and its children and return the parent; *shard_rows* are the most that one job scores.
 
     Raises:
         NotFound: the model or a dataset is not there for this team.
@@ -67,6 +67,9 @@ def expand(session: Session, team_id: str, resolved: Resolved) -> Job:
     parent.summary = summary
 
     def submit(name: str, child: OperationSpec) -> str:
+        if isinstance(child, ScoreSpec):
+            sizes = {"rows": summary["examples_scored"], "shard_rows": shard_rows}
+            return sharding.create(session, team_id, child, **sizes, parent_id=parent.id, name=name).id
         return jobs.create(session, team_id, child, parent_id=parent.id, name=name).id
 
     submit_children(spec, submit)

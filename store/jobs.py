@@ -1,35 +1,23 @@
-"""Jobs as their owners see them: create, look, pause, resume, cancel.
+"""Jobs as their owners see them: create and look. A foreign id is NotFound exactly as a missing one.
 
-A foreign id is NotFound exactly as a missing one. What workers do to a job is in `claims`, what the clock
-does in `sweeps`.
+What their owners ask of them is in `wishes`, what workers do to them in `claims`, what the clock does in `sweeps`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.specs import (
-    OUTPUT_KIND,
-    ArtifactKind,
-    JobSpec,
-    PipelineSpec,
-    Reference,
-    job_spec,
-    references,
-    spec_hash,
-    spec_json,
-)
+from deft.errors import Finding, InvalidInput, NotFound, shown
+from deft.shards import StoredSpec, stored_spec
+from deft.specs import OUTPUT_KIND, ArtifactKind, Reference, references, spec_hash, spec_json
 from store import models, moves, pipelines
 from store.database import lock_queue
 from store.ids import new_id
 from store.paging import Order, Page, check_limit, page_of
-from store.states import CANCELLED, FINISHED, PAUSED, Status
+from store.states import FINISHED, Status
 from store.tables import Artifact, Event, Job, JobInput, MetricValue
-from store.types import database_now
 
 MAX_SEQ = 2**53
 
@@ -42,7 +30,7 @@ class MetricPoint:
     values: dict[str, float | None]
 
 
-def check(session: Session, team_id: str, spec: JobSpec) -> list[JobInput]:
+def check(session: Session, team_id: str, spec: StoredSpec) -> list[JobInput]:
     """Check that everything which *spec* names is there for the team, as `create` does, and return it; stores nothing.
 
     Raises:
@@ -55,15 +43,17 @@ def check(session: Session, team_id: str, spec: JobSpec) -> list[JobInput]:
 def create(
     session: Session,
     team_id: str,
-    spec: JobSpec,
+    spec: StoredSpec,
     *,
     parent_id: str | None = None,
     name: str | None = None,
     priority: int = 0,
+    is_parent: bool = False,
 ) -> Job:
     """Store a job for *spec* and return it: `queued`, or `waiting` when it names a job that is not finished.
 
-    A pipeline is stored as `queued` and never claimed; `store.pipelines` makes its children with this function.
+    A parent (a pipeline, or what *is_parent* says) is stored as `queued` and never claimed; `store.expansion` and
+    `store.sharding` make its children with this function.
 
     Raises:
         NotFound: the model, an artifact or a job that the spec names is not there for this team (with its pointer).
@@ -74,15 +64,15 @@ def create(
     job_id = new_id("job")
     inputs = [_resolved(session, team_id, job_id, reference) for reference in references(spec)]
     waits_for = next((each.input_job_id for each in inputs if each.artifact_id is None), None)
-    is_pipeline = isinstance(spec, PipelineSpec)
-    status: Status = "waiting" if waits_for and not is_pipeline else "queued"
+    needs = None if is_parent else resource_class(spec.kind)
+    status: Status = "waiting" if waits_for and needs else "queued"
     job = Job(
         id=job_id,
         team_id=team_id,
         parent_id=parent_id,
         name=name or spec.name,
         kind=spec.kind,
-        resource_class=resource_class(spec.kind),
+        resource_class=needs,
         spec=spec_json(spec),
         spec_hash=spec_hash(spec),
         model_id=model_id,
@@ -105,7 +95,7 @@ def resource_class(kind: str) -> str | None:
     """Return what a worker needs to run this *kind*: `cpu`, `gpu`, or None for a pipeline, which nobody runs."""
     if kind == "pipeline":
         return None
-    return "cpu" if kind == "select" else "gpu"
+    return "cpu" if kind in ("select", "score_merge") else "gpu"
 
 
 def get(session: Session, team_id: str, job_id: str) -> Job:
@@ -121,9 +111,9 @@ def get(session: Session, team_id: str, job_id: str) -> Job:
     return job
 
 
-def spec_of(job: Job) -> JobSpec:
+def spec_of(job: Job) -> StoredSpec:
     """Return the job's spec as the object that it was created from."""
-    return job_spec.validate_python(job.spec)
+    return stored_spec.validate_python(job.spec)
 
 
 def page(
@@ -185,67 +175,6 @@ def finished(session: Session, job_ids: Sequence[str]) -> set[str]:
     return set(session.scalars(statement))
 
 
-def request_cancel(session: Session, team_id: str, job_id: str) -> Job:
-    """Cancel the job, or ask its worker to: `cancelled` at once unless it runs. Asking twice is no error.
-
-    Raises:
-        NotFound: the team has no such job.
-        Conflict: it is finished (also when it was cancelled before).
-    """
-    lock_queue(session)
-    job = get(session, team_id, job_id)
-    if job.status in FINISHED:
-        raise Conflict(f"the job is {job.status} already", code="job_finished")
-    if job.kind == "pipeline":
-        _cancel_pipeline(session, job)
-    elif moves.move(session, job_id, CANCELLED, values={"cancel_requested_at": database_now()}) is None:
-        moves.ask_to_stop(session, job_id)
-    return get(session, team_id, job_id)
-
-
-def request_pause(session: Session, team_id: str, job_id: str) -> Job:
-    """Pause the job, or ask its worker to: `paused` at once unless it runs. Asking twice is no error.
-
-    Raises:
-        NotFound: the team has no such job.
-        Conflict: it is finished, or was asked to stop.
-    """
-    lock_queue(session)
-    job = get(session, team_id, job_id)
-    if job.status in FINISHED:
-        raise Conflict(f"the job is {job.status} already", code="job_finished")
-    if job.cancel_requested_at is not None:
-        raise Conflict("the job is being cancelled", code="job_cancelling")
-    if job.kind == "pipeline":
-        _note_on_pipeline(session, job, "pause_requested")
-        pipelines.pause_children(session, job_id)
-        pipelines.child_changed(session, job_id)
-    elif moves.move(session, job_id, PAUSED) is None:
-        moves.ask_to_pause(session, job_id)
-    return get(session, team_id, job_id)
-
-
-def request_resume(session: Session, team_id: str, job_id: str) -> Job:
-    """Let a paused job go on from its last checkpoint, accepting what it paused for. Asking twice is no error.
-
-    Raises:
-        NotFound: the team has no such job.
-        Conflict: it is finished.
-    """
-    lock_queue(session)
-    job = get(session, team_id, job_id)
-    if job.status in FINISHED:
-        raise Conflict(f"the job is {job.status} already", code="job_finished")
-    if job.kind == "pipeline":
-        pipelines.resume_children(session, job_id)
-        is_asked = [Job.pause_requested_at.is_not(None)]
-        moves.write(session, job_id, is_asked, {"pause_requested_at": None, "pause": None}, ("pause_withdrawn", {}))
-        pipelines.child_changed(session, job_id)
-    elif (resumed := moves.resume(session, job_id)) is not None:
-        moves.settle(session, resumed)
-    return get(session, team_id, job_id)
-
-
 def events_page(session: Session, team_id: str, job_id: str, *, after: int = 0, limit: int = 100) -> Page[Event]:
     """Return the job's events with a `seq` above *after*, in order; `next_cursor` is the last seq as text.
 
@@ -284,22 +213,7 @@ def metrics(session: Session, team_id: str, job_id: str) -> list[MetricPoint]:
     return [MetricPoint(step, values) for step, values in points.items()]
 
 
-def _cancel_pipeline(session: Session, parent: Job) -> None:
-    _note_on_pipeline(session, parent, "cancel_requested")
-    if pipelines.children_of(session, parent.id):
-        pipelines.cancel_children(session, parent.id)
-        pipelines.child_changed(session, parent.id)
-    else:
-        moves.move(session, parent.id, CANCELLED)
-
-
-def _note_on_pipeline(session: Session, parent: Job, wish: Literal["cancel_requested", "pause_requested"]) -> None:
-    """Note on a pipeline what was asked of it, once; its children carry it out."""
-    column = getattr(Job, f"{wish}_at")
-    moves.write(session, parent.id, [column.is_(None)], {f"{wish}_at": database_now()}, (wish, {}))
-
-
-def _model_id(session: Session, team_id: str, spec: JobSpec) -> str | None:
+def _model_id(session: Session, team_id: str, spec: StoredSpec) -> str | None:
     named = getattr(spec, "model", None)
     if named is None:
         return None

@@ -1,15 +1,23 @@
-"""Parents and children: a pipeline is never claimed, its state follows from its children's."""
+"""Parents and children: a pipeline, or a scoring in shards, is never claimed: its state follows from its children's."""
 
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store import moves
+from store import moves, parts
 from store.bell import Ring
-from store.states import CANCELLED, FINISHED, PAUSED, UNFINISHED, Status, derived
+from store.states import CANCELLED, FINISHED, UNFINISHED, Status, derived
 from store.tables import Job
 from store.types import database_now
+
+OUTPUT_OF = {"pipeline": "evaluate", "score": "score_merge"}
+"""Kind of the child whose output is its parent's, by the parent's kind."""
+
+
+def is_parent(job: Job) -> bool:
+    """Return whether nobody runs *job* itself: a pipeline, or a scoring in shards."""
+    return job.resource_class is None
 
 
 def child_changed(session: Session, parent_id: str) -> None:
@@ -18,24 +26,47 @@ def child_changed(session: Session, parent_id: str) -> None:
     if parent is None or parent.status in FINISHED:
         return
     children = children_of(session, parent_id)
+    if parent.kind == "score" and any(child.status in ("failed", "cancelled") for child in children):
+        children = _stop_others(session, parent_id, children)
     status = derived_status([child.status for child in children], parent.cancel_requested_at is not None)
-    done = sum(child.status in FINISHED for child in children)
-    told = {"progress_done": done, "progress_total": len(children), "progress_unit": "jobs"}
+    told = {
+        "progress_done": sum(child.status in FINISHED for child in children),
+        "progress_total": len(children),
+        "progress_unit": "jobs",
+    }
     if status == parent.status:
-        if (parent.progress_done, parent.progress_total) != (done, len(children)):
+        if (parent.progress_done, parent.progress_total) != (told["progress_done"], told["progress_total"]):
             moves.write(session, parent_id, [Job.status.in_(sorted(UNFINISHED))], told)
         return
-    failed = next((child for child in children if child.status == "failed"), None)
-    outputs = [child.artifact_id for child in children if child.kind == "evaluate" and child.artifact_id]
-    values = dict(told)
+    moves.move(session, parent_id, derived(status), values={**told, **_derived_values(parent, status, children)})
+    if parent.kind == "score" and status in FINISHED:
+        parts.collect(session, parent_id)
+
+
+def _derived_values(parent: Job, status: Status, children: list[Job]) -> dict[str, Any]:
+    """Return what the *parent* takes over from its *children* as it becomes *status*."""
+    values: dict[str, Any] = {"pause": None}
     if status == "running" and parent.started_at is None:
         values["started_at"] = database_now()
     if status == "failed":
-        values["failure"] = failed.failure if failed else _child_cancelled(parent_id)
-    values["pause"] = next((child.pause for child in children if child.pause), None) if status == "paused" else None
-    if status == "succeeded" and outputs:
-        values["artifact_id"] = outputs[-1]
-    moves.move(session, parent_id, derived(status), values=values)
+        failures = [child.failure for child in children if child.status == "failed"]
+        values["failure"] = failures[0] if failures else _child_cancelled(parent.id)
+    if status == "paused":
+        values["pause"] = next((child.pause for child in children if child.pause), None)
+    output = next((child for child in reversed(children) if child.kind == OUTPUT_OF[parent.kind]), None)
+    if status == "succeeded" and output is not None:
+        values["artifact_id"] = output.artifact_id
+        if parent.kind == "score":
+            values["summary"] = output.summary
+    return values
+
+
+def _stop_others(session: Session, parent_id: str, children: list[Job]) -> list[Job]:
+    """Stop the *children* that are still at work: without the one that was lost they come to nothing."""
+    for child in children:
+        moves.move_alone(session, child.id, CANCELLED)
+        moves.ask_to_stop(session, child.id)
+    return children_of(session, parent_id)
 
 
 def _child_cancelled(parent_id: str) -> dict[str, Any]:
@@ -61,35 +92,27 @@ def derived_status(children: list[str], is_cancelling: bool) -> Status:
     return "succeeded" if children else "queued"
 
 
-def cancel_children(session: Session, parent_id: str) -> None:
-    """Cancel every child that does not run and ask the running ones to stop, then settle what follows."""
-    children = children_of(session, parent_id)
-    moved = [moves.move_alone(session, child.id, CANCELLED) for child in children]
-    for child in children:
-        moves.ask_to_stop(session, child.id)
-    # Only now, so that a child that waits for another is cancelled like it and not failed for want of its input.
-    for job in moved:
-        if job is not None:
-            moves.settle(session, job)
-
-
-def pause_children(session: Session, parent_id: str) -> None:
-    """Pause every child that does not run and ask the running ones to."""
-    for child in children_of(session, parent_id):
-        moves.move_alone(session, child.id, PAUSED)
-        moves.ask_to_pause(session, child.id)
-
-
-def resume_children(session: Session, parent_id: str) -> None:
-    """Let every paused child go on, and take back what was asked of those that still run."""
-    for child in children_of(session, parent_id):
-        moves.resume(session, child.id)
-
-
 def to_ring(session: Session, job: Job) -> list[Ring]:
-    """Return whom to ring for: the queued ones of *job* and its children."""
-    family = [job, *children_of(session, job.id)]
-    return [Ring(one.id, one.resource_class) for one in family if one.status == "queued" and one.resource_class]
+    """Return whom to ring for: the queued ones of *job* and those below it."""
+    return [
+        Ring(each.id, each.resource_class)
+        for each in leaves(session, job)
+        if each.status == "queued" and each.resource_class is not None
+    ]
+
+
+def leaves(session: Session, job: Job) -> list[Job]:
+    """Return the jobs below *job* that somebody runs, oldest first; *job* itself when it is one."""
+    if not is_parent(job):
+        return [job]
+    return [leaf for child in children_of(session, job.id) for leaf in leaves(session, child)]
+
+
+def parents(session: Session, job: Job) -> list[Job]:
+    """Return *job* and the parents below it, the outer ones first; nothing when *job* is no parent."""
+    if not is_parent(job):
+        return []
+    return [job, *(each for child in children_of(session, job.id) for each in parents(session, child))]
 
 
 def children_of(session: Session, parent_id: str) -> list[Job]:

@@ -34,6 +34,12 @@ class Prepared(NamedTuple):
     resolved: Resolved | None
     planner: Planner
 
+    @property
+    def rows_scored(self) -> int | None:
+        """How many rows are scored; None: nothing is, or it is not known."""
+        scored = self.planner.facts.scored
+        return None if scored is None else scored.rows
+
 
 def prepare(
     session: Session, files: ArtifactFiles, settings: Settings, team_id: str, spec: JobSpec, *, has_weights: bool

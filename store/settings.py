@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     resource_classes: ListedClasses = Field(
         default_factory=_both_classes, description="What a worker serves, separated by commas."
     )
+    shard_rows: int = Field(
+        32_768,
+        ge=1,
+        description="A scoring of more rows is divided into jobs of at most so many, which any worker takes; a "
+        "multiple of 4,096 gives the bits of one that is not divided.",
+    )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

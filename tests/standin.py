@@ -5,6 +5,8 @@ The job's name is its plan, `key=value` words: `steps`, `seconds` (of one step),
 `deaf=1` (ignores SIGTERM), `bare=1` (keeps no checkpoint), `review` (asks a person to look, at a step), `diesoon`
 (after every checkpoint, in tenths of a second).
 Its result is a hash over all steps, so a resumed run must have continued from the right state.
+The jobs of a scoring in shards read the plan of the scoring: `seconds` is that of a row, `raise` is at a row, `review`
+is the count's; the merged result is a line for every row.
 What it did goes to `$STANDIN_SCRATCH/<plan's id>.jsonl`.
 """
 
@@ -118,7 +120,47 @@ def run_standin(spec, *, inputs, out, checkpoints, report: Report):
     return {"value": value, "steps": steps}
 
 
+def run_count(spec, *, inputs, out, checkpoints, report: Report):
+    plan, diary = plan_of(spec.score.name), Diary(spec.score.name)
+    diary.write(what="started", part="count")
+    if "review" in plan and "odd_numbers" not in report.accepted:
+        raise ReviewNeeded("the numbers are odd", code="odd_numbers")
+    (out / "counts.txt").write_text("counted")
+    return {}
+
+
+def run_shard(spec, *, inputs, out, checkpoints, report: Report):
+    plan, diary = plan_of(spec.score.name), Diary(spec.score.name)
+    diary.write(what="started", part=spec.start)
+    counted = (inputs["counted"] / "counts.txt").read_text()
+    report.phase("score")
+    with (out / "rows.txt").open("w") as file:
+        for row in range(spec.start, spec.stop):
+            time.sleep(plan.get("seconds", 0))
+            if plan.get("raise") == row:
+                raise RuntimeError("the stand-in was told to raise")
+            if report.is_stopping:
+                diary.write(what="stopped", part=spec.start)
+                raise Interrupted
+            file.write(f"{row} {counted}\n")
+            report.progress(row + 1 - spec.start, spec.stop - spec.start, "examples")
+    diary.write(what="finished", part=spec.start)
+    return {"rows": spec.stop - spec.start}
+
+
+def run_merge(spec, *, inputs, out, checkpoints, report: Report):
+    diary = Diary(spec.score.name)
+    diary.write(what="started", part="merge")
+    parts = [(inputs[f"part.{index}"] / "rows.txt").read_text() for index in range(len(spec.parts))]
+    (out / "result.txt").write_text("".join(parts))
+    diary.write(what="finished", part="merge")
+    return {"parts": len(parts)}
+
+
+PARTS = {"score_count": run_count, "score_shard": run_shard, "score_merge": run_merge}
+
+
 if __name__ == "__main__":
-    operations.operation_of = lambda _kind: run_standin
+    operations.operation_of = lambda kind: PARTS.get(kind, run_standin)
     operations.require_inputs = lambda _spec, _given: None
     sys.exit(deft_main.main())

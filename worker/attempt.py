@@ -247,7 +247,13 @@ class Attempt:
         # On LeaseLost the folder stays as litter: after a commit that broke off we cannot know that it has no row.
         self._write(lambda session: claims.succeed(session, self._claim, sealed, log_tail=self._log_text()))
         resume.forget(self._checkpoints)
+        self._collect_inputs()
         return "succeeded"
+
+    def _collect_inputs(self) -> None:
+        """Remove the folders of inputs whose rows went with this job's end: the parts of a scoring that is merged."""
+        with suppress(Unavailable), self._place.database.read() as session:
+            self._place.files.collect(session, self._claim.inputs.values())
 
     def _fail(self, failure: Mapping[str, Any]) -> str:
         told = {**failure, "reference": self.reference}

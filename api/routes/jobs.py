@@ -16,6 +16,7 @@ from api.documents import (
     LogDocument,
     MetricsDocument,
     PageDocument,
+    child_document,
     event_document,
     job_document,
 )
@@ -24,33 +25,48 @@ from api.once import Once, OnceOf, reply
 from api.openapi import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
-from deft.specs import OUTPUT_KIND, JobSpec, job_spec
-from store import jobs, pipelines, preflight
+from deft.specs import OUTPUT_KIND, JobSpec, ScoreSpec, job_spec
+from store import jobs, pipelines, preflight, sharding, wishes
 from store.accounts import Caller
 from store.bell import Ring
 from store.expansion import expand
 from store.idempotency import StoredReply
 from store.paging import Page
+from store.preflight import Prepared
+from store.sharding import told_by
 from store.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-JobKind = Literal["score", "select", "train", "measure_omega", "evaluate", "pipeline"]
+JobKind = Literal[
+    "score",
+    "select",
+    "train",
+    "measure_omega",
+    "evaluate",
+    "pipeline",
+    "score_count",
+    "score_shard",
+    "score_merge",
+]
 MAX_SEQ = 2**53
 
 
 def document_of(session: Session, row: Job) -> JobDocument:
     """Return *row* with its children and its place in the queue."""
+    children = pipelines.children_of(session, row.id) if pipelines.is_parent(row) else []
+    below = {child.id: pipelines.children_of(session, child.id) for child in children if pipelines.is_parent(child)}
     return job_document(
         row,
         artifact_kind=OUTPUT_KIND[row.kind],
-        children=pipelines.children_of(session, row.id) if row.kind == "pipeline" else (),
+        told=told_by(row, children),
+        children=[child_document(child, told_by(child, below.get(child.id, []))) for child in children],
         queue_position=jobs.queue_position(session, row),
     )
 
 
 def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[Ring], once: Once) -> Response:
-    """Create the job of *spec*, with its children when it is a pipeline, and ring for what can start."""
+    """Create the job of *spec*, with its children when it has any, and ring for what can start."""
     earlier = once.earlier(services)
     if earlier is not None:
         return earlier
@@ -61,14 +77,19 @@ def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[Ring
     with services.database.write() as session:
 
         def make() -> StoredReply:
-            if prepared.resolved is not None:
-                row = expand(session, caller.team_id, prepared.resolved)
-            else:
-                row = jobs.create(session, caller.team_id, spec)
+            row = _stored(session, caller.team_id, prepared, shard_rows=services.settings.shard_rows)
             rings.extend(pipelines.to_ring(session, row))
             return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
 
         return once.do(session, make)
+
+
+def _stored(session: Session, team_id: str, prepared: Prepared, *, shard_rows: int) -> Job:
+    if prepared.resolved is not None:
+        return expand(session, team_id, prepared.resolved, shard_rows=shard_rows)
+    if isinstance(prepared.spec, ScoreSpec):
+        return sharding.create(session, team_id, prepared.spec, rows=prepared.rows_scored or 0, shard_rows=shard_rows)
+    return jobs.create(session, team_id, prepared.spec)
 
 
 @router.post(
@@ -126,7 +147,7 @@ def cancel_job(job_id: str, session: Writing, caller: CallerOf, once: OnceOf) ->
     """Cancel a job, or ask it to stop at its next safe point while it runs."""
 
     def make() -> StoredReply:
-        return reply(200, document_of(session, jobs.request_cancel(session, caller.team_id, job_id)))
+        return reply(200, document_of(session, wishes.request_cancel(session, caller.team_id, job_id)))
 
     return once.do(session, make)
 
@@ -136,7 +157,7 @@ def pause_job(job_id: str, session: Writing, caller: CallerOf, once: OnceOf) -> 
     """Pause a job, or ask it to at its next safe point while it runs; a pipeline pauses with all its jobs."""
 
     def make() -> StoredReply:
-        return reply(200, document_of(session, jobs.request_pause(session, caller.team_id, job_id)))
+        return reply(200, document_of(session, wishes.request_pause(session, caller.team_id, job_id)))
 
     return once.do(session, make)
 
@@ -146,7 +167,7 @@ def resume_job(job_id: str, session: Writing, caller: CallerOf, rings: Rings, on
     """Let a paused job go on from its last checkpoint, accepting what it paused for."""
 
     def make() -> StoredReply:
-        row = jobs.request_resume(session, caller.team_id, job_id)
+        row = wishes.request_resume(session, caller.team_id, job_id)
         rings.extend(pipelines.to_ring(session, row))
         return reply(200, document_of(session, row))
 

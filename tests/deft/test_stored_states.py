@@ -113,7 +113,7 @@ def test_windows_are_put_together_in_order(
     old: Path, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = score(tmp_path / "all", tiny_model_folder, MIXED)
-    monkeypatch.setattr("deft.scoring.EXAMPLES_PER_WINDOW", 3)
+    monkeypatch.setattr("deft.scored_rows.SCORING_WINDOW", 3)
     same(score(tmp_path / "extended", tiny_model_folder, MIXED, old), everything)
 
 

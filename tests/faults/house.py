@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deft.specs import SelectSpec
-from store import accounts, bell, jobs
+from store import accounts, bell, jobs, wishes
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
@@ -153,15 +153,15 @@ class House:
 
     def cancel(self, job_id: str) -> None:
         with self.database.write() as session:
-            jobs.request_cancel(session, self.team_id, job_id)
+            wishes.request_cancel(session, self.team_id, job_id)
 
     def pause(self, job_id: str) -> None:
         with self.database.write() as session:
-            jobs.request_pause(session, self.team_id, job_id)
+            wishes.request_pause(session, self.team_id, job_id)
 
     def resume(self, job_id: str) -> None:
         with self.database.write() as session:
-            jobs.request_resume(session, self.team_id, job_id)
+            wishes.request_resume(session, self.team_id, job_id)
 
     def wait_status(self, job_id: str, *statuses: str, seconds: float = 20) -> Job:
         def reached() -> Job | None:

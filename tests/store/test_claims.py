@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from deft.errors import ArtifactCorrupt
 from deft.folders import seal
 from deft.specs import ScoreSpec, SelectSpec
-from store import attempts, claims, jobs, scores, sweeps, telling
+from store import attempts, claims, jobs, scores, sweeps, telling, wishes
 from store.artifacts import ArtifactFiles, SealedArtifact
 from store.claims import Claim, LeaseLost
 from store.database import Database
@@ -226,7 +226,7 @@ def test_a_renewal_tells_of_a_cancel_and_leaves_the_version(database, team_id, j
     with database.write() as session:
         assert claims.renew(session, claim) == claims.Lease(True)
     with database.write() as session:
-        jobs.request_cancel(session, team_id, job_id)
+        wishes.request_cancel(session, team_id, job_id)
     version = job_row(database, job_id).version
     with database.write() as session:
         assert claims.renew(session, claim) == claims.Lease(True, "cancel")
@@ -279,7 +279,7 @@ def test_a_drain_does_not_count(database, job_id):
 def test_a_death_after_a_cancel_request_is_cancelled(database, team_id, job_id):
     claimed(database)
     with database.write() as session:
-        jobs.request_cancel(session, team_id, job_id)
+        wishes.request_cancel(session, team_id, job_id)
     expire(database, job_id)
     with database.write() as session:
         assert sweeps.expire_leases(session) == [job_id]
@@ -290,9 +290,9 @@ def test_a_pause_is_settled_by_the_worker_or_by_the_end_of_its_lease(database, t
     for end in ("release", "expire"):
         claim = claimed(database)
         with database.write() as session:
-            assert jobs.request_pause(session, team_id, job_id).status == "running"
+            assert wishes.request_pause(session, team_id, job_id).status == "running"
         with database.write() as session:
-            version = jobs.request_pause(session, team_id, job_id).version
+            version = wishes.request_pause(session, team_id, job_id).version
         assert job_row(database, job_id).version == version, "asking twice changed the row"
         if end == "release":
             with database.write() as session:
@@ -306,18 +306,18 @@ def test_a_pause_is_settled_by_the_worker_or_by_the_end_of_its_lease(database, t
         with database.write() as session:
             assert claims.claim(session, "w", ["cpu", "gpu"]) is None
         with database.write() as session:
-            assert jobs.request_resume(session, team_id, job_id).status == "queued"
+            assert wishes.request_resume(session, team_id, job_id).status == "queued"
         with database.write() as session:
-            assert jobs.request_resume(session, team_id, job_id).status == "queued"
+            assert wishes.request_resume(session, team_id, job_id).status == "queued"
         assert job_row(database, job_id).pause_requested_at is None
 
 
 def test_a_pause_that_is_taken_back_before_the_worker_stopped_only_queues_the_job(database, team_id, job_id):
     claim = claimed(database)
     with database.write() as session:
-        jobs.request_pause(session, team_id, job_id)
+        wishes.request_pause(session, team_id, job_id)
     with database.write() as session:
-        assert jobs.request_resume(session, team_id, job_id).pause_requested_at is None
+        assert wishes.request_resume(session, team_id, job_id).pause_requested_at is None
     with database.write() as session:
         assert claims.release(session, claim, "pause", counts_as_attempt=False) == "queued"
 
@@ -331,14 +331,14 @@ def test_what_a_person_has_accepted_is_handed_to_the_next_attempt(database, team
         job = job_row(database, job_id)
         assert (status, job.status, job.pause["code"], job.stuck_attempts) == ("paused", "paused", code, 0)
         with database.write() as session:
-            jobs.request_resume(session, team_id, job_id)
+            wishes.request_resume(session, team_id, job_id)
         assert job_row(database, job_id).pause is None
 
 
 def test_a_job_that_asks_for_review_when_it_should_stop_is_cancelled(database, team_id, job_id):
     claim = claimed(database)
     with database.write() as session:
-        jobs.request_cancel(session, team_id, job_id)
+        wishes.request_cancel(session, team_id, job_id)
     with database.write() as session:
         assert claims.pause_for_review(session, claim, {"code": "c", "message": "m"}) == "cancelled"
     assert job_row(database, job_id).status == "cancelled"

@@ -41,7 +41,7 @@ def pairs_id(publish: Publish) -> str:
 
 
 def stored(session: Session, files: ArtifactFiles, team_id: str, asked: PipelineSpec) -> Job:
-    return expand(session, team_id, resolve(session, files, team_id, asked))
+    return expand(session, team_id, resolve(session, files, team_id, asked), shard_rows=1000)
 
 
 def spec(dataset_id: str, **fields: object) -> PipelineSpec:
@@ -63,6 +63,21 @@ def test_the_parent_says_what_every_choice_came_to(
     assert [child.name for child in children if child.status == "queued"] == ["score", "train:full"]
     assert {child.status for child in children if child.name not in ("score", "train:full")} == {"waiting"}
     assert model_id == children[0].model_id
+
+
+def test_a_large_scoring_of_a_pipeline_is_divided(
+    database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str
+) -> None:
+    with database.write() as session:
+        resolved = resolve(session, files, team_id, spec(pairs_id, score_sample=25, random_draws=1))
+        parent = expand(session, team_id, resolved, shard_rows=10)
+        score, *others = pipelines.children_of(session, parent.id)
+        shards = pipelines.children_of(session, score.id)
+
+    assert [shard.name for shard in shards] == ["count", "shard:1", "shard:2", "shard:3", "merge"]
+    assert shards[3].spec["stop"] == 25
+    assert "score" not in {job.name for job in others}
+    assert model_id
 
 
 def test_auto_keeps_everything_of_a_small_dataset(

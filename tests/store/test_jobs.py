@@ -3,7 +3,7 @@ from sqlalchemy import select
 
 from deft.errors import Conflict, InvalidInput, NotFound
 from deft.specs import EvaluateSpec, MeasureOmegaSpec, PipelineSpec, ScoreSpec, SelectSpec, System, TrainSpec
-from store import claims, jobs, telling
+from store import claims, jobs, telling, wishes
 from store.tables import Event, Job
 
 BOTH = ["cpu", "gpu"]
@@ -79,7 +79,7 @@ def test_a_foreign_thing_is_not_found_exactly_as_a_missing_one(database, team_id
     looks = [
         lambda s, i: jobs.get(s, other_team_id, i),
         lambda s, i: jobs.children(s, other_team_id, i),
-        lambda s, i: jobs.request_cancel(s, other_team_id, i),
+        lambda s, i: wishes.request_cancel(s, other_team_id, i),
         lambda s, i: jobs.events_page(s, other_team_id, i),
         lambda s, i: jobs.metrics(s, other_team_id, i),
         lambda s, i: jobs.create(s, other_team_id, SelectSpec(scoring=i)),
@@ -134,7 +134,7 @@ def test_a_job_waits_for_every_job_that_it_names(database, team_id, model_id, da
 def test_naming_a_job_that_has_ended_without_output_is_refused(database, team_id, model_id, dataset_id):
     scoring = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
-        jobs.request_cancel(session, team_id, scoring)
+        wishes.request_cancel(session, team_id, scoring)
     with pytest.raises(InvalidInput) as caught:
         create(database, team_id, SelectSpec(scoring=scoring))
     assert caught.value.error_code == "input_failed"
@@ -148,37 +148,37 @@ def test_cancel_is_at_once_unless_a_worker_has_the_job(database, team_id, model_
     waiting = create(database, team_id, SelectSpec(scoring=running)).id
     paused = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
-        jobs.request_pause(session, team_id, paused)
+        wishes.request_pause(session, team_id, paused)
     with database.write() as session:
         for job_id in (queued, waiting, paused):
-            job = jobs.request_cancel(session, team_id, job_id)
+            job = wishes.request_cancel(session, team_id, job_id)
             assert job.status == "cancelled"
             assert job.finished_at is not None
             with pytest.raises(Conflict):
-                jobs.request_cancel(session, team_id, job_id)
-        first = jobs.request_cancel(session, team_id, running)
+                wishes.request_cancel(session, team_id, job_id)
+        first = wishes.request_cancel(session, team_id, running)
         assert (first.status, first.cancel_requested_at is not None) == ("running", True)
         version = first.version
-        assert jobs.request_cancel(session, team_id, running).version == version
+        assert wishes.request_cancel(session, team_id, running).version == version
     with database.write() as session:
         claims.settle_cancelled(session, claim)
     with pytest.raises(Conflict), database.write() as session:
-        jobs.request_cancel(session, team_id, running)
+        wishes.request_cancel(session, team_id, running)
 
 
 def test_a_waiting_job_that_is_paused_waits_again_when_it_is_resumed(database, team_id, model_id, dataset_id):
     scoring = create(database, team_id, score(dataset_id)).id
     waiting = create(database, team_id, SelectSpec(scoring=scoring)).id
     with database.write() as session:
-        assert jobs.request_pause(session, team_id, waiting).status == "paused"
+        assert wishes.request_pause(session, team_id, waiting).status == "paused"
     with database.write() as session:
-        resumed = jobs.request_resume(session, team_id, waiting)
+        resumed = wishes.request_resume(session, team_id, waiting)
     assert (resumed.status, resumed.waiting_reason) == ("waiting", f"waiting for the output of {scoring}")
     with database.write() as session:
-        jobs.request_pause(session, team_id, waiting)
-        jobs.request_cancel(session, team_id, scoring)
+        wishes.request_pause(session, team_id, waiting)
+        wishes.request_cancel(session, team_id, scoring)
     with database.write() as session:
-        resumed = jobs.request_resume(session, team_id, waiting)
+        resumed = wishes.request_resume(session, team_id, waiting)
     assert (resumed.status, resumed.failure["code"]) == ("failed", "input_failed")
 
 
@@ -186,8 +186,8 @@ def test_what_is_ended_or_ending_cannot_be_paused(database, team_id, other_team_
     running = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
         claim = claims.claim(session, "w", BOTH)
-        jobs.request_cancel(session, team_id, running)
-    for expected, act in (("job_cancelling", jobs.request_pause), ("job_finished", jobs.request_resume)):
+        wishes.request_cancel(session, team_id, running)
+    for expected, act in (("job_cancelling", wishes.request_pause), ("job_finished", wishes.request_resume)):
         if expected == "job_finished":
             with database.write() as session:
                 claims.settle_cancelled(session, claim)
@@ -255,7 +255,7 @@ def test_pages_are_filtered(database, team_id, model_id, dataset_id):
     child = create(database, team_id, score(dataset_id), parent_id=parent).id
     alone = create(database, team_id, score(dataset_id)).id
     with database.write() as session:
-        jobs.request_cancel(session, team_id, alone)
+        wishes.request_cancel(session, team_id, alone)
 
     def found(**filters):
         with database.read() as session:

@@ -1,7 +1,7 @@
 import pytest
 
 from deft.specs import EvaluateSpec, PipelineSpec, ScoreSpec, SelectSpec
-from store import claims, jobs
+from store import claims, jobs, wishes
 from store.pipelines import derived_status
 
 BOTH = ["cpu", "gpu"]
@@ -74,7 +74,7 @@ def test_cancel_goes_to_all_children(database, team_id, family):
     parent, score, select, evaluate = family
     running = take(database)
     with database.write() as session:
-        jobs.request_cancel(session, team_id, parent)
+        wishes.request_cancel(session, team_id, parent)
     assert [look(database, team_id, i).status for i in (parent, score, select, evaluate)] == [
         "running",
         "running",
@@ -92,7 +92,7 @@ def test_pause_goes_to_all_children_and_resume_lets_them_go_on(database, team_id
     parent, score, select, evaluate = family
     running = take(database)
     with database.write() as session:
-        assert jobs.request_pause(session, team_id, parent).status == "running"
+        assert wishes.request_pause(session, team_id, parent).status == "running"
     assert [look(database, team_id, i).status for i in (score, select, evaluate)] == ["running", "paused", "paused"]
     with database.write() as session:
         assert claims.renew(session, running).wish == "pause"
@@ -101,7 +101,7 @@ def test_pause_goes_to_all_children_and_resume_lets_them_go_on(database, team_id
     assert look(database, team_id, parent).status == "paused"
     assert take(database) is None
     with database.write() as session:
-        resumed = jobs.request_resume(session, team_id, parent)
+        resumed = wishes.request_resume(session, team_id, parent)
         assert (resumed.status, resumed.pause_requested_at) == ("queued", None)
     assert [look(database, team_id, i).status for i in (score, select, evaluate)] == ["queued", "waiting", "queued"]
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_a_child_that_asks_for_review_pauses_the_pipeline_once_nothing_else_can_
     job = look(database, team_id, parent)
     assert (job.status, job.pause["code"]) == ("paused", "noisy")
     with database.write() as session:
-        assert jobs.request_resume(session, team_id, parent).status == "running"
+        assert wishes.request_resume(session, team_id, parent).status == "running"
     assert look(database, team_id, score).accepted == ["noisy"]
     assert look(database, team_id, parent).pause is None
     assert look(database, team_id, select).accepted == []
@@ -126,20 +126,20 @@ def test_a_child_that_asks_for_review_pauses_the_pipeline_once_nothing_else_can_
 
 def test_cancel_before_the_start_is_at_once(database, team_id, family):
     with database.write() as session:
-        assert jobs.request_cancel(session, team_id, family[0]).status == "cancelled"
+        assert wishes.request_cancel(session, team_id, family[0]).status == "cancelled"
     assert {look(database, team_id, i).status for i in family} == {"cancelled"}
 
 
 def test_a_pipeline_without_children_can_be_cancelled(database, team_id, model_id, dataset_id):
     with database.write() as session:
         parent = jobs.create(session, team_id, PipelineSpec(dataset=dataset_id, model="tiny")).id
-        assert jobs.request_cancel(session, team_id, parent).status == "cancelled"
+        assert wishes.request_cancel(session, team_id, parent).status == "cancelled"
 
 
 def test_a_child_cancelled_by_itself_fails_the_pipeline(database, team_id, files, family):
     parent, score, select, _evaluate = family
     with database.write() as session:
-        jobs.request_cancel(session, team_id, score)
+        wishes.request_cancel(session, team_id, score)
     assert look(database, team_id, select).failure["code"] == "input_failed"
     finish(database, files, take(database))
     assert look(database, team_id, parent).status == "failed"

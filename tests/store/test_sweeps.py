@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from deft.errors import Conflict
 from deft.specs import EvaluateSpec, PipelineSpec, ScoreSpec, SelectSpec
-from store import claims, jobs, sweeps, telling
+from store import claims, jobs, sweeps, telling, wishes
 from store.claims import LeaseLost
 from store.states import FINISHED
 from store.tables import Event, Job
@@ -125,7 +125,7 @@ def test_workers_sweepers_and_owners_at_once_lose_nothing_and_never_lock_each_ot
         for job_id in every[::7]:
             try:
                 with database.write() as session:
-                    jobs.request_cancel(session, team_id, job_id)
+                    wishes.request_cancel(session, team_id, job_id)
             except Conflict:
                 pass
             time.sleep(0.05)
