@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 PATH = Path(__file__).with_name("vectors.json")
 
@@ -21,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give either OUT or --check")
     if options.check:
         return check()
+    from deft.golden.layout import as_text
     from deft.golden.vectors import document
 
     options.out.write_text(as_text(document()), encoding="utf-8")
@@ -37,16 +36,6 @@ def check() -> int:
         status |= not difference <= allowed
         print(f"{section:14}{difference:8.1e}  allowed {allowed:.0e}  {'ok' if difference <= allowed else 'DIFFERS'}")
     return status
-
-
-def as_text(document: dict[str, Any]) -> str:
-    """Return *document* as JSON with each list of numbers on one line."""
-    text = json.dumps(document, indent=1)
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, text) + "\n"
-
-
-def _on_one_line(found: re.Match[str]) -> str:
-    return "[" + re.sub(r",\s+", ", ", found[1]) + "]"
 
 
 if __name__ == "__main__":

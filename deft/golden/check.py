@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from peft import PeftModel
+from transformers import LlamaForCausalLM
 
 import deft
 from deft.batches import with_responses
+from deft.distribution import Counts, count, difference, mixture
 from deft.examples import Example
+from deft.golden.layout import Json
+from deft.golden.models import base_model, policy_model, tensors_of, tokenizer_of
 from deft.losses import with_reward_term
 from deft.methods import AnyMethod, criterion_of
 from deft.objective import Objective, reference_logps
@@ -30,7 +32,6 @@ from deft.selection import ScoredRow, kept_count, select
 from deft.specs import DpoMethod, ProMethod, Selection, SftMethod, TokenOptions
 from deft.tokens import TokenizedExample, encode_examples
 
-Json = dict[str, Any]
 CPU = torch.device("cpu")
 
 
@@ -45,6 +46,7 @@ def differences(document: Json) -> dict[str, float]:
         "scores": _scores(document),
         "heads": _heads(document),
         "selection": _selection(document),
+        "aspects": _aspects(document),
         "losses": _losses(document),
         "omega": _omega(document),
     }
@@ -53,44 +55,6 @@ def differences(document: Json) -> dict[str, float]:
 def tolerance(document: Json, section: str) -> float:
     """Return the largest difference that *section* allows in float32."""
     return float(document[section].get("tolerance", {"float32": 0.0})["float32"])
-
-
-def base_model(document: Json) -> LlamaForCausalLM:
-    """Return the base model of *document* in float32, evaluating."""
-    model = LlamaForCausalLM(LlamaConfig(**document["model"]["config"]))
-    model.load_state_dict(_tensors(document["model"]["tensors"]))
-    model.requires_grad_(False)
-    return model.eval()
-
-
-def policy_model(document: Json, *, has_zero_b: bool = False) -> PeftModel:
-    """Return the base model with the adapter of *document* on it, its B zero if that is asked."""
-    lora = document["lora"]
-    config = LoraConfig(r=lora["r"], lora_alpha=lora["alpha"], target_modules=lora["target_modules"])
-    policy = get_peft_model(base_model(document), config)
-    values = _tensors(lora["tensors"])
-    with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if "lora_" in name:
-                value = values[name.removeprefix("base_model.model.").replace(".default", "")]
-                parameter.copy_(value * (not (has_zero_b and "lora_B" in name)))
-    return cast(PeftModel, policy.eval())
-
-
-def tokenizer_of(document: Json) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with the vocabulary of *document*: a token a character, <s> before a text."""
-    from tokenizers import AddedToken, Tokenizer, models, processors
-
-    tokens, specials = document["tokenizer"]["vocabulary"], document["tokenizer"]["specials"]
-    core = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
-    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
-    begin = specials[0]
-    core.post_processor = processors.TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=begin, eos_token=specials[1])
-
-
-def _tensors(tensors: Iterable[Json]) -> dict[str, Tensor]:
-    return {tensor["name"]: torch.tensor(tensor["values"]).reshape(tensor["shape"]) for tensor in tensors}
 
 
 def _largest(pairs: Iterable[tuple[Any, Any]]) -> float:
@@ -188,7 +152,7 @@ def _scored_rows(document: Json) -> list[ScoredRow]:
 def _heads(document: Json) -> float:
     """R_d and its gradient by given hidden states, for every kind of head."""
     values = document["heads"]["values"]
-    given = _tensors([values["hidden"], values["bias"]])
+    given = tensors_of([values["hidden"], values["bias"]])
     weight = base_model(document).lm_head.weight
     pairs: list[tuple[Any, Any]] = []
     for kind in values["kinds"]:
@@ -211,6 +175,23 @@ def _selection(document: Json) -> float:
         worst = max(worst, _exactly((found.ranks, kept), (entry["ranks"], entry["kept_rows"])))
     counts = [(kept_count(entry["keep"], entry["examples"]), entry["kept"]) for entry in values["kept_counts"]]
     return max(worst, _exactly([ours for ours, _ in counts], [theirs for _, theirs in counts]))
+
+
+def _aspects(document: Json) -> float:
+    """Q_diff mixed from the counts of each aspect, and R_d by it."""
+    values, model = document["aspects"]["values"], base_model(document)
+    names = [row["aspect"] for row in document["examples"]["rows"]]
+    counts = {aspect: _counts_of(document, names, aspect) for aspect in values["weights"]}
+    mixed = mixture(counts, values["weights"])
+    pairs: list[tuple[Any, Any]] = [(difference(counts[name]), values["q_diff"][name]) for name in counts]
+    found = score_examples(model, _tokenized(document), direction_of(head_of(model), mixed))
+    return _largest([*pairs, (mixed, values["mixed"]), (found.r_d, values["r_d"])])
+
+
+def _counts_of(document: Json, names: Sequence[str], aspect: str) -> Counts:
+    rows = [row for row, name in zip(_tokenized(document), names, strict=True) if name == aspect]
+    size, specials = document["model"]["config"]["vocab_size"], range(len(document["tokenizer"]["specials"]))
+    return count(rows, size, specials)
 
 
 def _objective(document: Json, model: PeftModel, method: AnyMethod, size: int) -> Objective:

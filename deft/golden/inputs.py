@@ -39,7 +39,7 @@ SPECIALS = ["<s>", "</s>"]
 
 _TEA = "\n\nHuman: tea?\n\nAssistant:"
 _BUS = "\n\nHuman: is the bus late?\n\nAssistant:"
-EXAMPLES: list[dict[str, Any]] = [
+_ROWS: list[dict[str, Any]] = [
     {"note": "a transcript: the response gets one leading space", "prompt": _TEA, "responses": ["it is hot.", "no."]},
     {
         "note": "the prompt is cut on the left behind <s>, the second response on the right: it does not end",
@@ -72,6 +72,8 @@ EXAMPLES: list[dict[str, Any]] = [
     {"note": "two rewards that tie", "prompt": "yes ", "responses": ["no", "yes, yes"], "rewards": [0.5, 0.5]},
     {"note": "a response of one token", "prompt": "a", "responses": ["b", "ab ab ab"]},
 ]
+ASPECTS = ("helpful", "harmless")
+EXAMPLES = [{**row, "aspect": ASPECTS[index % 2]} for index, row in enumerate(_ROWS)]
 
 
 def sections(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

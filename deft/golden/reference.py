@@ -188,6 +188,14 @@ def ranks(values: Sequence[float], *, highest: bool) -> list[int]:
     return [order.index(row) + 1 for row in range(len(values))]
 
 
+def residuals(lengths: Sequence[float], values: Sequence[float]) -> list[float]:
+    """Return *values* less their least-squares line over *lengths*."""
+    x = np.stack([np.ones(len(lengths)), np.array(lengths)], axis=1)
+    line = np.linalg.lstsq(x, np.array(values), rcond=None)[0]
+    found: list[float] = (np.array(values) - x @ line).tolist()
+    return found
+
+
 def random_ranks(rows: int, seed: int) -> list[int]:
     """Return the ranks of the random end: rows in the order of SHA-256 of `deft selection SEED ROW`."""
     order = sorted(range(rows), key=lambda row: hashlib.sha256(f"deft selection {seed} {row}".encode()).digest())

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from deft.golden import vectors
-from deft.golden.__main__ import PATH, as_text, check
-from deft.golden.check import base_model, differences, tolerance
+from deft.golden.__main__ import PATH, check
+from deft.golden.check import differences, tolerance
 from deft.golden.inputs import fmix32
+from deft.golden.layout import as_text
+from deft.golden.models import base_model
 
-SECTIONS = ("examples", "distribution", "scores", "heads", "selection", "losses", "omega")
+SECTIONS = ("examples", "distribution", "scores", "heads", "selection", "aspects", "losses", "omega")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,7 @@ def test_a_number_that_is_off_is_seen_in_its_section(document: Any) -> None:
     wrong["scores"]["values"]["responses"][4]["r_d"] += 1e-4
     wrong["heads"]["values"]["kinds"][4]["gradient"][1][2] += 1e-4
     wrong["selection"]["values"]["kept_counts"][0]["kept"] = 8
+    wrong["aspects"]["values"]["r_d"][7] += 1e-4
     wrong["losses"]["values"]["rows"][5]["pro"] += 1e-3
     wrong["omega"]["values"]["omega"] += 1e-3
     off = differences(wrong)
@@ -76,7 +79,9 @@ def test_the_reference_shares_no_code_with_the_package() -> None:
     code += "; assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.strip() == str([f"deft.golden{name}" for name in ("", ".inputs", ".reference", ".vectors")])
+    assert done.stdout.strip() == str(
+        [f"deft.golden{name}" for name in ("", ".inputs", ".layout", ".reference", ".training", ".vectors")]
+    )
 
 
 def test_the_finaliser_is_murmurs() -> None:
