@@ -24,7 +24,7 @@ from store import artifacts, claims, models, telling
 from store.claims import Claim, LeaseLost, Wish
 from store.tables import Model
 from worker import child as child_processes
-from worker import resume
+from worker import devices, resume
 from worker.child import Child, Order
 from worker.lease import Answer, LeaseKeeper, Terms
 from worker.reporter import Reporter
@@ -55,8 +55,9 @@ class Ending(NamedTuple):
 class Attempt:
     """One claimed job on its way to its one result."""
 
-    def __init__(self, place: Workplace, claim: Claim) -> None:
+    def __init__(self, place: Workplace, claim: Claim, *, slot: int = 0) -> None:
         self._place = place
+        self._slot = slot
         self._claim = claim
         self._child: Child | None = None
         self._child_lock = threading.Lock()
@@ -164,7 +165,9 @@ class Attempt:
     def _run(self, arguments: Sequence[str]) -> Ending:
         """Run a child to its end, passing on what it says and what is asked of it."""
         self._reporter.begin()
-        child = child_processes.start(arguments, environment=child_processes.environment_for_child(os.environ))
+        environment = child_processes.environment_for_child(os.environ)
+        own = devices.of_slot(environment, self._slot, self._place.settings.slots)
+        child = child_processes.start(arguments, environment={**environment, **own})
         with self._child_lock:
             self._child = child
         try:

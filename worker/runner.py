@@ -26,13 +26,13 @@ class Runner:
     def __init__(self, place: Workplace) -> None:
         self._place = place
         self.after_each: Callable[[], object] = lambda: None
-        self._running = 0
+        self._free = list(range(place.settings.slots))
         self._lock = threading.Lock()
 
     @property
     def free_slots(self) -> int:
         """How many more jobs this worker could run now."""
-        return max(0, self._place.settings.slots - self._running)
+        return len(self._free)
 
     def look(self, job_id: str) -> None:
         """Run queued jobs until there is none for this worker, or it is stopping; *job_id* is why we look."""
@@ -54,10 +54,10 @@ class Runner:
 
     def _run(self, claim: Claim) -> None:
         with self._lock:
-            self._running += 1
+            slot = self._free.pop(0)
         try:
-            Attempt(self._place, claim).run()
+            Attempt(self._place, claim, slot=slot).run()
         finally:
             with self._lock:
-                self._running -= 1
+                self._free.append(slot)
             self.after_each()
