@@ -1,4 +1,4 @@
-"""`deft jobs`: run, ls, show, wait, pause, resume, cancel, log."""
+"""`deft jobs`: run, plan, ls, show, wait, pause, resume, cancel, log."""
 
 import json
 from pathlib import Path
@@ -10,48 +10,49 @@ from cli import watch
 from cli.connect import connect
 from cli.failures import JOB_FAILED, REFUSED, USAGE, fail
 from cli.output import AsJson, is_terminal, print_facts, print_json, print_rows, say
+from cli.plans import print_plan
 from cli.results import print_comparison
 from deft_client import Client
 
-app = typer.Typer(help="Jobs: run, look, wait, pause, resume, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Jobs: run, plan, look, wait, pause, resume, cancel.", no_args_is_help=True)
 
 Json = dict[str, Any]
 JobId = Annotated[str, typer.Argument(help="job_...")]
 
 
+SpecFile = Annotated[
+    Path | None, typer.Argument(metavar="[SPEC.json]", exists=True, dir_okay=False, help="The body of the job.")
+]
+Dataset = Annotated[str | None, typer.Option(help="A dataset id: what the job works on.")]
+BaseModel = Annotated[str | None, typer.Option(help="A base model's name or id.")]
+Keep = Annotated[float | None, typer.Option(help="Share of the scored pairs that is kept. [default: auto]")]
+ScoreSample = Annotated[int | None, typer.Option(min=1, help="Score a sample of this many pairs.")]
+MethodType = Annotated[str | None, typer.Option(help="dpo, pro or sft. [default: dpo]")]
+Epochs = Annotated[int | None, typer.Option(min=1)]
+Arms = Annotated[str | None, typer.Option(help="Comma-separated, for example deft,random.")]
+RandomDraws = Annotated[int | None, typer.Option(min=1)]
+
+
 @app.command()
 def run(
-    spec_file: Annotated[
-        Path | None, typer.Argument(metavar="[SPEC.json]", exists=True, dir_okay=False, help="The body of the job.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="A dataset id: what the job works on.")] = None,
-    model: Annotated[str | None, typer.Option(help="A base model's name or id.")] = None,
-    keep: Annotated[float | None, typer.Option(help="Share of the scored pairs that is kept. [default: auto]")] = None,
-    score_sample: Annotated[int | None, typer.Option(min=1, help="Score a sample of this many pairs.")] = None,
-    method: Annotated[str | None, typer.Option(help="dpo, pro or sft. [default: dpo]")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    arms: Annotated[str | None, typer.Option(help="Comma-separated, for example deft,random.")] = None,
-    random_draws: Annotated[int | None, typer.Option(min=1)] = None,
+    spec_file: SpecFile = None,
+    dataset: Dataset = None,
+    model: BaseModel = None,
+    keep: Keep = None,
+    score_sample: ScoreSample = None,
+    method: MethodType = None,
+    epochs: Epochs = None,
+    arms: Arms = None,
+    random_draws: RandomDraws = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     follow: Annotated[bool, typer.Option("--watch", help="Show it until it ends; exit 1 if it fails.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Post a job: a file with any spec, or a pipeline by flags; flags overwrite what the file says."""
-    body: Json = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
-    data = "data" if body.get("kind") in ("train", "measure_omega") else "dataset"
-    flags: Json = {data: dataset, "model": model, "score_sample": score_sample, "seed": seed, "name": name}
+    flags: Json = {"model": model, "score_sample": score_sample, "seed": seed, "name": name}
     flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
-    body |= {key: value for key, value in flags.items() if value is not None}
-    given = body.get("method")
-    if method is not None and not (isinstance(given, dict) and given.get("type") == method):
-        body["method"] = {"type": method}
-    if keep is not None:
-        body["selection"] = {**body.get("selection", {}), "keep": keep}
-    if epochs is not None:
-        body["optimisation"] = {**body.get("optimisation", {}), "epochs": epochs}
-    if not spec_file and not (dataset and model):
-        fail("a pipeline needs --dataset and --model, or name a SPEC.json", USAGE)
+    body = _body(spec_file, dataset, flags, keep, method, epochs)
     with connect() as client:
         job = client.jobs.create(body)
         say(f"{job['id']} {job['status']}")
@@ -62,6 +63,58 @@ def run(
         else:
             print(job["id"])
             say(f"next: deft jobs wait {job['id']}")
+
+
+@app.command()
+def plan(
+    spec_file: SpecFile = None,
+    dataset: Dataset = None,
+    model: BaseModel = None,
+    keep: Keep = None,
+    score_sample: ScoreSample = None,
+    method: MethodType = None,
+    epochs: Epochs = None,
+    arms: Arms = None,
+    random_draws: RandomDraws = None,
+    flops_per_second: Annotated[
+        float | None, typer.Option(min=1, help="What your device reaches; times for it then come first.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a job would come to (rows, tokens, memory, time, wait) without posting it; flags as for run."""
+    flags: Json = {"model": model, "score_sample": score_sample}
+    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
+    body = _body(spec_file, dataset, flags, keep, method, epochs)
+    with connect() as client:
+        found = client.plan(body, flops_per_second=flops_per_second)
+    if as_json:
+        print_json(found)
+    else:
+        print_plan(found)
+
+
+def _body(
+    spec_file: Path | None,
+    dataset: str | None,
+    flags: Json,
+    keep: float | None,
+    method: str | None,
+    epochs: int | None,
+) -> Json:
+    """Return the body that file and flags come to."""
+    if not spec_file and not (dataset and flags["model"]):
+        fail("a pipeline needs --dataset and --model, or name a SPEC.json", USAGE)
+    body: Json = _read_spec(spec_file) if spec_file else {"kind": "pipeline"}
+    data = "data" if body.get("kind") in ("train", "measure_omega") else "dataset"
+    body |= {key: value for key, value in {data: dataset, **flags}.items() if value is not None}
+    given = body.get("method")
+    if method is not None and not (isinstance(given, dict) and given.get("type") == method):
+        body["method"] = {"type": method}
+    if keep is not None:
+        body["selection"] = {**body.get("selection", {}), "keep": keep}
+    if epochs is not None:
+        body["optimisation"] = {**body.get("optimisation", {}), "epochs": epochs}
+    return body
 
 
 def _read_spec(path: Path) -> Json:

@@ -2,10 +2,12 @@
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
+from pydantic import BaseModel
 
 from deft_client.artifacts import Artifacts, Evaluations, Subsets
 from deft_client.datasets import Datasets
@@ -56,6 +58,16 @@ class Client:
     def team(self) -> Json:
         """Return who this key belongs to."""
         answer: Json = self.exchange.json("GET", "/v1/team")
+        return answer
+
+    def plan(self, spec: Mapping[str, Any] | BaseModel, *, flops_per_second: float | None = None) -> Json:
+        """Return what a job of *spec* would come to: rows, tokens, memory, time, wait; nothing is stored.
+
+        *flops_per_second* is what your device reaches in such work, if you know; times for it then come first.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec)
+        params = {} if flops_per_second is None else {"flops_per_second": flops_per_second}
+        answer: Json = self.exchange.json("POST", "/v1/plans", params=params, content=lambda: {"json": body})
         return answer
 
     def is_ready(self) -> bool:

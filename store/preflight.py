@@ -127,7 +127,9 @@ def _learn_artifact(
         planner.outputs[named.reference] = Examples(row.summary["rows_scored"], capped(options))
     if row.kind in ("dataset", "subset") and (folder / "examples.parquet").is_file():
         tokenizer = None if planner.model is None else planner.model.tokenizer
-        planner.data[named.reference] = DataSource(folder, tokenizer, options, is_whole=row.kind == "subset")
+        planner.data[named.reference] = DataSource(
+            folder, tokenizer, options, is_whole=row.kind == "subset", pointer=named.pointer
+        )
 
 
 def _measured(session: Session, team_id: str, model_id: str, shape: Shape) -> Device | None:

@@ -4,7 +4,7 @@ Knows folders; the numbers that follow from them are made elsewhere in this pack
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from deft.datasets import have_scores
-from deft.errors import Finding, ModelNotUsable
+from deft.errors import InvalidInput, ModelNotUsable
 from deft.fit import check_fit
 from deft.model_files import CONFIG, Weights, read_settings, read_weights, refuse_code
 from deft.planning.documents import ModelFacts
@@ -106,7 +106,7 @@ def open_model(name: str, folder: Path, *, has_weights: bool = True) -> ModelSou
         weights = read_weights(folder) if has_weights else None
         return ModelSource(name, config, load_planning_tokenizer(folder), weights)
     except ModelNotUsable as error:
-        findings = [Finding(each.code, each.found, each.expected, each.fix, "/model") for each in error.findings]
+        findings = [replace(finding, pointer="/model") for finding in error.findings]
         raise ModelNotUsable(error.message, code=error.error_code, findings=findings) from error
 
 
@@ -128,6 +128,8 @@ class DataSource:
     tokenizer: PlanningTokenizer | None
     options: TokenOptions
     is_whole: bool = False
+    pointer: str = "/dataset"
+    """Where the spec names it."""
     _known: dict[str, Examples] = field(default_factory=dict, init=False)
 
     def numbers(self, rows: Rows, apart: tuple[Path, ApartFrom] | None = None) -> list[int]:
@@ -157,7 +159,11 @@ class DataSource:
     def _sample(self, numbers: list[int], seed: int) -> Sample:
         if self.tokenizer is None or not numbers:
             return capped(self.options)
-        return sampled(self.folder, numbers, self.tokenizer, self.options, seed=seed)
+        try:
+            return sampled(self.folder, numbers, self.tokenizer, self.options, seed=seed)
+        except InvalidInput as error:
+            findings = [replace(finding, pointer=self.pointer) for finding in error.findings]
+            raise InvalidInput(error.message, code=error.error_code, findings=findings) from error
 
     def _prompts(self, numbers: list[int]) -> int:
         table = pq.read_table(self.folder / "examples.parquet", columns=["row", "split_point"]).to_pydict()

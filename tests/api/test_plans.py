@@ -196,7 +196,9 @@ def test_messages_need_a_chat_template(client: TestClient, model: str, settings:
     assert "template_approximate" in [remark["code"] for remark in plan["remarks"]]
     write_model_files(settings.model_roots[0] / "tiny", has_chat_template=False)
     refused = client.post("/v1/jobs", json=body)
-    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "no_chat_template")
+    finding = refused.json()["errors"][0]
+    assert (refused.status_code, finding["code"]) == (422, "no_chat_template")
+    assert (finding["pointer"], finding["line"] > 0) == ("/dataset", True)
 
 
 def test_what_is_cut_is_said(client: TestClient, upload: Upload, model: str) -> None:

@@ -53,6 +53,83 @@ def test_the_exit_code_tells_whose_matter_it_is(status: int, code: int, service:
     assert deft("jobs", "show", "job_1") == code
 
 
+def a_plan() -> dict[str, Any]:
+    cards = [
+        {"card_gib": 80, "fits": True, "remedy": None, "is_remedy_available": None, "largest_pass_examples": 90},
+        {
+            "card_gib": 24,
+            "fits": False,
+            "remedy": "smaller_micro_batch",
+            "is_remedy_available": True,
+            "largest_pass_examples": 3,
+        },
+        {"card_gib": 16, "fits": False, "remedy": "nf4", "is_remedy_available": False, "largest_pass_examples": 0},
+        {"card_gib": 12, "fits": False, "remedy": None, "is_remedy_available": None, "largest_pass_examples": 0},
+    ]
+    work = {"forward_tokens": 900, "trained_tokens": 0, "generated_tokens": 0, "flops": 1.5e12}
+    return {
+        "kind": "pipeline",
+        "spec_hash": "abc",
+        "model": {"name": "m", "parameters": 8_030_261_248, "trainable_parameters": 41_943_040, "basis": "counted"},
+        "data": {
+            "rows_scored": 128,
+            "rows_kept": 7,
+            "keep_reason": "5 % of 128",
+            "rows_trained": None,
+            "rows_held_out": 12,
+            "prompts_held_out": 11,
+            "prompts_answered": 8,
+        },
+        "arms": ["deft", "random"],
+        "lengths": {"rows_sampled": 64, "prompt_tokens": 12.3, "response_tokens": 4.5, "longest_row_tokens": 40},
+        "work": [{"name": "score", "rows": 128, "steps": None, **work}],
+        "memory": [{"operation": "train", "peak_bytes": 23 * 2**30, "bytes_per_token": 2**23, "cards": cards}],
+        "speed": [{"device": "h", "basis": "assumed", "forward_flops_per_second": 4e14, "total_seconds": 4000}],
+        "queue": {"jobs_running": 1, "jobs_queued_before": 2, "wait_seconds": None},
+        "detectable": {"difference": 0.123},
+        "remarks": [{"code": "prompts_cut", "message": "8 % of the prompts are cut", "pointer": "/tokens"}],
+    }
+
+
+def test_a_plan_is_asked_for_with_the_body_of_a_job_and_told_in_tables(
+    service: Callable[[Handler], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append((str(request.url), json.loads(request.content)))
+        return httpx2.Response(200, json=a_plan())
+
+    service(answer)
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"kind": "pipeline", "dataset": "ds_1", "model": "m", "optimisation": {"batch_size": 4}}')
+    flags = ("--keep", "0.05", "--epochs", "2", "--method", "pro", "--flops-per-second", "2e12")
+    assert deft("jobs", "plan", str(spec), *flags) == 0
+    ((url, body),) = asked
+    assert url == "http://service.test/v1/plans?flops_per_second=2000000000000.0"
+    assert body["optimisation"] == {"batch_size": 4, "epochs": 2}
+    assert (body["selection"], body["method"]) == ({"keep": 0.05}, {"type": "pro"})
+    told = capsys.readouterr().out
+    for words in (
+        "8,030,261,248 parameters (counted)",
+        "7 (5 % of 128)",
+        "12 pairs of 11 prompts, 8 answered",
+        "prompt 12, response 4 tokens (mean of 64 rows); longest example 40",
+        "micro-batch 3",
+        "needs nf4*",
+        "8.00 GiB",
+        "*: not there yet",
+        "1 h 06 min",
+        "1 running, 2 queued before it: time not known",
+        "above 0.123",
+        "- 8 % of the prompts are cut",
+    ):
+        assert words in told, words
+    assert deft("jobs", "plan", str(spec), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == a_plan()
+    assert deft("jobs", "plan", "--dataset", "ds_1") == 2
+
+
 def test_usage_is_2_and_no_answer_is_5(service: Callable[[Handler], None]) -> None:
     def refuse(_request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused")

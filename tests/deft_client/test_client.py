@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 import deft_client
+from deft.specs import ScoreSpec
 from deft_client import Client
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -59,6 +60,16 @@ def test_a_post_is_repeated_under_one_idempotency_key() -> None:
     assert len(seen) == 3
     assert len(keys) == 1
     assert all(json.loads(request.content) == {"kind": "score"} for request in seen)
+
+
+def test_a_plan_is_asked_for_with_a_mapping_or_a_spec() -> None:
+    handler, seen = answers(*(httpx2.Response(200, json={"kind": "score"}) for _ in range(2)))
+    client = client_of(handler)
+    spec = ScoreSpec(dataset="ds_1", model="m")
+    assert client.plan({"kind": "score"}, flops_per_second=1e12) == client.plan(spec) == {"kind": "score"}
+    assert [request.url.path for request in seen] == ["/v1/plans", "/v1/plans"]
+    assert [request.url.params.get("flops_per_second") for request in seen] == ["1000000000000.0", None]
+    assert [json.loads(request.content) for request in seen] == [{"kind": "score"}, spec.model_dump(mode="json")]
 
 
 def test_two_posts_have_two_keys_unless_one_is_given() -> None:

@@ -126,6 +126,17 @@ def test_the_figures_for_llama_3_8b_are_those_of_the_readme_and_near_those_of_ot
         "logits": 0.3,
         "peak": 23.0,
     }
+    readme = (Path(deft.__file__).parents[1] / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    largest = found.cards[1].largest_pass_tokens
+    for words in (
+        "15.0 GiB for the weights",
+        "0.7 GiB for a LoRA",
+        "0.3 GiB for the logits",
+        "7.0 GiB for every 1,024",
+    ):
+        assert words in readme
+    assert f"a 24 GB card passes of {largest}:" in readme
+    assert found.cards[0].largest_pass_tokens >= budgets.TRAINING_TOKENS
     # Others calculate 5.4 GiB for 1k tokens without the copies that PEFT makes of its inputs, 20 to 24 % of the need.
     assert 5.4 <= gib["pass"] <= 5.4 / (1 - 0.24)
 
