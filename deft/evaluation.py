@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft import distribution
-from deft.budgets import EVALUATION_TOKENS, GENERATION_FACTOR
+from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.counting import warnings_in
 from deft.distribution import require_same_tokenizer
 from deft.evaluation_files import write_comparison, write_generations, write_json, write_pairs
@@ -85,7 +85,8 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"))
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
-    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), GENERATION_FACTOR * how.token_budget)
+    together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together)
     return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings)
 
 

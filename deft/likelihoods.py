@@ -5,6 +5,7 @@ into batches. Letters: P response positions, V vocabulary, S responses. Log-prob
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from deft.budgets import DIVERGENCE_POSITIONS
 from deft.intervals import Array
+from deft.lanes import in_lanes
 from deft.losses import response_logps, sum_by_sequence
 from deft.metrics import PairScores
 from deft.packing import Pack, plan, row_length, separate, shared
@@ -50,7 +52,6 @@ class Pass:
         return len(example.response_ids) * (len(example.prompt_ids) + max(map(len, example.response_ids)))
 
 
-@torch.no_grad()
 def score_pairs(
     model: nn.Module, examples: Sequence[TokenizedExample], how: Pass, on_progress: Progress = lambda _: None
 ) -> PairScores:
@@ -63,11 +64,16 @@ def score_pairs(
     starts = counts.cumsum() - counts
     found = np.zeros((counts.sum(), 3))
     done = 0
-    for batch in how.batches(examples):
-        at = np.concatenate([starts[index] + np.arange(counts[index]) for index in batch])
-        found[at] = _responses(model, how.pack([examples[index] for index in batch]), how)
-        done += len(batch)
-        on_progress(done)
+    batches = how.batches(examples)
+
+    def score(batch: Sequence[int]) -> Array:
+        return _responses(model, how.pack([examples[index] for index in batch]), how)
+
+    with closing(in_lanes(score, batches, how.head.weight.device)) as scored:
+        for batch, values in zip(batches, scored, strict=True):
+            found[np.concatenate([starts[index] + np.arange(counts[index]) for index in batch])] = values
+            done += len(batch)
+            on_progress(done)
     others = np.delete(np.arange(len(found)), starts)
     logps, tokens, r_d = found[:, 0], found[:, 1].astype(np.int64), found[:, 2]
     r_d_chosen, r_d_rejected = (r_d[starts], r_d[others]) if how.direction is not None else (None, None)
@@ -75,6 +81,7 @@ def score_pairs(
     return PairScores(logps[starts], logps[others], tokens[starts], tokens[others], r_d_chosen, r_d_rejected, row_of)
 
 
+@torch.no_grad()
 def _responses(model: nn.Module, pack: Pack, how: Pass) -> Array:
     """Return [S, 3]: log-probability, number of tokens and R_d of each response of *pack*."""
     hidden = pack.hidden(model)

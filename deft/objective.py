@@ -5,14 +5,16 @@ and the reference. It knows no optimiser, file or spec but the method's. Letters
 examples of the run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from deft.batches import micro_batches, trained_tokens
+from deft.lanes import in_lanes
 from deft.losses import response_logps, sum_by_sequence
 from deft.methods import AnyMethod, Likelihoods, StepSize, criterion_of
 from deft.packing import Pack, row_length, separate, shared
@@ -78,14 +80,14 @@ class Objective:
         weights = [self.weights[index] for index in step]
         return StepSize(sum(weights), sum(w * n for w, n in zip(weights, tokens, strict=True)))
 
-    def micro_batches(self, step: Sequence[int]) -> Iterator[list[int]]:
-        """Cut an optimiser step into forward passes."""
+    def micro_batches(self, step: Sequence[int]) -> list[list[int]]:
+        """Cut an optimiser step into forward passes, the longest examples first."""
         rows = None if self.shares_prompts else [len(example.response_ids) for example in self.examples]
+        found = []
         for batch in micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows):
             middle = len(batch) if self.halved_in is None else max(len(batch) // 2, 1)
-            yield batch[:middle]
-            if middle < len(batch):
-                yield batch[middle:]
+            found += [half for half in (batch[:middle], batch[middle:]) if half]
+        return found[::-1]
 
     def halve(self, place: str) -> bool:
         """Halve all micro-batches from now on because memory ran out in *place*; False if they are halved already."""
@@ -150,7 +152,6 @@ class Objective:
         return response_rewards(hidden[own], pack.sequence[own], pack.responses, direction)
 
 
-@torch.no_grad()
 def reference_logps(
     objective: Objective,
     model: nn.Module,
@@ -167,16 +168,24 @@ def reference_logps(
     table = torch.zeros(len(objective.examples), 2)
     done = 0
     model.eval()
-    for step in steps:
-        for indices in objective.micro_batches(step):
-            pack = objective.pack(indices, model)
-            with reference():
-                logps = objective.logps(predicting_states(model, pack), pack)
-            sums = sum_by_sequence(logps, pack.sequence, pack.responses)
-            table[indices] = sums.view(-1, 2).cpu()
-            done += len(indices)
-            after_each(done)
+    with reference():
+        for step in steps:
+            batches = objective.micro_batches(step)
+            sums = in_lanes(partial(_summed_logps, objective, model), batches, objective.head.weight.device)
+            with closing(sums):
+                for indices, found in zip(batches, sums, strict=True):
+                    table[indices] = found.view(-1, 2).cpu()
+                    done += len(indices)
+                    after_each(done)
     return table
+
+
+@torch.no_grad()
+def _summed_logps(objective: Objective, model: nn.Module, indices: Sequence[int]) -> Tensor:
+    """Return [S] summed log-probabilities of the responses of the examples *indices*."""
+    pack = objective.pack(indices, model)
+    logps = objective.logps(predicting_states(model, pack), pack)
+    return sum_by_sequence(logps, pack.sequence, pack.responses)
 
 
 def _longest_row(example: TokenizedExample) -> int:

@@ -7,7 +7,9 @@ it see the same ones.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from deft.errors import ArtifactCorrupt, InvalidInput
+from deft.lanes import in_lanes
 from deft.losses import mean_over_step
 from deft.memory import with_one_retry
 from deft.methods import StepSize
@@ -22,6 +25,8 @@ from deft.objective import Objective
 from deft.preparation import exact_arithmetic, prepare
 from deft.reports import Report, stop_if_asked
 from deft.specs import MeasureOmegaSpec
+
+Gradients = Sequence[Tensor | None]
 
 SHARE = 0.1
 BATCHES = 8
@@ -91,8 +96,11 @@ def _summed_norms(
     base, term = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     for number, step in enumerate(steps):
         size = objective.size_of(step)
-        for indices in objective.micro_batches(step):
-            _add_gradients(model, objective, indices, size, parameters, base, term)
+        find = partial(_gradients, model, objective, size, parameters)
+        with closing(in_lanes(find, objective.micro_batches(step), objective.head.weight.device)) as passes:
+            for of_base, of_term in passes:
+                _add(base, of_base)
+                _add(term, of_term)
         report.progress(number + 1, len(steps), "batches")
         stop_if_asked(report)
     return _norm(base), _norm(term)
@@ -128,25 +136,26 @@ def read_omega(folder: Path) -> float:
     return omega
 
 
-def _add_gradients(
+def _gradients(
     model: nn.Module,
     objective: Objective,
-    indices: Sequence[int],
     size: StepSize,
     parameters: Sequence[nn.Parameter],
-    base: Sequence[Tensor],
-    term: Sequence[Tensor],
-) -> None:
-    """Add the gradients of a micro-batch's L_base and mean R_d to *base* and *term*, from one forward pass."""
+    indices: Sequence[int],
+) -> tuple[Gradients, Gradients]:
+    """Return the gradients of a micro-batch's L_base and of its mean R_d, from one forward pass."""
     parts = objective.parts(model, indices, size, at_start=True)
     if parts.r_d is None:
         raise RuntimeError("omega is measured against a distribution, and there is none")
     rewards = mean_over_step(parts.r_d, size.examples, parts.weights)
-    for value, gradients, keep in ((parts.base, base, True), (rewards, term, False)):
-        found = torch.autograd.grad(value, parameters, retain_graph=keep, allow_unused=True)
-        for total, gradient in zip(gradients, found, strict=True):
-            if gradient is not None:
-                total += gradient
+    of_base = torch.autograd.grad(parts.base, parameters, retain_graph=True, allow_unused=True)
+    return of_base, torch.autograd.grad(rewards, parameters, allow_unused=True)
+
+
+def _add(totals: Sequence[Tensor], gradients: Gradients) -> None:
+    for total, gradient in zip(totals, gradients, strict=True):
+        if gradient is not None:
+            total += gradient
 
 
 def _norm(gradients: Sequence[Tensor]) -> float:

@@ -86,6 +86,15 @@ def set_training_mode(model: nn.Module) -> None:
             module.train()
 
 
+def draws_dropout(model: nn.Module) -> bool:
+    """Whether the adapter's dropout draws random numbers as the model stands."""
+    return any(
+        isinstance(module, nn.Dropout) and module.training and module.p > 0
+        for name, module in model.named_modules()
+        if ".lora_dropout" in name
+    )
+
+
 def predicting_states(model: nn.Module, pack: Pack) -> Tensor:
     """Return the [P, D] hidden states (past the final norm) that predict the response tokens of *pack*.
 

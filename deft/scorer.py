@@ -7,6 +7,7 @@ Knows no file and no data set.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from deft.budgets import SCORING_TOKENS
 from deft.errors import ModelNotUsable, OutOfMemory
+from deft.lanes import in_lanes
 from deft.losses import mean_by_sequence
 from deft.packing import Pack, plan, row_length, separate, shared, shares_prompts
 from deft.reports import Report, Silent, stop_if_asked
@@ -88,12 +90,18 @@ class Scorer:
         scores = self._empty(tokenized, int(starts[-1]))
         is_shared = self.is_shared = self._is_shared(tokenized)
         lengths = [self._length(example, is_shared) for example in tokenized]
-        for group in plan(lengths, self.budget):
-            stop_if_asked(self.report)
+        groups = plan(lengths, self.budget)
+
+        def score_group(group: Sequence[int]) -> None:
             at = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in group])
             self._score_group([tokenized[i] for i in group], is_shared, scores, at)
-            self.done += len(group)
-            self.report.progress(self.done, self.total, "examples")
+
+        stop_if_asked(self.report)
+        with closing(in_lanes(score_group, groups, self.device)) as finished:
+            for group, _ in zip(groups, finished, strict=True):
+                self.done += len(group)
+                self.report.progress(self.done, self.total, "examples")
+                stop_if_asked(self.report)
         return scores
 
     def _empty(self, tokenized: Sequence[TokenizedExample], responses: int) -> Scores:

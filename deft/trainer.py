@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ from deft.divergence import DivergenceGuard, not_finite
 from deft.drift import OVERRUN, DriftWatch, in_words
 from deft.errors import Finding
 from deft.history import History
+from deft.lanes import in_lanes
 from deft.losses import mean_over_step, with_reward_term
 from deft.memory import with_one_retry
-from deft.objective import Objective
-from deft.policy import set_training_mode
+from deft.methods import StepSize
+from deft.objective import Objective, Parts
+from deft.policy import draws_dropout, set_training_mode
 from deft.reports import Report
 
 
@@ -100,11 +104,35 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self._means, self._pooled = {}, {}
         model.zero_grad()
         total = torch.zeros((), device=self.args.device)
-        for indices in self.objective.micro_batches(inputs):
-            loss = self.compute_loss(model, {"indices": indices, "step": inputs})
-            self.accelerator.backward(loss)
-            total += loss.detach()
+        for loss in self._losses(model, inputs):
+            total += loss
         return total
+
+    def _losses(self, model: nn.Module, step: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the loss of every forward pass of *step*, once its gradient is added to those of the parameters."""
+        batches, size = self.objective.micro_batches(step), self.objective.size_of(step)
+        if self.args.device.type != "cpu" or draws_dropout(model):  # a GPU is busy; dropout's draws have an order
+            for indices in batches:
+                loss = self.compute_loss(model, {"indices": indices, "step": step})
+                self.accelerator.backward(loss)
+                yield loss.detach()
+            return
+        parameters = list(_trainable(model).values())
+        passes = in_lanes(partial(self._gradients, model, size, parameters), batches, self.args.device)
+        with closing(passes):
+            for parts, loss, gradients in passes:
+                self._note(parts, size)
+                _add_gradients(parameters, gradients)
+                yield loss
+
+    def _gradients(
+        self, model: nn.Module, size: StepSize, parameters: Sequence[nn.Parameter], indices: Sequence[int]
+    ) -> tuple[Parts, Tensor, Sequence[Tensor | None]]:
+        """Return what one forward pass gives, its share of M9, and the gradients of that; nothing shared changes."""
+        parts = self.objective.parts(model, indices, size)
+        loss = self._with_term(parts, size)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return replace(parts, base=parts.base.detach(), r_d=None), loss.detach(), gradients
 
     def compute_loss(
         self,
@@ -117,12 +145,20 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         del return_outputs, num_items_in_batch
         size = self.objective.size_of(inputs["step"])
         parts = self.objective.parts(model, inputs["indices"], size)
+        self._note(parts, size)
+        return self._with_term(parts, size)
+
+    def _note(self, parts: Parts, size: StepSize) -> None:
+        """Add what a forward pass gave to the metrics of its step."""
         self._means["deft/base_loss"] = self._means.get("deft/base_loss", 0.0) + parts.base.detach()
         for name, values in parts.facts.items():
             self._means[name] = self._means.get(name, 0.0) + mean_over_step(values, size.examples, parts.weights)
         for name, (total, count) in parts.pooled.items():
             before = self._pooled.get(name, (0.0, 0))
             self._pooled[name] = before[0] + total, before[1] + count
+
+    def _with_term(self, parts: Parts, size: StepSize) -> Tensor:
+        """M9 of one forward pass."""
         return with_reward_term(
             parts.base, parts.r_d, self.omega, examples_in_step=size.examples, weights=parts.weights
         )
@@ -282,6 +318,12 @@ def _only_item(items: list[list[int]]) -> list[int]:
 def _running_totals(objective: Objective, steps: Sequence[Sequence[int]]) -> list[int]:
     """Return the tokens read up to and with each step, the prompt counted with every response, as TRL counts them."""
     return list(accumulate(sum(read_tokens(objective.examples[index]) for index in step) for step in steps))
+
+
+def _add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

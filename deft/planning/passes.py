@@ -48,9 +48,9 @@ def training_memory(
 
 
 def cpu_training_bytes(counter: Counter, sample: Sample, lora: Lora, parameters: int) -> int:
-    """Return the peak of a training on a CPU: float32, one example a pass."""
+    """Return the peak of a training on a CPU: float32, one example a pass, `LANES` passes side by side at most."""
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
-    planned = Pass(longest, _longest_row(counter, sample, has_end=True), longest)
+    planned = Pass(budgets.LANES * longest, _longest_row(counter, sample, has_end=True), longest)
     return memory.training_memory(counter.shape, lora, "fp32", 4 * parameters, planned).peak_bytes
 
 
@@ -63,7 +63,7 @@ def evaluation_memory(
     prompt = sample.largest(lambda sizes: sizes.prompt)
     judged = min(pairs * longest, max(budget, longest))
     answer = prompt + options.max_new_tokens
-    together = min(prompts, max(1, budgets.GENERATION_FACTOR * budget // answer))
+    together = min(prompts, max(1, budgets.GENERATION_TOKENS["cuda"] // answer))
     planned = Pass(max(judged, together * prompt), _longest_row(counter, sample, has_end=True), longest)
     divergence = budgets.DIVERGENCE_POSITIONS * shape.vocabulary_size * DIVERGENCE_LOGITS_BYTES
     return memory.forward_memory(

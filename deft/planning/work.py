@@ -142,7 +142,7 @@ def evaluation(
     compared = prompts * systems if "kl" in options.metrics else 0
     flops = judged * own + answers * counter.generate(prompt, new)
     flops += 2 * compared * counter.generate(prompt, new)
-    at_once = max(1, budgets.GENERATION_FACTOR * budgets.EVALUATION_TOKENS["cuda"] // round(prompt + new))
+    at_once = max(1, budgets.GENERATION_TOKENS["cuda"] // round(prompt + new))
     steps = math.ceil(prompts / at_once) * new * (systems + 1) if answers else 0
     forward = (judged * tokens + (answers + 2 * compared) * prompt + 2 * compared * new, flops)
     cost = _cost(name, "evaluate", pairs, forward=forward, generated=answers * new)

@@ -97,13 +97,21 @@ def spec_of(**changes: Any) -> Any:
     return TrainSpec.model_validate(document)
 
 
-def train(spec: Any, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None = None, report: Any = None) -> Any:
-    """Run the operation on one thread, without the check in a fresh process; return its summary."""
+def train(
+    spec: Any,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None = None,
+    report: Any = None,
+    *,
+    threads: int = 1,
+) -> Any:
+    """Run the operation on *threads*, without the check in a fresh process; return its summary."""
     import torch
 
     from deft import training
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     check = training.check_in_fresh_process
     training.check_in_fresh_process = lambda *_: 0.0  # it costs seconds; one test is about it
     try:
@@ -111,10 +119,17 @@ def train(spec: Any, inputs: Mapping[str, Path], out: Path, checkpoints: Path | 
         return training.run_train(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report or Record())
     finally:
         training.check_in_fresh_process = check
+        torch.set_num_threads(1)
 
 
 def killed_train(
-    document: dict[str, Any], inputs: Mapping[str, Path], out: Path, checkpoints: Path, event: str, count: int
+    document: dict[str, Any],
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path,
+    event: str,
+    count: int,
+    threads: int = 1,
 ) -> None:
     """Body of a child: train, and die by SIGKILL at the *count*-th *event* (never, if there are fewer)."""
     from deft import checkpoints as resume
@@ -140,4 +155,4 @@ def killed_train(
             Objective.parts = watched(Objective.parts)  # type: ignore[method-assign]
         case "rename":
             resume.publish = watched(resume.publish)
-    train(spec_of(**document), inputs, out, checkpoints, report)
+    train(spec_of(**document), inputs, out, checkpoints, report, threads=threads)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from deft.errors import Interrupted, InvalidInput
 from deft.folders import sha256_of
@@ -32,9 +34,13 @@ def straight(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return {name: weights_of(root / name) for name in ("one", "two")}
 
 
-def run_child(document: dict[str, Any], inputs: Any, out: Path, checkpoints: Path, event: str, count: int) -> int:
+def run_child(
+    document: dict[str, Any], inputs: Any, out: Path, checkpoints: Path, event: str, count: int, threads: int = 1
+) -> int:
     shutil.rmtree(out, ignore_errors=True)
-    child = CONTEXT.Process(target=small_runs.killed_train, args=(document, inputs, out, checkpoints, event, count))
+    child = CONTEXT.Process(
+        target=small_runs.killed_train, args=(document, inputs, out, checkpoints, event, count, threads)
+    )
     child.start()
     child.join(120)
     assert child.exitcode is not None, "the child hangs"
@@ -163,3 +169,19 @@ def test_a_run_resumed_with_loader_processes_ends_with_the_same_bits(
     small_runs.train(spec, inputs, tmp_path / "second", tmp_path / "checkpoints", resumed)
     assert sorted(resumed.steps) == [4, 5, 6, 7, 8]
     assert weights_of(tmp_path / "second") == straight["one"]
+
+
+@pytest.mark.faults
+def test_a_killed_run_of_passes_side_by_side_ends_with_the_same_bits(inputs: dict[str, Path], tmp_path: Path) -> None:
+    lanes: dict[str, Any] = {"optimisation": {"micro_batch_size": 1}}
+    for name, threads in (("alone", 1), ("side by side", 3)):
+        assert run_child(lanes, inputs, tmp_path / name, tmp_path / f"{name}-checkpoints", "never", 0, threads) == 0
+    killed = tmp_path / "killed", tmp_path / "killed-checkpoints"
+    assert run_child(lanes, inputs, *killed, "forward", 18, 3) == -signal.SIGKILL
+    assert run_child(lanes, inputs, *killed, "never", 0, 3) == 0
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "side by side")
+    one_by_one, side_by_side = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "side by side")
+    )
+    for name, weights in one_by_one.items():  # sums of another number of threads round otherwise
+        torch.testing.assert_close(side_by_side[name], weights, atol=1e-5, rtol=1e-5)

@@ -62,6 +62,19 @@ def test_scores_are_those_of_one_by_one_in_any_order_and_packing() -> None:
     np.testing.assert_allclose(backwards.r_d.reshape(-1, 2)[::-1].ravel(), r_d, rtol=0, atol=1e-5)
 
 
+def test_passes_side_by_side_give_the_bits_of_one_by_one() -> None:
+    model, examples = tiny_llama(), random_examples()
+    direction = head_direction(model, q_diff())
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(score_examples(model, examples, direction, tokens_per_pass=60))
+    torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0].r_d, found[1].r_d)
+    np.testing.assert_array_equal(found[0].hidden, found[1].hidden)
+
+
 def test_scores_are_those_of_full_logits() -> None:
     model, examples = tiny_llama(tied=True), random_examples()
     scores = score_examples(model, examples, head_direction(model, q_diff()))
