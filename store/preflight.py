@@ -6,25 +6,21 @@ It reads files; it comes before the transaction that stores, and stores nothing 
 
 from typing import NamedTuple
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from deft.planning.documents import Plan
+from deft.planning.documents import Plan, Remark
 from deft.planning.lengths import capped
 from deft.planning.plan import Planner
-from deft.planning.shapes import Shape
 from deft.planning.source import DataSource, Examples, ModelSource, open_model
-from deft.planning.speed import Device, given, measured
+from deft.planning.speed import given
 from deft.planning.summary import plan_document
 from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions
 from store import jobs, models, queue_wait
 from store.artifacts import ArtifactFiles
+from store.earlier import last_scoring, noise_in, pace_of
 from store.expansion import Resolved, resolve
 from store.settings import Settings
 from store.tables import Artifact, Job, JobInput
-
-LEAST_SECONDS = 1.0
-"""A scoring that took less says nothing about throughput."""
 
 
 class Prepared(NamedTuple):
@@ -79,12 +75,16 @@ def plan(
     """
     prepared = prepare(session, files, settings, team_id, spec, has_weights=True)
     known = [] if flops_per_second is None else [given(flops_per_second)]
+    remarks: list[Remark] = []
     model = prepared.planner.model
-    if model is not None and model.shape is not None:
-        own = _measured(session, team_id, models.get(session, team_id, getattr(spec, "model", "")).id, model.shape)
+    if model is not None:
+        model_id = models.get(session, team_id, getattr(spec, "model", "")).id
+        own = None if model.shape is None else pace_of(last_scoring(session, team_id, model_id), model.shape)
         known += [] if own is None else [own]
+        if isinstance(spec, ScoreSpec | PipelineSpec):
+            remarks = noise_in(last_scoring(session, team_id, model_id, spec.dataset))
     queue = queue_wait.expected(session, "cpu" if isinstance(spec, SelectSpec) else "gpu")
-    return plan_document(prepared.spec, prepared.planner, queue, known)
+    return plan_document(prepared.spec, prepared.planner, queue, known, remarks)
 
 
 def _model(
@@ -130,23 +130,3 @@ def _learn_artifact(
         planner.data[named.reference] = DataSource(
             folder, tokenizer, options, is_whole=row.kind == "subset", pointer=named.pointer
         )
-
-
-def _measured(session: Session, team_id: str, model_id: str, shape: Shape) -> Device | None:
-    """Return what the team's last scoring with the same model reached on this service's machines."""
-    statement = (
-        select(Job.id, Artifact.summary)
-        .join(Artifact, Artifact.id == Job.artifact_id)
-        .where(Job.team_id == team_id, Job.model_id == model_id, Job.kind == "score", Job.status == "succeeded")
-        .order_by(Job.created_at.desc())
-        .limit(1)
-    )
-    found = session.execute(statement).first()
-    if found is None:
-        return None
-    job_id, summary = found
-    seconds, tokens = summary.get("seconds", {}).get("score"), summary.get("tokens_scored")
-    is_usable = isinstance(seconds, int | float) and seconds >= LEAST_SECONDS and isinstance(tokens, int)
-    if not is_usable or not summary.get("is_prompt_shared"):
-        return None
-    return measured(2.0 * shape.linear_parameters * tokens / seconds, job_id)

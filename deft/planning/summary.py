@@ -8,7 +8,7 @@ from deft.planning.lengths import Sample
 from deft.planning.plan import Facts, Planner
 from deft.planning.power import detectable, share_standard_error
 from deft.planning.speed import DEVICES, Device, speed
-from deft.specs import EvaluationOptions, JobSpec, PipelineSpec, spec_hash, spec_json
+from deft.specs import EvaluationOptions, JobSpec, PipelineSpec, ScoreSpec, spec_hash, spec_json
 
 DISAGREEMENT, MOSTLY_AGREEING = 0.5, 0.1
 """Assumed shares of prompts that two arms judge otherwise: coin tosses, and models that hardly differ."""
@@ -17,8 +17,10 @@ COARSE = 0.2
 """A smallest detectable difference above which an evaluation is called too small."""
 
 
-def plan_document(spec: JobSpec, planner: Planner, queue: Queue, devices: Sequence[Device] = ()) -> Plan:
-    """Return the plan of the resolved *spec*; *devices* are those that are known better than by assumption."""
+def plan_document(
+    spec: JobSpec, planner: Planner, queue: Queue, devices: Sequence[Device] = (), remarks: Sequence[Remark] = ()
+) -> Plan:
+    """Return the plan of the resolved *spec*; *devices* are known better than by assumption, *remarks* come first."""
     facts = planner.facts
     sample = _sample(facts)
     can_see = _detectable(spec, facts)
@@ -37,6 +39,8 @@ def plan_document(spec: JobSpec, planner: Planner, queue: Queue, devices: Sequen
         queue=queue,
         detectable=can_see,
         remarks=[
+            *remarks,
+            *_of_extension(spec),
             *_of_model(spec, planner),
             *_of_lengths(sample),
             *_of_memory(list(planner.memory.values())),
@@ -94,6 +98,13 @@ def _detectable(spec: JobSpec, facts: Facts) -> Detectable | None:
         difference=round(detectable(share_standard_error(DISAGREEMENT, prompts)), 4),
         difference_if_arms_mostly_agree=round(detectable(share_standard_error(MOSTLY_AGREEING, prompts)), 4),
     )
+
+
+def _of_extension(spec: JobSpec) -> list[Remark]:
+    if not isinstance(spec, ScoreSpec) or spec.extends is None:
+        return []
+    message = "rows whose states are in the scoring that is extended are counted here, and will not be scored again"
+    return [Remark(code="extension_not_counted", message=message, pointer="/extends")]
 
 
 def _of_model(spec: JobSpec, planner: Planner) -> list[Remark]:

@@ -258,7 +258,14 @@ def test_a_scoring_that_has_run_here_tells_the_pace(
 ) -> None:
     body = {"kind": "score", "dataset": upload(20)["id"], "model": model}
     job_id = client.post("/v1/jobs", json=body).json()["id"]
-    summary = {"tokens_scored": 10_000, "seconds": {"score": 5.0}, "is_prompt_shared": True, "rows_scored": 20}
+    report = {"warnings": ["Q_diff may be noise: p = 0.9."]}
+    summary = {
+        "discrepancy": report,
+        "tokens_scored": 10_000,
+        "seconds": {"score": 5.0},
+        "is_prompt_shared": True,
+        "rows_scored": 20,
+    }
     with database.write() as session:
         row = Artifact(
             id="sc_made", team_id=team_id, kind="scoring", sha256="0", bytes=0, summary=summary, files=[], job_id=job_id
@@ -270,6 +277,14 @@ def test_a_scoring_that_has_run_here_tells_the_pace(
     assert (first["device"], first["basis"]) == (f"as {job_id}", "measured")
     linear = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 64)
     assert first["forward_flops_per_second"] == pytest.approx(2 * linear * 10_000 / 5)
+    plan = ask(client, body)
+    assert "(sc_made): Q_diff may be noise" in plan["remarks"][0]["message"]
+    assert "q_diff_noise" not in [r["code"] for r in ask(client, {**body, "dataset": upload(21)["id"]})["remarks"]]
+    extended = ask(client, {**body, "extends": "sc_made"})
+    assert "extension_not_counted" in [remark["code"] for remark in extended["remarks"]]
+    with database.write() as session:
+        session.execute(update(Artifact).where(Artifact.id == "sc_made").values(summary={**summary, "rows_reused": 5}))
+    assert ask(client, body)["speed"][0]["basis"] == "assumed"
 
 
 def test_a_model_that_has_still_to_be_fetched_is_planned_without_its_numbers(
