@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 NOUNS: dict[str, str] = {
     "dataset": "datasets",
+    "data_report": "data_reports",
     "scoring": "scorings",
     "subset": "subsets",
     "calibration": "calibrations",
@@ -82,6 +83,12 @@ class ArtifactDocument(Document):
     bytes: int
     summary: dict[str, Any]
     files: list[FileDocument]
+
+
+class DataReportDocument(ArtifactDocument):
+    """What is wrong with a dataset before a model sees it."""
+
+    report: dict[str, Any] | None
 
 
 class ScoringDocument(ArtifactDocument):

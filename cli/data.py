@@ -113,8 +113,7 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"! {warning}")
 
 
-PLACES_SHOWN = 5
-FOUND_IN_ROWS = ("duplicates", "near_duplicates", "contradictions")
+FOUND_IN_ROWS = ("duplicates", "near_duplicates", "across_splits", "contradictions")
 
 
 def _rows_found(found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from deft.specs import (
     ApartFrom,
     ArmName,
+    CheckDataSpec,
     EvaluateSpec,
     MeasureOmegaSpec,
     OperationSpec,
@@ -89,6 +90,7 @@ def trained_rows(spec: PipelineSpec) -> Rows:
 
 def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     """Submit the child jobs of *spec* in an order in which every input is submitted before its users."""
+    submit("check_data", _check_data(spec))
     scoring = submit("score", _score(spec))
     subsets: dict[str, str] = {}
 
@@ -112,6 +114,10 @@ def submit_children(spec: PipelineSpec, submit: Submit) -> None:
 
 def _select_name(selection: Selection) -> str:
     return f"select:random-{selection.seed}" if selection.end == "random" else f"select:{selection.end}"
+
+
+def _check_data(spec: PipelineSpec) -> CheckDataSpec:
+    return CheckDataSpec(dataset=spec.dataset, evaluation_dataset=spec.evaluation_dataset, split=spec.split)
 
 
 def _score(spec: PipelineSpec) -> ScoreSpec:

@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 
 from deft.near_duplicates import THRESHOLD, near_duplicate_groups, signatures
 from deft.planning.tokenizer import PlanningTokenizer
-from deft.specs import TokenOptions
+from deft.specs import SplitFractions, TokenOptions
+from deft.splits import split_of
 from deft.truncation import truncation
 
 LISTED = 20
 """How many places of each finding are named."""
 
 _BATCH_ROWS = 4096
-_COLUMNS = ["row", "source_line", "prompt", "responses", "scores", "split_point", "key"]
+_COLUMNS = ["row", "source_line", "prompt", "responses", "scores", "split", "split_point", "key"]
 _SHARE_OF_DUPLICATES = 0.01
 _SHARE_OF_CONTRADICTIONS = 0.001
 _SHARE_OF_LENGTH = 0.6
@@ -33,8 +34,9 @@ _SHARE_OF_CUT = 0.05
 class _Seen:
     """Hashes of a dataset's rows.
 
-    *rows*: row, source_line, split_point, key. *pairs*: row, prompt, low, high (hashes of prompt and two responses, the
-    lower first), is_low_better, is_best (the better is the row's best), better and worse (numbers of characters).
+    *rows*: row, source_line, split, split_point, key. *pairs*: row, prompt, low, high (hashes of prompt and two
+    responses, the lower first), is_low_better, is_best (the better is the row's best), better and worse (numbers of
+    characters).
     *signed*: MinHash signatures of prompt and responses together.
     """
 
@@ -49,6 +51,7 @@ def check_dataset(
     *,
     tokenizer: PlanningTokenizer | None = None,
     tokens: TokenOptions | None = None,
+    fractions: SplitFractions | None = None,
 ) -> dict[str, Any]:
     """Return the report on the dataset in *folder* as JSON.
 
@@ -57,6 +60,7 @@ def check_dataset(
         evaluation: another dataset's, with which this one should not overlap.
         tokenizer: the model's, to count what the limits of *tokens* cut off.
         tokens: limits and template; the defaults of jobs where it is None.
+        fractions: of the splits between which near duplicates are looked for; the defaults where it is None.
 
     Raises:
         InvalidInput: with a tokenizer, a row that does not become tokens as *tokens* asks.
@@ -68,6 +72,7 @@ def check_dataset(
         "first_user_turns": seen.rows["split_point"].n_unique(),
         "duplicates": _duplicates(seen.rows),
         "near_duplicates": _near_duplicates(seen.rows, groups),
+        "across_splits": _across_splits(seen.rows, groups, fractions or SplitFractions()),
         "contradictions": _contradictions(seen),
         "length": _length(seen.pairs),
         "truncation": None if tokenizer is None else truncation(folder, tokenizer, tokens or TokenOptions()),
@@ -92,7 +97,8 @@ def _batches(folder: Path) -> Iterator[pl.DataFrame]:
 
 def _hashed(batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     texts = batch.select("row", pl.concat_str("prompt", pl.col("responses").list.join(" ")).alias("text"))
-    return batch.select("row", "source_line", "split_point", pl.col("key").hash()), _pairs(batch), signatures(texts)
+    rows = batch.select("row", "source_line", "split", "split_point", pl.col("key").hash())
+    return rows, _pairs(batch), signatures(texts)
 
 
 def _pairs(batch: pl.DataFrame) -> pl.DataFrame:
@@ -137,6 +143,17 @@ def _near_duplicates(rows: pl.DataFrame, groups: list[list[int]]) -> dict[str, A
         "threshold": THRESHOLD,
         "lines": [[lines[row] for row in group[:LISTED]] for group in groups[:LISTED]],
     }
+
+
+def _across_splits(rows: pl.DataFrame, groups: list[list[int]], fractions: SplitFractions) -> dict[str, Any]:
+    """Rows held out (evaluation, reward model) that are near duplicates of a row of the train split."""
+    points, own, lines = rows["split_point"], rows["split"], rows["source_line"]
+    found = []
+    for group in groups:
+        is_trained = [split_of(points[row], own[row], fractions) == "train" for row in group]
+        if any(is_trained):
+            found += [row for row, trained in zip(group, is_trained, strict=True) if not trained]
+    return {**_share(len(found), rows.height), "lines": [lines[row] for row in sorted(found)[:LISTED]]}
 
 
 def _contradictions(seen: _Seen) -> dict[str, Any]:
@@ -200,6 +217,9 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
             f"{near['rows']:,} rows ({near['share']:.1%}) are near duplicates of others; a selection may keep many of "
             f"one kind (the largest group has {near['largest_group']:,} rows)."
         )
+    across = report["across_splits"]
+    if across["rows"]:
+        found.append(f"{across['rows']:,} held-out rows are near duplicates of rows of the train split.")
     if against["share"] > _SHARE_OF_CONTRADICTIONS:
         found.append(
             f"{against['rows']:,} rows ({against['share']:.1%}) contradict another row: A over B and B over A."

@@ -15,6 +15,7 @@ from deft.shards import AnyOperation
 from deft.specs import references
 
 OPERATIONS: dict[str, str] = {
+    "check_data": "deft.data_report:run_check_data",
     "score": "deft.scoring:run_score",
     "score_count": "deft.scoring:run_score_count",
     "score_shard": "deft.scoring:run_score_shard",
@@ -45,7 +46,7 @@ class Operation(Protocol):
 def input_names(spec: AnyOperation) -> list[str]:
     """Return the names of the folders that *spec* needs: its artifacts', and `model` where it names one."""
     names = [reference.name for reference in references(spec)]
-    return [*names, "model"] if hasattr(spec, "model") else names
+    return names if getattr(spec, "model", None) is None else [*names, "model"]
 
 
 def require_inputs(spec: AnyOperation, given: Iterable[str]) -> None:
@@ -67,6 +68,7 @@ def require_inputs(spec: AnyOperation, given: Iterable[str]) -> None:
 
 MARKS = {
     "dataset": "examples.parquet",
+    "evaluation_dataset": "examples.parquet",
     "data": "examples.parquet",
     "apart_from": "examples.parquet",
     "scoring": "distribution.safetensors",

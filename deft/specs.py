@@ -212,6 +212,18 @@ class Drift(Spec):
     max_r_d_change: Limit = Field(None, description="Of R_d; the reward term is meant to raise it, so none by default.")
 
 
+class CheckDataSpec(Spec):
+    """A report on a dataset: duplicates, near duplicates, contradictions, length bias, overlap, cuts. No GPU."""
+
+    kind: Literal["check_data"] = "check_data"
+    name: str | None = Field(None, max_length=200)
+    dataset: Id
+    evaluation_dataset: Id | None = Field(None, description="Rows that should not overlap with those of `dataset`.")
+    split: SplitFractions = Field(SplitFractions(), description="Splits between which near duplicates are looked for.")
+    model: Id | None = Field(None, description="Whose tokenizer counts what `tokens` cuts off; null: not counted.")
+    tokens: TokenOptions = TokenOptions()
+
+
 class ScoreSpec(Spec):
     """A dataset scored under one model: Q_diff (M1-M3), R_d (M4-M5) and mean hidden states."""
 
@@ -424,15 +436,17 @@ class PipelineSpec(Spec):
 
 
 JobSpec = Annotated[
-    ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec | PipelineSpec, Field(discriminator="kind")
+    CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec | PipelineSpec,
+    Field(discriminator="kind"),
 ]
-OperationSpec = ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
+OperationSpec = CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
 job_spec: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
-ArtifactKind = Literal["dataset", "scoring", "part", "subset", "calibration", "adapter", "evaluation"]
+ArtifactKind = Literal["dataset", "data_report", "scoring", "part", "subset", "calibration", "adapter", "evaluation"]
 """`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
 
 OUTPUT_KIND: dict[str, ArtifactKind] = {
+    "check_data": "data_report",
     "score": "scoring",
     "score_count": "part",
     "score_shard": "part",
@@ -445,6 +459,7 @@ OUTPUT_KIND: dict[str, ArtifactKind] = {
 }
 ID_PREFIX: dict[ArtifactKind, str] = {
     "dataset": "ds",
+    "data_report": "rep",
     "scoring": "sc",
     "part": "part",
     "subset": "sub",

@@ -50,6 +50,7 @@ class Client:
         self.models = Models(self.exchange)
         self.datasets = Datasets(self.exchange)
         self.jobs = Jobs(self.exchange)
+        self.data_reports = Artifacts(self.exchange, "data_reports")
         self.scorings = Artifacts(self.exchange, "scorings")
         self.subsets = Subsets(self.exchange, "subsets")
         self.adapters = Artifacts(self.exchange, "adapters")

@@ -95,7 +95,7 @@ def resource_class(kind: str) -> str | None:
     """Return what a worker needs to run this *kind*: `cpu`, `gpu`, or None for a pipeline, which nobody runs."""
     if kind == "pipeline":
         return None
-    return "cpu" if kind in ("select", "score_merge") else "gpu"
+    return "cpu" if kind in ("check_data", "select", "score_merge") else "gpu"
 
 
 def get(session: Session, team_id: str, job_id: str) -> Job:

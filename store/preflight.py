@@ -83,7 +83,7 @@ def plan(
         known += [] if own is None else [own]
         if isinstance(spec, ScoreSpec | PipelineSpec):
             remarks = noise_in(last_scoring(session, team_id, model_id, spec.dataset))
-    queue = queue_wait.expected(session, "cpu" if isinstance(spec, SelectSpec) else "gpu")
+    queue = queue_wait.expected(session, jobs.resource_class(prepared.spec.kind) or "gpu")
     return plan_document(prepared.spec, prepared.planner, queue, known, remarks)
 
 

@@ -13,6 +13,7 @@ from api.bodies import body_of
 from api.documents import (
     NOUNS,
     ArtifactDocument,
+    DataReportDocument,
     EvaluationDocument,
     JobDocument,
     PageDocument,
@@ -43,7 +44,7 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def routers() -> list[APIRouter]:
     """Return the routers of all nouns but datasets, which have an upload of their own."""
-    kinds: tuple[ArtifactKind, ...] = ("scoring", "subset", "calibration", "adapter", "evaluation")
+    kinds: tuple[ArtifactKind, ...] = ("data_report", "scoring", "subset", "calibration", "adapter", "evaluation")
     made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
     for kind, router in made.items():
         add_routes(router, kind)
@@ -62,6 +63,8 @@ def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
     _add_list(router, kind)
     if kind == "evaluation":
         router.get("/{artifact_id}", response_model=EvaluationDocument)(get_evaluation)
+    elif kind == "data_report":
+        router.get("/{artifact_id}", response_model=DataReportDocument)(get_data_report)
     elif kind == "scoring":
         router.get("/{artifact_id}", response_model=ScoringDocument)(get_scoring)
     else:
@@ -120,6 +123,15 @@ def create_subset(
 ) -> Response:
     """Select from a scoring: the shorthand of a job of kind `select`, which answers in seconds."""
     return post_job(body, services, caller, rings, once)
+
+
+def get_data_report(
+    request: Request, artifact_id: str, session: Reading, services: ServicesOf, caller: CallerOf
+) -> Response:
+    """Return one report on a dataset."""
+    row = artifacts.get(session, caller.team_id, artifact_id, "data_report")
+    report = _json_file(services, row, "data_report.json")
+    return answer(request, DataReportDocument(**artifact_document(row).model_dump(), report=report))
 
 
 def get_scoring(

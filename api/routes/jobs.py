@@ -39,6 +39,7 @@ from store.tables import Job
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobKind = Literal[
+    "check_data",
     "score",
     "select",
     "train",

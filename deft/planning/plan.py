@@ -15,6 +15,7 @@ from deft.planning.source import DataSource, Examples, ModelSource
 from deft.planning.work import Cost, Counter
 from deft.selection import resolve_keep
 from deft.specs import (
+    CheckDataSpec,
     EvaluateSpec,
     JobSpec,
     Lora,
@@ -23,6 +24,7 @@ from deft.specs import (
     OperationSpec,
     PipelineSpec,
     ProMethod,
+    Rows,
     ScoreSpec,
     SelectSpec,
     SftMethod,
@@ -88,7 +90,9 @@ class Planner:
     def _add(self, name: str, spec: OperationSpec) -> str:
         """Plan one operation and return the id under which its output is known."""
         key = f"planned-{len(self.costs)}-{len(self.outputs)}"
-        if isinstance(spec, SelectSpec):
+        if isinstance(spec, CheckDataSpec):
+            found = self._check_data(name, spec)
+        elif isinstance(spec, SelectSpec):
             found = self._select(name, spec)
         elif isinstance(spec, ScoreSpec):
             found = self._score(name, spec)
@@ -98,6 +102,12 @@ class Planner:
             found = self._train(name, spec)
         self.outputs[key] = found
         return key
+
+    def _check_data(self, name: str, spec: CheckDataSpec) -> Examples:
+        source = self.data.get(spec.dataset)
+        found = self._unknown() if source is None else source.examples(Rows())
+        self.costs.append(work.without_model("check_data", found.rows, name))
+        return found
 
     def _score(self, name: str, spec: ScoreSpec) -> Examples:
         found = self.facts.scored = self._rows(spec.dataset, spec)
@@ -113,7 +123,7 @@ class Planner:
         found, reason = self._selected(spec)
         if self.facts.kept is None:
             self.facts.kept, self.facts.keep_reason = found.rows, reason
-        self.costs.append(work.selecting(found.rows, name))
+        self.costs.append(work.without_model("select", found.rows, name))
         return found
 
     def _selected(self, spec: SelectSpec) -> tuple[Examples, str | None]:

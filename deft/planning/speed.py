@@ -74,7 +74,7 @@ def speed(device: Device, costs: Sequence[Cost], parameters: int) -> Speed:
 
 
 def _seconds(device: Device, cost: Cost, weights_bytes: int) -> float:
-    if cost.work.operation == "select":
+    if cost.work.operation in ("check_data", "select"):
         return STARTUP_SECONDS / 4  # no torch to import
     computing = cost.forward_flops / device.forward_flops_per_second
     if device.bytes_per_second is not None:

@@ -149,9 +149,9 @@ def evaluation(
     return Cost(cost.work, cost.forward_flops, cost.training_flops, steps)
 
 
-def selecting(rows: int | None, name: str = "select") -> Cost:
-    """Return the cost of a selection, which runs no model."""
-    return Cost(Work(name=name, operation="select", rows=rows, forward_tokens=0, flops=0.0))
+def without_model(operation: Operation, rows: int | None, name: str) -> Cost:
+    """Return the cost of an *operation* that runs no model."""
+    return Cost(Work(name=name, operation=operation, rows=rows, forward_tokens=0, flops=0.0))
 
 
 def _cost(

@@ -64,9 +64,9 @@ def test_a_pipeline_shows_the_progress_of_its_scoring_in_shards(
 ) -> None:
     body = {"kind": "pipeline", "dataset": upload(40)["id"], "model": model, "arms": ["deft"], "score_sample": 9}
     pipeline = client.post("/v1/jobs", json=body).json()
-    score = pipeline["children"][0]
+    score = pipeline["children"][1]
     assert (score["name"], score["kind"], score["progress"]["total"]) == ("score", "score", 9)
-    take(database)
+    assert [take(database).kind, take(database).kind] == ["check_data", "score_count"]
     statuses = {child["name"]: child["status"] for child in client.get(f"/v1/jobs/{pipeline['id']}").json()["children"]}
     assert statuses["score"] == "running"
     paused = client.post(f"/v1/jobs/{pipeline['id']}/pause").json()

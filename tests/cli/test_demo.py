@@ -250,7 +250,14 @@ def test_the_job_is_a_valid_pipeline_with_the_sizes_asked_for() -> None:
     found = spec_json(spec)
     assert found["score_sample"] == 20
     assert (found["tokens"]["max_prompt_tokens"], found["tokens"]["max_total_tokens"]) == (192, 256)
-    assert found["selection"] == {"keep": 0.5, "count": None, "end": "lowest", "by": "chosen", "seed": 9}
+    assert found["selection"] == {
+        "keep": 0.5,
+        "count": None,
+        "end": "lowest",
+        "by": "chosen",
+        "quota": "none",
+        "seed": 9,
+    }
     assert (found["optimisation"]["epochs"], found["optimisation"]["batch_size"]) == (2, 4)
     assert (found["random_draws"], found["evaluation"]["pairs"], found["evaluation"]["prompts"]) == (2, 7, 3)
     assert {found["seed"], found["optimisation"]["seed"], found["evaluation"]["seed"]} == {9}

@@ -69,6 +69,16 @@ def test_rows_with_a_few_other_words_are_near_duplicates(tmp_path: Path) -> None
     assert any("near duplicates" in warning for warning in report["warnings"])
 
 
+def test_held_out_rows_that_are_near_a_trained_one_are_found(tmp_path: Path) -> None:
+    near = {key: changed(text, 38) for key, text in pair(4).items()}
+    rows = [pair(4, split="train"), pair(5, split="train"), {**near, "split": "test"}, pair(6, split="test")]
+    report = check(tmp_path, rows)
+    assert report["across_splits"] == {"rows": 1, "share": 0.25, "lines": [3]}
+    assert any("1 held-out rows are near duplicates" in warning for warning in report["warnings"])
+    inside = [pair(4, split="test"), {**near, "split": "dev"}]
+    assert check(tmp_path / "inside", inside)["across_splits"]["rows"] == 0
+
+
 def test_opposite_preferences_for_one_prompt_contradict(tmp_path: Path) -> None:
     one, other = pair(0), pair(1)
     turned = {**one, "chosen": " " + one["rejected"], "rejected": one["chosen"] + "\n"}

@@ -100,6 +100,8 @@ def test_pairs_go_in_and_a_subset_adapters_and_a_comparison_come_out(client: Cli
     check_adapter(client, children["train:deft"], tmp_path)
     check_comparison(client, job)
     check_record(client, children)
+    check_reports(client, job, children)
+    check_reselection(client, children, tmp_path)
 
 
 def failures(client: Client, job: dict[str, Any]) -> str:
@@ -164,3 +166,26 @@ def check_record(client: Client, children: dict[str, Any]) -> None:
         statuses = [event["data"]["status"] for event in client.jobs.events(child["id"]) if event["type"] == "status"]
         assert statuses.count("running") == 1, child["name"]
     assert client.jobs.metrics(children["train:deft"]["id"])["data"]
+
+
+def check_reports(client: Client, job: dict[str, Any], children: dict[str, Any]) -> None:
+    """The data was checked first, and what makes Q_diff doubtful is in the verdict."""
+    assert next(iter(children)) == "check_data"
+    assert client.data_reports.get(children["check_data"]["artifact"]["id"])["report"]["rows"] == 118
+    discrepancy = client.scorings.get(children["score"]["artifact"]["id"])["discrepancy"]
+    comparison = client.evaluations.get(job["artifact"]["id"])["comparison"]
+    assert discrepancy["examples"] < 118
+    assert comparison["sentences"][1 : 1 + len(discrepancy["warnings"])] == discrepancy["warnings"] != []
+
+
+def check_reselection(client: Client, children: dict[str, Any], tmp_path: Path) -> None:
+    """The scoring's own Q_diff, taken as another's, gives the same R_d without its model."""
+    scoring = children["score"]["artifact"]["id"]
+    made = client.subsets.create(scoring, {"keep": 0.25, "by": "length_adjusted"}, distribution=scoring)
+    made = client.jobs.wait(made["id"], timeout_seconds=60)
+    assert made["status"] == "succeeded", made["failure"]
+    client.subsets.download(made["artifact"]["id"], tmp_path / "again", only=["ledger.parquet", "kept.jsonl"])
+    ledgers = [pq.read_table(tmp_path / name / "ledger.parquet") for name in ("subset", "again")]
+    r_d = [[value for value in ledger["deft_r_d"].to_pylist() if value is not None] for ledger in ledgers]
+    assert r_d[0] == pytest.approx(r_d[1], rel=1e-6)
+    assert len((tmp_path / "again" / "kept.jsonl").read_text().splitlines()) == 12

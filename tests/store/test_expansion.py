@@ -60,9 +60,10 @@ def test_the_parent_says_what_every_choice_came_to(
     assert summary is not None
     assert (summary["examples_scored"], summary["examples_kept"]) == (40, 10)
     assert resolved["selection"]["count"] == 10
-    assert [child.name for child in children if child.status == "queued"] == ["score", "train:full"]
-    assert {child.status for child in children if child.name not in ("score", "train:full")} == {"waiting"}
-    assert model_id == children[0].model_id
+    ready = ["check_data", "score", "train:full"]
+    assert [child.name for child in children if child.status == "queued"] == ready
+    assert {child.status for child in children if child.name not in ready} == {"waiting"}
+    assert [child.model_id for child in children[:2]] == [None, model_id]
 
 
 def test_a_large_scoring_of_a_pipeline_is_divided(
@@ -71,7 +72,7 @@ def test_a_large_scoring_of_a_pipeline_is_divided(
     with database.write() as session:
         resolved = resolve(session, files, team_id, spec(pairs_id, score_sample=25, random_draws=1))
         parent = expand(session, team_id, resolved, shard_rows=10)
-        score, *others = pipelines.children_of(session, parent.id)
+        _, score, *others = pipelines.children_of(session, parent.id)
         shards = pipelines.children_of(session, score.id)
 
     assert [shard.name for shard in shards] == ["count", "shard:1", "shard:2", "shard:3", "merge"]
