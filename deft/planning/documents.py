@@ -154,7 +154,7 @@ class Plan(Planned):
     work: list[Work]
     memory: list[Memory]
     cpu_training_bytes: int | None = Field(
-        description="Peak of a training on a CPU: float32, one example a pass. null: nothing is trained."
+        description="Peak of a training on a CPU, at most: float32, 8 examples side by side. null: no training."
     )
     speed: list[Speed]
     queue: Queue

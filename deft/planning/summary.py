@@ -42,6 +42,7 @@ def plan_document(
             *remarks,
             *_of_extension(spec),
             *_of_model(spec, planner),
+            *_of_selection(facts),
             *_of_lengths(sample),
             *_of_memory(list(planner.memory.values())),
             *_of_power(can_see),
@@ -144,6 +145,14 @@ def _of_lengths(sample: Sample | None) -> list[Remark]:
         message = "the chat template is not run here: prompts are counted with about four tokens a message for it"
         found.append(Remark(code="template_approximate", message=message, pointer="/tokens/template"))
     return found
+
+
+def _of_selection(facts: Facts) -> list[Remark]:
+    scored = None if facts.scored is None else facts.scored.rows
+    if scored is None or facts.kept != scored:
+        return []
+    message = f"all {scored:,} scored rows are kept, so that arms that differ by selection alone train on the same rows"
+    return [Remark(code="keeps_everything", message=message, pointer="/selection/keep")]
 
 
 def _of_memory(needs: Sequence[Memory]) -> list[Remark]:

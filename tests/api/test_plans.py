@@ -82,7 +82,11 @@ def test_every_number_is_there_with_its_basis(client: TestClient, upload: Upload
     detectable = plan["detectable"]
     assert detectable["prompts"] == plan["data"]["prompts_held_out"]
     assert 0 < detectable["difference_if_arms_mostly_agree"] < detectable["difference"] < 1
-    assert "evaluation_too_small" in [remark["code"] for remark in plan["remarks"]]
+    codes = {remark["code"]: remark["pointer"] for remark in plan["remarks"]}
+    assert codes == {"keeps_everything": "/selection/keep", "evaluation_too_small": None}
+    fewer = ask(client, pipeline(upload(61), model, selection={"keep": 0.5}))
+    assert "keeps_everything" not in [remark["code"] for remark in fewer["remarks"]]
+    assert fewer["data"]["keep_reason"].startswith("0.5 of ")
 
 
 def spoil_tokenizer(folder: Path) -> None:
