@@ -20,6 +20,7 @@ from deft.fit import GENERATED_METRICS, check_answers_fit, check_measurable
 from deft.generation import Answer, Decoding, end_ids, generate
 from deft.held_out import HeldOut, held_out_rows, load_held_out
 from deft.likelihoods import Pass, answer_divergences, score_pairs
+from deft.memory import noted
 from deft.metrics import (
     Measurement,
     PairScores,
@@ -83,14 +84,16 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer)
     base = load_fitting_base(inputs["model"], tokenizer, spec.tokens)
     _refuse_long_prompts(spec, base, prompts)
-    how = _passes(spec, base, tokenizer, inputs.get("scoring"))
+    how = _passes(spec, base, tokenizer, inputs.get("scoring"), report)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
     together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
-    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together)
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
     return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings)
 
 
-def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None) -> Pass:
+def _passes(
+    spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None, report: Report
+) -> Pass:
     """Decide the layout of forward passes, and read Q_diff where R_d is asked for."""
     head = head_of(base)
     direction = None
@@ -100,7 +103,7 @@ def _passes(spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer",
         direction = direction_of(head, counted.q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
     is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
-    return Pass(head, end_token_id(tokenizer), is_shared, budget, direction)
+    return Pass(head, end_token_id(tokenizer), is_shared, budget, direction, noted(report))
 
 
 def _likelihoods(run: Run) -> list[PairScores]:

@@ -44,21 +44,47 @@ def known_error(error: BaseException) -> DeftError | None:
     return None
 
 
-def out_of_memory(error: BaseException) -> OutOfMemory:
-    """Return *error* as ours, with what the caller can change."""
-    finding = Finding(
-        code="out_of_memory",
-        found=shown(str(error) or "no memory left"),
-        expected="a forward pass that fits into the memory of the device",
-        fix="lower optimisation.micro_batch_size or tokens.max_total_tokens",
-        pointer="/optimisation/micro_batch_size",
-    )
-    return OutOfMemory(f"the operation ran out of memory: {error}"[:MESSAGE_CHARACTERS], findings=[finding])
+MEMORY_SETTINGS: dict[str, str] = {
+    "/optimisation/micro_batch_size": "lower it: activations take memory in proportion; 1 is the least",
+    "/tokens/max_total_tokens": "lower it: activations grow with the longest row, attention with its square",
+    "/options/max_new_tokens": "lower it: the cache of keys and values grows with it",
+    "/optimisation/precision": "bf16 takes half the memory of fp32",
+    "/precision": "bf16 takes half the memory of fp32",
+    "/lora/r": "lower it: gradients and AdamW's states are in proportion",
+}
+"""The settings that take less memory, those of the most effect first, and how."""
+
+
+def out_of_memory(error: BaseException, spec: Mapping[str, Any] | None = None) -> OutOfMemory:
+    """Return *error* as ours, with what can be changed of *spec* (JSON) in the order of its effect."""
+    findings = [
+        Finding("out_of_memory", found, "a setting that takes less memory", MEMORY_SETTINGS[pointer], pointer)
+        for pointer, found in _memory_settings_of(spec or {})
+    ]
+    names = ", then ".join((finding.pointer or "")[1:].replace("/", ".") for finding in findings)
+    message = f"memory ran out: {error}"[:MESSAGE_CHARACTERS]
+    return OutOfMemory(f"{message}; lower {names}" if names else message, findings=findings)
+
+
+def _memory_settings_of(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return pointer and value of the settings of *spec* that can still be lowered."""
+    found = []
+    for pointer in MEMORY_SETTINGS:
+        value: Any = spec
+        for part in pointer[1:].split("/"):
+            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        is_least = value == 1 if pointer.endswith(("size", "/r")) else value in ("bf16", "fp16")
+        if value is not _ABSENT and not is_least:
+            found.append((pointer, "decided by memory" if value is None else shown(value)))
+    return found
+
+
+_ABSENT = object()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether *error* means that a device or the host has no memory left. Imports torch in no case."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | OutOfMemory):
         return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deft.examples import Example
+from deft.memory import OnHalving, in_halves, unheard
 from deft.models import causal_model
 from deft.packing import plan
 from deft.specs import TokenOptions
@@ -58,6 +59,7 @@ class Decoding:
     end_ids: frozenset[int]
     token_budget: int = 8192
     """Padded prompt and answer tokens of one batch."""
+    on_halving: OnHalving = unheard
 
 
 def end_ids(model: nn.Module, tokenizer: "Tokenizer") -> frozenset[int]:
@@ -86,14 +88,17 @@ def generate(
     answers: list[Answer | None] = [None] * len(prompts)
     lengths = [len(prompt) + decoding.max_new_tokens for prompt in prompts]
     done = 0
-    for batch in plan(lengths, decoding.token_budget):
 
-        def has_mark(row: int, ids: list[int], batch: list[int] = batch) -> bool:
+    def answer(batch: Sequence[int]) -> None:
+        def has_mark(row: int, ids: list[int]) -> bool:
             return cut_at_marks[batch[row]] and bool(TURN_MARK.search(_text(tokenizer, ids[-MARK_TOKENS:])))
 
         found = greedy_ids(model, [prompts[index] for index in batch], decoding, has_mark)
         for index, ids in zip(batch, found, strict=True):
             answers[index] = _answer(tokenizer, ids, decoding.end_ids, cut_at_marks[index])
+
+    for batch in plan(lengths, decoding.token_budget):
+        in_halves(batch, answer, decoding.on_halving)
         done += len(batch)
         on_progress(done)
     return [answer for answer in answers if answer is not None]

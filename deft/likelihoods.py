@@ -16,6 +16,7 @@ from deft.budgets import DIVERGENCE_POSITIONS
 from deft.intervals import Array
 from deft.lanes import in_lanes
 from deft.losses import response_logps, sum_by_sequence
+from deft.memory import OnHalving, in_halves, unheard
 from deft.metrics import PairScores
 from deft.packing import Pack, plan, row_length, separate, shared
 from deft.reward import Direction, Head, response_rewards
@@ -34,6 +35,7 @@ class Pass:
     shares_prompts: bool
     token_budget: int = 4096
     direction: Direction | None = None
+    on_halving: OnHalving = unheard
 
     def pack(self, examples: Sequence[TokenizedExample]) -> Pack:
         """Lay out *examples* with the end token after every response that is whole, as the losses see them."""
@@ -66,12 +68,15 @@ def score_pairs(
     done = 0
     batches = how.batches(examples)
 
-    def score(batch: Sequence[int]) -> Array:
-        return _responses(model, how.pack([examples[index] for index in batch]), how)
+    def fill(batch: Sequence[int]) -> None:
+        at = np.concatenate([starts[index] + np.arange(counts[index]) for index in batch])
+        found[at] = _responses(model, how.pack([examples[index] for index in batch]), how)
+
+    def score(batch: Sequence[int]) -> None:
+        in_halves(batch, fill, how.on_halving)
 
     with closing(in_lanes(score, batches, how.head.weight.device)) as scored:
-        for batch, values in zip(batches, scored, strict=True):
-            found[np.concatenate([starts[index] + np.arange(counts[index]) for index in batch])] = values
+        for batch, _ in zip(batches, scored, strict=True):
             done += len(batch)
             on_progress(done)
     others = np.delete(np.arange(len(found)), starts)
@@ -115,13 +120,16 @@ def answer_divergences(
     answered = [index for index, example in enumerate(examples) if example.response_ids[0]]
     lengths = [len(examples[i].prompt_ids) + len(examples[i].response_ids[0]) for i in answered]
     done = 0
-    for group in plan(lengths, how.token_budget):
-        batch = [answered[index] for index in group]
+
+    def compare(batch: Sequence[int]) -> None:
         pack = separate([examples[index] for index in batch], how.head.weight.device)
         divergence = token_divergences(policy_hidden(pack), base_hidden(pack), how.head)
         for index, value in zip(batch, sum_by_sequence(divergence, pack.sequence, len(batch)).tolist(), strict=True):
             found[index] = value
-        done += len(batch)
+
+    for group in plan(lengths, how.token_budget):
+        in_halves([answered[index] for index in group], compare, how.on_halving)
+        done += len(group)
         on_progress(done)
     return found
 

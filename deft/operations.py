@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from deft.errors import Finding, InvalidInput
+from deft.errors import Finding, InvalidInput, OutOfMemory
+from deft.failures import is_out_of_memory, out_of_memory
 from deft.reports import Report
 from deft.shards import AnyOperation
-from deft.specs import references
+from deft.specs import references, spec_json
 
 OPERATIONS: dict[str, str] = {
     "check_data": "deft.data_report:run_check_data",
@@ -121,7 +122,13 @@ def run(
 
     Raises:
         InvalidInput: the inputs are not those of the spec; and whatever the operation raises on purpose.
+        OutOfMemory: with the settings that help, in the order of their effect.
         Interrupted: it was asked to stop and has reached a safe point.
     """
     require_inputs(spec, inputs)
-    return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
+    try:
+        return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
+    except (RuntimeError, MemoryError, OutOfMemory) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, spec_json(spec)) from error

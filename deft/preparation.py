@@ -23,8 +23,7 @@ from deft.batches import optimiser_steps, with_responses
 from deft.datasets import read_examples
 from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
-from deft.errors import Finding, InvalidInput, OutOfMemory
-from deft.failures import is_out_of_memory
+from deft.errors import Finding, InvalidInput
 from deft.methods import criterion_of
 from deft.models import load_fitting_base, load_tokenizer, weights_hash
 from deft.objective import Objective
@@ -118,11 +117,7 @@ def prepare(
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """On a CPU, let every operation give the same bits each time; turn running out of memory into our error.
-
-    Raises:
-        OutOfMemory: with the settings that help, in the order of their effect.
-    """
+    """On a CPU, let every operation give the same bits each time."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = deterministic  # a module of properties, which mypy does not see
     is_filling = memory.fill_uninitialized_memory
@@ -131,13 +126,6 @@ def exact_arithmetic() -> Iterator[None]:
         memory.fill_uninitialized_memory = False
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            "training ran out of memory: lower optimisation.micro_batch_size, then tokens.max_total_tokens, then "
-            "lora.r, or use optimisation.precision bf16"
-        ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = is_filling

@@ -106,5 +106,6 @@ def _together(runs: Sequence[Run], seconds: Mapping[str, float]) -> Run:
         base_weights_hash=runs[0].base_weights_hash,
         is_prompt_shared=runs[-1].is_prompt_shared,
         rows_reused=sum(run.rows_reused for run in runs),
+        passes_halved=sum(run.passes_halved for run in runs),
         seconds={**summed, **seconds},
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from deft.budgets import SCORING_TOKENS
 from deft.errors import ModelNotUsable, OutOfMemory
+from deft.failures import is_out_of_memory
 from deft.lanes import in_lanes
 from deft.losses import mean_by_sequence
+from deft.memory import in_halves, noted
 from deft.packing import Pack, plan, row_length, separate, shared, shares_prompts
 from deft.reports import Report, Silent, stop_if_asked
 from deft.reward import Direction, distribution_reward, response_rewards
@@ -81,20 +84,20 @@ class Scorer:
         self.model, self.direction, self.report, self.share = model, direction, report, share
         self.dtype, self.device = weight.dtype, weight.device
         self.budget = tokens_per_pass or SCORING_TOKENS.get(self.device.type, SCORING_TOKENS["cpu"])
-        self.done = self.total = 0
+        self.done = self.total = self.halvings = 0
         self.is_shared = False
+        self._lock = Lock()
 
     def score(self, tokenized: Sequence[TokenizedExample]) -> Scores:
         """Return the scores of *tokenized*; `total` is set by the caller, `done` counts on from call to call."""
         starts = np.cumsum([0, *(len(example.response_ids) for example in tokenized)])
         scores = self._empty(tokenized, int(starts[-1]))
-        is_shared = self.is_shared = self._is_shared(tokenized)
-        lengths = [self._length(example, is_shared) for example in tokenized]
+        self.is_shared = self._is_shared(tokenized)
+        lengths = [self._length(example, self.is_shared) for example in tokenized]
         groups = plan(lengths, self.budget)
 
         def score_group(group: Sequence[int]) -> None:
-            at = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in group])
-            self._score_group([tokenized[i] for i in group], is_shared, scores, at)
+            self._score_group(tokenized, group, starts, scores)
 
         stop_if_asked(self.report)
         with closing(in_lanes(score_group, groups, self.device)) as finished:
@@ -124,22 +127,29 @@ class Scorer:
         return len(example.response_ids) * (len(example.prompt_ids) + longest - 1)
 
     def _score_group(
-        self, examples: Sequence[TokenizedExample], is_shared: bool, scores: Scores, at: NDArray[np.int64]
+        self, tokenized: Sequence[TokenizedExample], group: Sequence[int], starts: NDArray[np.int64], scores: Scores
     ) -> None:
-        """Score *examples* into the places *at* of *scores*; in halves when memory runs out."""
-        try:
-            pack = shared(examples, self.dtype, self.device) if is_shared else separate(examples, self.device)
+        """Score the examples *group* of *tokenized* into their places; in halves when memory runs out."""
+
+        def work(part: Sequence[int]) -> None:
+            examples = [tokenized[index] for index in part]
+            at = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in part])
+            pack = shared(examples, self.dtype, self.device) if self.is_shared else separate(examples, self.device)
             self._score_pack(pack, scores, at)
-        except torch.OutOfMemoryError as error:
-            if len(examples) == 1:
-                raise OutOfMemory("one example does not fit into memory: lower max_total_tokens") from error
+
+        try:
+            in_halves(group, work, self._halve)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory("one example does not fit into memory") from error
+
+    def _halve(self, examples: int) -> None:
+        """Note that so many *examples* did not fit; windows to come are packed by half the budget."""
+        with self._lock:  # lanes halve side by side
+            self.halvings += 1
             self.budget = max(self.budget // 2, 1)
-        else:
-            return
-        half = len(examples) // 2
-        cut = sum(len(example.response_ids) for example in examples[:half])
-        self._score_group(examples[:half], is_shared, scores, at[:cut])
-        self._score_group(examples[half:], is_shared, scores, at[cut:])
+            noted(self.report)(examples)
 
     @torch.inference_mode()
     def _score_pack(self, pack: Pack, scores: Scores, at: NDArray[np.int64]) -> None:

@@ -163,6 +163,7 @@ def _score(
         width=int(scorer.direction.u.shape[0]),
         is_prompt_shared=scorer.is_shared,
         rows_reused=work.reused,
+        passes_halved=scorer.halvings,
         seconds=seconds,
         **facts,
     )

@@ -28,7 +28,7 @@ RUN = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The model that scored some rows, and how; *seconds* of each phase."""
+    """The model that scored some rows, and how; *passes_halved* for want of memory, *seconds* of each phase."""
 
     architecture: str
     head: str
@@ -37,6 +37,7 @@ class Run:
     base_weights_hash: str
     is_prompt_shared: bool
     rows_reused: int
+    passes_halved: int
     seconds: Mapping[str, float]
 
 

@@ -50,7 +50,7 @@ def run_train(
     Raises:
         InvalidInput: inputs that do not fit each other; a checkpoint of another run.
         TrainingDiverged: a loss or gradient that is not finite.
-        OutOfMemory: the device or host has no memory left.
+        RuntimeError, MemoryError: memory ran out, also with half the micro-batch (`operations.run` says what helps).
         Interrupted: it was asked to stop; a checkpoint of the last step has been written.
         ReviewNeeded: it drifted beyond its budget; likewise.
         ArtifactCorrupt: the adapter, loaded in a fresh process, gives other logits.

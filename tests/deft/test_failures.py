@@ -7,7 +7,7 @@ import types
 import pytest
 
 from deft.errors import DeftError, Finding, InvalidRows, NotFound
-from deft.failures import failure_of
+from deft.failures import failure_of, out_of_memory
 from deft.listeners import EventLines, StopRequest
 
 
@@ -40,7 +40,22 @@ def test_memory_errors_are_capacity(monkeypatch):
     ):
         failure = failure_of(error)
         assert (failure["category"], failure["code"], failure["retryable"]) == ("capacity", "out_of_memory", True)
-        assert "micro_batch_size" in failure["findings"][0]["fix"]
+        assert failure["findings"] == []
+
+
+def test_what_helps_against_running_out_of_memory_is_named_in_the_order_of_its_effect():
+    train = {"optimisation": {"micro_batch_size": 1, "precision": "bf16"}, "tokens": {"max_total_tokens": 512}}
+    error = out_of_memory(MemoryError("9 GB"), {**train, "lora": {"r": 16}})
+    assert error.message == "memory ran out: 9 GB; lower tokens.max_total_tokens, then lora.r"
+    assert [(each.pointer, each.found) for each in error.findings] == [
+        ("/tokens/max_total_tokens", "512"),
+        ("/lora/r", "16"),
+    ]
+    score = {"tokens": {"max_total_tokens": 512}, "precision": "auto"}
+    assert [each.pointer for each in out_of_memory(MemoryError(), score).findings] == [
+        "/tokens/max_total_tokens",
+        "/precision",
+    ]
 
 
 def test_a_full_disk_is_capacity():

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from deft import generation
 from deft.examples import Example
 from deft.generation import Decoding, end_ids, generate, greedy_ids, is_cut_at_marks
 from deft.specs import TokenOptions
@@ -74,6 +78,22 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(budget: i
     found = generate(model, byte_tokenizer(), prompts, [False] * len(prompts), decoding, seen.append)
     assert [answer.chosen_ids for answer in found] == [_naive(model, prompt, decoding) for prompt in prompts]
     assert seen[-1] == len(prompts)
+
+
+def test_answers_that_do_not_fit_together_are_given_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts, halved = tiny_llama(), _prompts(), []
+    whole = generation.greedy_ids
+
+    def small_device(model: torch.nn.Module, batch: Sequence[Any], *rest: Any) -> Any:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("made up")
+        return whole(model, batch, *rest)
+
+    monkeypatch.setattr(generation, "greedy_ids", small_device)
+    decoding = _decoding(token_budget=10_000, on_halving=halved.append)
+    found = generate(model, byte_tokenizer(), prompts, [False] * len(prompts), decoding)
+    assert [answer.chosen_ids for answer in found] == [_naive(model, prompt, decoding) for prompt in prompts]
+    assert halved[0] == len(prompts)
 
 
 def test_agrees_with_greedy_generation_of_transformers() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from deft.likelihoods import Pass, answer_divergences, score_pairs, token_divergences
+from deft.packing import Pack
 from deft.reward import Head, direction_of, head_of, reward_from_logits
 from deft.tokens import TokenizedExample
 from tests.models import tiny_llama
@@ -24,6 +25,32 @@ def _pass(model: torch.nn.Module, **options: object) -> Pass:
     head = head_of(model)
     settings = {"shares_prompts": True, "direction": direction_of(head, q_diff - q_diff.mean())} | options
     return Pass(head, END, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("made up"), MemoryError()])
+def test_pairs_and_answers_that_do_not_fit_together_are_looked_at_in_halves(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    model, halved = tiny_llama(), []
+    how = _pass(model, on_halving=halved.append)
+    answers = [TokenizedExample(each.prompt_ids, each.response_ids[:1], [True]) for each in _examples()]
+    expected = score_pairs(model, _examples(), how), divergences(model, answers, how)
+    whole = Pack.hidden
+
+    def hidden(pack: Pack, of: torch.nn.Module) -> torch.Tensor:
+        if pack.responses > 4:
+            raise error
+        return whole(pack, of)
+
+    monkeypatch.setattr(Pack, "hidden", hidden)
+    found = score_pairs(model, _examples(), how)
+    np.testing.assert_allclose(found.chosen_logp, expected[0].chosen_logp, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(divergences(model, answers, how), expected[1], rtol=0, atol=1e-4)
+    assert halved[0] == len(_examples())
+
+
+def divergences(model: torch.nn.Module, answers: list[TokenizedExample], how: Pass) -> list[float]:
+    return answer_divergences(lambda pack: pack.hidden(model), lambda pack: 0.9 * pack.hidden(model), answers, how)
 
 
 def _naive_logits(model: torch.nn.Module, prompt: list[int], response: list[int]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from deft import distribution as distributions
 from deft.datasets import import_files, read_examples
-from deft.errors import Interrupted, ModelNotUsable
+from deft.errors import Interrupted, ModelNotUsable, OutOfMemory
 from deft.models import load_base, load_tokenizer
 from deft.reports import Silent
 from deft.reward import head_direction, reward_from_logits
@@ -131,7 +131,36 @@ def test_running_out_of_memory_halves_the_pass(monkeypatch: pytest.MonkeyPatch) 
         return whole(pack, of)
 
     monkeypatch.setattr(Pack, "hidden", hidden)
-    np.testing.assert_allclose(score_examples(model, examples, direction).r_d, expected.r_d, rtol=0, atol=1e-5)
+    told = Notes()
+    found = score_examples(model, examples, direction, tokens_per_pass=10_000, report=told)
+    np.testing.assert_allclose(found.r_d, expected.r_d, rtol=0, atol=1e-5)
+    assert told.notes[0] == "out of memory with 9 examples at once: in two halves"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("made up"), MemoryError()])
+def test_one_example_that_does_not_fit_is_a_failure_that_says_what_helps(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from deft import operations
+    from deft.packing import Pack
+
+    def hidden(pack: Pack, of: torch.nn.Module) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(Pack, "hidden", hidden)
+    monkeypatch.setattr("deft.scorer.shares_prompts", lambda *_: True)
+    inputs, spec = {"dataset": dataset(tmp_path), "model": tiny_model_folder}, ScoreSpec(dataset="d", model="m")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutOfMemory, match=r"one example does not fit .* lower tokens.max_total_tokens, then precision"):
+        operations.run(spec, inputs=inputs, out=tmp_path / "out", checkpoints=None, report=Silent())
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def test_states_that_are_not_finite_are_refused() -> None:

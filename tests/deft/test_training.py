@@ -267,6 +267,7 @@ def test_an_adapter_of_another_base_is_refused(inputs: dict[str, Path], tmp_path
 def test_running_out_of_memory_says_which_settings_help(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from deft import operations
     from deft.errors import OutOfMemory
     from deft.objective import Objective
 
@@ -275,8 +276,19 @@ def test_running_out_of_memory_says_which_settings_help(
 
     monkeypatch.setattr(Objective, "parts", allocate)
     report = small_runs.Record()
-    with pytest.raises(OutOfMemory, match="micro_batch_size"):
-        small_runs.train(small_runs.spec_of(), inputs, tmp_path / "out", report=report)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        OutOfMemory, match=r"lower optimisation.micro_batch_size, then tokens.max_total_tokens"
+    ) as raised:
+        operations.run(
+            small_runs.spec_of(), inputs=inputs, out=tmp_path / "out", checkpoints=tmp_path / "state", report=report
+        )
+    assert [(finding.pointer, finding.found) for finding in raised.value.findings] == [
+        ("/optimisation/micro_batch_size", "decided by memory"),
+        ("/tokens/max_total_tokens", "96"),
+        ("/optimisation/precision", "auto"),
+        ("/lora/r", "4"),
+    ]
     assert report.notes == ["out of memory in step 1: once again with half the micro-batch"]
 
 
