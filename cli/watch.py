@@ -201,9 +201,10 @@ def watch(client: Client, job_id: str, *, on_look: Callable[[], None] = lambda: 
 
 
 def explain_failure(client: Client, job: Json, *, log_lines: int = 15) -> None:
-    """Print why *job* did not succeed: its failure, that of the child which failed, and the end of the log."""
-    failed = [child for child in job.get("children") or [] if child["status"] == "failed"]
-    culprit = client.jobs.get(failed[0]["id"]) if failed else job
+    """Print why *job* did not succeed: its failure, that of the job below it which failed, and the end of the log."""
+    culprit = job
+    while failed := [child for child in culprit.get("children") or [] if child["status"] == "failed"]:
+        culprit = client.jobs.get(failed[0]["id"])
     failure = culprit.get("failure") or job.get("failure") or {}
     say(f"{culprit['id']} ({culprit.get('name') or culprit['kind']}) {culprit['status']}: {failure.get('message', '')}")
     facts = [f"{key} {failure[key]}" for key in ("category", "code", "reference") if failure.get(key)]

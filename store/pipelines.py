@@ -30,17 +30,23 @@ def child_changed(session: Session, parent_id: str) -> None:
         children = _stop_others(session, parent_id, children)
     status = derived_status([child.status for child in children], parent.cancel_requested_at is not None)
     told = {
+        "phase": next((_phase(child) for child in children if child.status == "running"), parent.phase),
         "progress_done": sum(child.status in FINISHED for child in children),
         "progress_total": len(children),
         "progress_unit": "jobs",
     }
     if status == parent.status:
-        if (parent.progress_done, parent.progress_total) != (told["progress_done"], told["progress_total"]):
+        if any(getattr(parent, name) != value for name, value in told.items()):
             moves.write(session, parent_id, [Job.status.in_(sorted(UNFINISHED))], told)
         return
     moves.move(session, parent_id, derived(status), values={**told, **_derived_values(parent, status, children)})
     if parent.kind == "score" and status in FINISHED:
         parts.collect(session, parent_id)
+
+
+def _phase(child: Job) -> str:
+    """Return what a parent is at while *child* runs: `count`, `score`, `merge`; of a pipeline the child's kind."""
+    return child.kind.removeprefix("score_").replace("shard", "score")
 
 
 def _derived_values(parent: Job, status: Status, children: list[Job]) -> dict[str, Any]:

@@ -78,12 +78,13 @@ def test_a_large_scoring_is_counted_once_scored_in_shards_and_merged_once(
     ]
     assert [(job.spec["start"], job.spec["stop"]) for job in made[1:4]] == [(0, 8), (8, 16), (16, 25)]
     count = take(database)
+    assert look(database, job_id).phase == "count"
     assert take(database) is None
     counted = finish(database, files, count)
     shards = [take(database) for _ in range(3)]
     assert take(database) is None
     assert {shard.inputs["counted"] for shard in shards} == {counted}
-    assert look(database, job_id).status == "running"
+    assert (look(database, job_id).status, look(database, job_id).phase) == ("running", "score")
     made = {shard.job_id: finish(database, files, shard) for shard in reversed(shards)}
     merge = take(database)
     assert [merge.inputs[f"part.{index}"] for index in range(3)] == [
