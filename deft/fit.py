@@ -36,7 +36,7 @@ def check_fit(
 
 
 def _check_vocabulary(tokens: int, rows: int) -> None:
-    if rows / 4 <= tokens <= rows:  # vocabularies are padded by some tokens or per cent, not many times over
+    if rows <= 4 * tokens and tokens <= rows:  # vocabularies are padded by some tokens or per cent, not many times over
         return
     finding = Finding(
         code="tokenizer_of_another_model",

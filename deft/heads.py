@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deft.errors import Finding, ModelNotUsable
+from deft.errors import Finding, ModelNotUsable, shown
 
 MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 DIVISORS = ("logits_scaling",)
 MULTIPLIES_DESPITE_NAME = ("hyperclovax",)
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")
+LARGEST_FACTOR = 1e30
+"""Beyond it logits are no float32."""
+
 FIELDS = (*MULTIPLIERS, *DIVISORS, *SOFTCAPS)
 """The fields that are understood."""
 
@@ -29,15 +32,29 @@ class HeadSettings:
 
 
 def head_settings(settings: Mapping[str, Any], model_type: str) -> HeadSettings:
-    """Return what the *settings* of a model of *model_type* say of its head; a field that is absent changes nothing."""
+    """Return what the *settings* of a model of *model_type* say of its head; a field that is absent changes nothing.
+
+    Raises:
+        ModelNotUsable: a field is no finite number.
+    """
     scale = 1.0
     for name in MULTIPLIERS:
-        scale *= float(settings.get(name) or 1.0)
+        scale *= _number(settings, name) or 1.0
     for name in DIVISORS:
-        value = float(settings.get(name) or 1.0)
+        value = _number(settings, name) or 1.0
         scale = scale * value if model_type in MULTIPLIES_DESPITE_NAME else scale / value
-    softcap = next((float(settings[name]) for name in SOFTCAPS if settings.get(name)), None)
+    softcap = next((cap for name in SOFTCAPS if (cap := _number(settings, name))), None)
     return HeadSettings(scale, softcap)
+
+
+def _number(settings: Mapping[str, Any], name: str) -> float | None:
+    """Return the field as a number, None where it is absent."""
+    value = settings.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST_FACTOR:
+        raise head_refusal(f"{name} in config.json that is {shown(value)}")
+    return float(value)
 
 
 def unknown_head_fields(settings: Mapping[str, Any]) -> list[str]:
@@ -45,7 +62,7 @@ def unknown_head_fields(settings: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, neutral in NOT_UNDERSTOOD.items()
-        if isinstance(settings.get(name), int | float) and float(settings[name]) != neutral
+        if isinstance(settings.get(name), int | float) and settings[name] != neutral
     ]
 
 

@@ -12,6 +12,9 @@ from deft.heads import head_settings, unknown_head_fields
 from deft.planning.families import FAMILIES, RENAMED, Family, Flag
 from deft.specs import Lora
 
+LARGEST_SIZE = 2**31
+"""A width, number or length beyond this is no model's."""
+
 Reads = Literal["attention_input", "attention_output", "mlp_input", "mlp_output"]
 """Which tensor a linear module reads; modules that read the same one share it."""
 
@@ -174,6 +177,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     if width is None or layers is None or heads is None or vocabulary is None:
         return None
     head_width = read.size("head_dim") or width // heads
+    if head_width == 0:
+        return None
     key_value_heads = read.size("num_key_value_heads") or heads
     mlp_width = read.size("intermediate_size") or 4 * width
     head = head_settings({**family.defaults, **settings}, model_type)
@@ -200,9 +205,14 @@ def _window(settings: Mapping[str, Any]) -> int | None:
     """Return the tokens that a position sees where that is fewer than all."""
     if settings.get("use_sliding_window") is False:
         return None
-    sizes = [settings.get(name) for name in ("sliding_window", "attention_chunk_size")]
-    known = [size for size in sizes if isinstance(size, int) and size > 0]
-    return min(known, default=None)
+    sizes = [size_in(settings.get(name)) for name in ("sliding_window", "attention_chunk_size")]
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def size_in(value: object) -> int | None:
+    """Return *value* as a positive integer of a real model's size, None where it is anything else."""
+    is_size = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIZE
+    return value if is_size and isinstance(value, int) else None
 
 
 def _linears(read: "_Reader", width: int, query: int, key_value: int, mlp: int) -> tuple[Linear, ...]:
@@ -232,9 +242,8 @@ class _Reader:
         return self.family.defaults.get(name) if found is None else found
 
     def size(self, name: str) -> int | None:
-        """Return the field as a positive integer, None where it is anything else."""
-        value = self._value(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+        """Return the field as `size_in` does."""
+        return size_in(self._value(name))
 
     def flag(self, name: str, default: bool) -> bool:
         """Return the field as a boolean."""

@@ -5,7 +5,6 @@ Knows folders; the numbers that follow from them are made elsewhere in this pack
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from deft.fit import check_fit
 from deft.model_files import CONFIG, Weights, read_settings, read_weights, refuse_code
 from deft.planning.documents import ModelFacts
 from deft.planning.lengths import Sample, capped, sampled
-from deft.planning.shapes import Shape, check_architecture, shape_of, text_settings
+from deft.planning.shapes import Shape, check_architecture, shape_of, size_in, text_settings
 from deft.planning.tokenizer import PlanningTokenizer, load_planning_tokenizer
 from deft.specs import ApartFrom, Lora, Rows, TokenOptions
 from deft.splits import apart_from, chosen_rows
@@ -29,13 +28,10 @@ class ModelSource:
 
     name: str
     config: Mapping[str, Any]
+    shape: Shape | None
+    """None: the family is not known."""
     tokenizer: PlanningTokenizer | None = None
     weights: Weights | None = None
-
-    @cached_property
-    def shape(self) -> Shape | None:
-        """The shape, None where the family is not known."""
-        return shape_of(self.config)
 
     @property
     def parameters(self) -> int | None:
@@ -47,16 +43,15 @@ class ModelSource:
     @property
     def is_quantised(self) -> bool:
         """Whether the weights on disk are not the model's own numbers."""
-        return "quantization_config" in self.config
+        return self.config.get("quantization_config") is not None
 
     def size(self, name: str) -> int | None:
-        """Return a field of the settings as an integer, None where it is anything else."""
+        """Return a field of the settings as a size, None where it is anything else."""
         if self.shape is not None and name == "vocab_size":
             return self.shape.vocabulary_size
         if self.shape is not None and name == "max_position_embeddings":
             return self.shape.context_tokens
-        value = text_settings(self.config).get(name)
-        return value if isinstance(value, int) else None
+        return size_in(text_settings(self.config).get(name))
 
     def check(self, options: TokenOptions, lora: Lora | None) -> None:
         """Check what can be known without the weights: architecture, head, tokenizer, context, LoRA's target modules.
@@ -104,10 +99,11 @@ def open_model(name: str, folder: Path, *, has_weights: bool = True) -> ModelSou
         refuse_code(folder)
         config = read_settings(folder, CONFIG)
         weights = read_weights(folder) if has_weights else None
-        return ModelSource(name, config, load_planning_tokenizer(folder), weights)
+        tokenizer, shape = load_planning_tokenizer(folder), shape_of(config)
     except ModelNotUsable as error:
         findings = [replace(finding, pointer="/model") for finding in error.findings]
         raise ModelNotUsable(error.message, code=error.error_code, findings=findings) from error
+    return ModelSource(name, config, shape, tokenizer, weights)
 
 
 @dataclass(frozen=True)
