@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.problems import problem_of, request_id_of
-from deft.errors import ArtifactCorrupt, NotFound, RangeNotSatisfiable
+from deft.errors import ArtifactCorrupt, Finding, NotFound, RangeNotSatisfiable, shown
 
 CHUNK_BYTES = 256 * 1024
 RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
@@ -73,7 +73,9 @@ def entry_of(files: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any]
     for entry in files:
         if entry["path"] == path:
             return entry
-    raise NotFound("The artifact has no such file.")
+    fix = "Look at `files` of the artifact."
+    finding = Finding("not_found", shown(path), "a file of this artifact", fix, column="path")
+    raise NotFound("The artifact has no such file.", findings=[finding])
 
 
 def file_response(request: Request, folder: Path, entry: Mapping[str, Any]) -> Response:

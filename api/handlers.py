@@ -39,10 +39,7 @@ def _ours(request: Request, error: DeftError) -> JSONResponse:
 
 def _absent(name: str, value: str) -> Finding:
     """Return the finding for the part *name* of the address, by which nothing of the caller's team is known."""
-    expected = "a file of this artifact" if name == "path" else "the id of something that your team has"
-    fix = (
-        "Look at `files` of the artifact." if name == "path" else "List what there is: the same address without the id."
-    )
+    expected, fix = "the id of something that your team has", "List what there is: the same address without the id."
     return Finding("not_found", shown(value), expected, fix, column=name)
 
 
@@ -50,7 +47,12 @@ def _http(request: Request, error: HTTPException) -> JSONResponse:
     code = CODES.get(error.status_code, "http_error")
     detail = DETAILS.get(error.status_code, str(error.detail))
     headers = {"Allow": _methods_of(request)} if error.status_code == 405 else error.headers
-    return problem(request_id_of(request), error.status_code, code, detail, headers=headers)
+    findings = []
+    if error.status_code == 404:
+        findings = [Finding(code, shown(request.url.path), "an address that /docs lists", "Correct the address.")]
+    if error.status_code == 405:
+        findings = [Finding(code, request.method, f"one of {_methods_of(request)}", "Send one of these.")]
+    return problem(request_id_of(request), error.status_code, code, detail, findings=findings, headers=headers)
 
 
 def _methods_of(request: Request) -> str:

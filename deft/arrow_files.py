@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deft.blocks import refused, too_many_bytes
 from deft.errors import shown
+from deft.row_checks import BadRow
 
-Numbered = tuple[int, dict[str, Any]]
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+Numbered = tuple[int, dict[str, Any] | BadRow]
 
 
 def parquet_records(path: Path, max_bytes: int) -> Iterator[Numbered]:
@@ -32,7 +35,7 @@ def arrow_records(path: Path, max_bytes: int) -> Iterator[Numbered]:
             _columns_once(file.schema)
             batches = (file.get_batch(index) for index in range(file.num_record_batches))
         except pa.ArrowInvalid:
-            memory.seek(0)
+            _ends_whole(memory)
             stream = pa.ipc.open_stream(memory)
             _columns_once(stream.schema)
             batches = iter(stream)
@@ -57,9 +60,18 @@ def _numbered(batches: Iterator[Any], max_bytes: int) -> Iterator[Numbered]:
             total += part.nbytes
             if total > max_bytes:
                 raise too_many_bytes(max_bytes)
-            for row in _rows(part, number):
+            for row in _rows(part):
                 number += 1
                 yield number, row
+
+
+def _ends_whole(memory: pa.MemoryMappedFile) -> None:
+    """Refuse a stream without its end marker, which may have lost its last batches; leave *memory* at its start."""
+    memory.seek(max(memory.size() - len(_END_OF_STREAM), 0))
+    if memory.read() != _END_OF_STREAM:
+        fix = "write the file anew, and close its writer"
+        raise refused("damaged_file", "an Arrow stream without its end", "a complete Arrow file", fix)
+    memory.seek(0)
 
 
 def _columns_once(schema: pa.Schema) -> None:
@@ -70,40 +82,60 @@ def _columns_once(schema: pa.Schema) -> None:
         raise refused("duplicate_key", found, "every column once", "rename one of the columns")
 
 
-def _rows(part: pa.RecordBatch, before: int) -> list[dict[str, Any]]:
-    """Return the rows of *part*, of which *before* came earlier, as Python values that lose nothing.
+def _rows(part: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
+    """Return the rows of *part* as Python values that lose nothing; a row with one that Python cannot hold is bad."""
+    names = part.schema.names
+    columns = [_values(name, column) for name, column in zip(names, part.columns, strict=True)]
+    rows: list[dict[str, Any] | BadRow] = []
+    for values in zip(*columns, strict=True):
+        bad = next((value for value in values if isinstance(value, BadRow)), None)
+        rows.append(bad or dict(zip(names, values, strict=True)))
+    return rows
 
-    Raises:
-        InvalidRows: a column holds values that Python has no type for.
-    """
-    columns: dict[str, list[Any]] = {}
-    for name, column in zip(part.schema.names, part.columns, strict=True):
-        try:
-            columns[name] = _no_finer_than_microseconds(column).to_pylist()
-        except (pa.ArrowException, OverflowError, ValueError) as error:
-            found = f"{shown(str(column.type))} in the column {shown(name)}: {shown(str(error))}"
-            expected, fix = (
-                "values between the years 1 and 9999, in microseconds or coarser",
-                "write the column as text",
-            )
-            raise refused("value_range", found, expected, fix, before + 1) from error
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    try:
+        plain = _no_finer_than_microseconds(column)
+    except pa.ArrowException as error:
+        expected, fix = "times in microseconds or coarser within lists and objects", "write the column as text"
+        found = f"{shown(str(column.type))} in the column {shown(name)}"
+        raise refused("value_range", found, expected, fix) from error
+    try:
+        found_values: list[Any] = plain.to_pylist()
+    except (pa.ArrowException, OverflowError, ValueError):
+        return [_value(name, scalar) for scalar in plain]
+    return found_values
+
+
+def _value(name: str, scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except (pa.ArrowException, OverflowError, ValueError) as error:
+        found = f"{shown(str(scalar.type))}: {shown(str(error))}"
+        expected = "a value that Python has a type for: years 1 to 9999, known time zones, every key of an object once"
+        return BadRow("value_range", shown(name), found, expected, "write the column as text, or remove the row")
 
 
 def _no_finer_than_microseconds(column: pa.Array) -> pa.Array:
     """Return *column* with times in nanoseconds as microseconds, as text where that would cut a value.
 
     Raises:
-        ArrowInvalid: such times stand within lists or objects.
+        ArrowException: such times stand within lists or objects.
     """
     if "[ns" not in str(column.type):
         return column
+    if isinstance(column, pa.ExtensionArray):
+        return _no_finer_than_microseconds(column.storage)
+    if pa.types.is_dictionary(column.type):
+        return _no_finer_than_microseconds(column.dictionary_decode())
+    if pa.types.is_run_end_encoded(column.type):
+        return _no_finer_than_microseconds(pc.run_end_decode(column))
     kind = column.type
-    if pa.types.is_nested(kind):
-        return column.cast(_in_microseconds(kind))
     try:
         return column.cast(_in_microseconds(kind))
     except pa.ArrowInvalid:
+        if pa.types.is_nested(kind):
+            raise
         return column.cast(pa.int64()).cast(pa.string()) if pa.types.is_duration(kind) else column.cast(pa.string())
 
 

@@ -7,7 +7,9 @@ that fit no one type become JSON text, all of the column.
 
 import base64
 import json
+import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ Kind = Any  # an Arrow type, or JSON_TEXT
 
 
 def json_bytes(value: object) -> bytes:
-    """Return *value* as JSON; bytes become base64, what JSON does not know becomes its text, NaN becomes null."""
+    """Return *value* as JSON; bytes become base64, what JSON does not know becomes its text."""
     try:
         return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:  # a whole number of over 64 bits
@@ -43,7 +45,19 @@ def _plain(value: object) -> str:
 
 
 def _json_text(values: Sequence[object]) -> pa.Array:
-    return pa.array([None if value is None else json_bytes(value).decode() for value in values], pa.string())
+    texts = [None if value is None else json_bytes(_with_named_numbers(value)).decode() for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _with_named_numbers(value: object) -> object:
+    """Return *value* with its NaN and infinities as text: JSON would make them null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_with_named_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _with_named_numbers(item) for name, item in value.items()}
+    return value
 
 
 def typed(values: list[Any]) -> pa.Array | None:
@@ -52,15 +66,32 @@ def typed(values: list[Any]) -> pa.Array | None:
         array = pa.array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return None
-    if pa.types.is_nested(array.type):
-        return array if _is_storable(array.type) and array.to_pylist() == values else None
-    if pa.types.is_float64(array.type) and any(type(value) is int and float(value) != value for value in values):
+    if not _is_storable(array.type):
         return None
-    return array
+    if pa.types.is_nested(array.type):
+        return array if _are_identical(array.to_pylist(), values) else None
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int, float}:
+        return array if all(float(value) == value for value in values if type(value) is int) else None
+    zones = {value.tzinfo for value in values if isinstance(value, datetime)}
+    return array if len(kinds) <= 1 and len(zones) <= 1 else None
+
+
+def _are_identical(one: object, other: object) -> bool:
+    """Whether two values are the same, types of numbers included: True is not 1, and NaN is NaN."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_are_identical, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_identical(one[name], other[name]) for name in one)
+    if type(one) is not type(other):
+        return {type(one), type(other)} == {int, float} and one == other
+    return one == other or (one != one and other != other)
 
 
 def _is_storable(kind: pa.DataType) -> bool:
-    # Parquet has no type for an object without keys.
+    # Parquet has no type for an object without keys, and none for an interval of months, days and nanoseconds.
+    if kind == pa.month_day_nano_interval():
+        return False
     if pa.types.is_struct(kind):
         return kind.num_fields > 0 and all(_is_storable(field.type) for field in kind)
     return not pa.types.is_nested(kind) or all(_is_storable(kind.field(i).type) for i in range(kind.num_fields))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict
+from deft.errors import Conflict, Finding
 from store import jobs, moves, pipelines
 from store.database import lock_queue
 from store.states import CANCELLED, FINISHED, PAUSED, UNFINISHED
@@ -46,7 +46,10 @@ def request_pause(session: Session, team_id: str, job_id: str) -> Job:
     """
     job = _unfinished(session, team_id, job_id)
     if job.cancel_requested_at is not None:
-        raise Conflict("the job is being cancelled", code="job_cancelling")
+        finding = Finding(
+            "job_cancelling", "a job that was asked to stop", "a job that may go on", "let it be cancelled"
+        )
+        raise Conflict("the job is being cancelled", code="job_cancelling", findings=[finding])
     parents, below = pipelines.parents(session, job), pipelines.leaves(session, job)
     for parent in parents:
         _note(session, parent, "pause_requested")
@@ -78,7 +81,9 @@ def _unfinished(session: Session, team_id: str, job_id: str) -> Job:
     lock_queue(session)
     job = jobs.get(session, team_id, job_id)
     if job.status in FINISHED:
-        raise Conflict(f"the job is {job.status} already", code="job_finished")
+        fix = "nothing is left to do; ask for a new job to run it again"
+        finding = Finding("job_finished", job.status, "a job that has not ended", fix)
+        raise Conflict(f"the job is {job.status} already", code="job_finished", findings=[finding])
     return job
 
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from deft.columns import OneTypeWriter
 
+DAY = datetime.date(2026, 1, 2)
+MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5)
+
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 )
@@ -51,6 +54,20 @@ def write(path: Path, *chunks: list[dict[str, Any]]) -> OneTypeWriter:
         ([{}], None, pa.string(), ["[{}]", None]),
         (2**53 + 1, 0.5, pa.string(), [str(2**53 + 1), "0.5"]),
         (2**64 - 1, 1, pa.string(), [str(2**64 - 1), "1"]),
+        (2.5, True, pa.string(), ["2.5", "true"]),
+        ([2.5], [True], pa.string(), ["[2.5]", "[true]"]),
+        ({"a": 2.5}, {"a": True}, pa.string(), ['{"a":2.5}', '{"a":true}']),
+        (DAY, MOMENT, pa.string(), ['"2026-01-02"', '"2026-01-02T03:04:05"']),
+        (
+            MOMENT,
+            MOMENT.replace(tzinfo=datetime.UTC),
+            pa.string(),
+            ['"2026-01-02T03:04:05"', '"2026-01-02T03:04:05+00:00"'],
+        ),
+        (datetime.timedelta(seconds=1), 5, pa.string(), ['"0:00:01"', "5"]),
+        (b"x", "y", pa.string(), ['"eA=="', '"y"']),
+        (float("inf"), "x", pa.string(), ['"inf"', '"x"']),
+        (pa.MonthDayNano([1, 2, 3]), None, pa.string(), ['"MonthDayNano(months=1, days=2, nanoseconds=3)"', None]),
     ],
 )
 @pytest.mark.parametrize("is_together", [True, False])
@@ -86,6 +103,12 @@ def test_values_that_json_does_not_know_survive_from_typed_files(tmp_path: Path)
     moment = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     write(tmp_path / "a.parquet", [{"t": moment, "b": b"\xff", "f": float("inf")}])
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"t": moment, "b": b"\xff", "f": float("inf")}]
+
+
+def test_nan_in_lists_stays_nan(tmp_path: Path) -> None:
+    writer = write(tmp_path / "a.parquet", [{"c": [float("nan")]}, {"c": [1.0]}])
+    (first,), second = pq.read_table(tmp_path / "a.parquet")["c"].to_pylist()
+    assert (first != first, second, writer.json_columns) == (True, [1.0], [])
 
 
 @settings(max_examples=60)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -235,10 +236,39 @@ def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     "column", [pa.array([2**30], pa.int32()).cast(pa.date32()), pa.array([2**62], pa.int64()).cast(pa.duration("s"))]
 )
 def test_values_that_python_cannot_hold_are_refused_with_their_column(tmp_path: Path, column: pa.Array) -> None:
-    pq.write_table(pa.table({"when": column}), tmp_path / "a.parquet")
-    with pytest.raises(InvalidRows, match="in the column when") as refusal:
-        read(tmp_path / "a.parquet")
-    assert (refusal.value.error_code, refusal.value.findings[0].line) == ("value_range", 1)
+    fine = pa.array([1] * 1500, pa.int32()).cast(pa.date32()) if pa.types.is_date(column.type) else None
+    fine = pa.array([1] * 1500, pa.duration("s")) if fine is None else fine
+    pq.write_table(pa.table({"when": pa.concat_arrays([fine, column])}), tmp_path / "a.parquet")
+    *_, (before, good), (number, bad) = read(tmp_path / "a.parquet")
+    assert (before, list(good), number) == (1500, ["when"], 1501)
+    assert isinstance(bad, BadRow)
+    assert (bad.code, bad.column) == ("value_range", "when")
+
+
+def test_an_arrow_stream_without_its_end_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["x", "y"]})
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    whole = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(whole[:-8])
+    with pytest.raises(InvalidRows, match="without its end"):
+        read(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda a: a.dictionary_encode(),
+        pc.run_end_encode,
+        lambda a: pa.ExtensionArray.from_storage(pa.opaque(a.type, "t", "v"), a),
+    ],
+)
+def test_nanoseconds_within_an_encoding_are_kept(tmp_path: Path, wrap: Any) -> None:
+    column = wrap(pa.array([1_600_000_000_000_000_001], pa.timestamp("ns")))
+    table = pa.table({"at": column})
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    assert read(tmp_path / "a.arrow")[0][1]["at"].endswith("40.000000001")
 
 
 def test_times_finer_than_microseconds_lose_nothing(tmp_path: Path) -> None:
