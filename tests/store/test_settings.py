@@ -40,3 +40,8 @@ def test_nonsense_is_refused_at_the_start(monkeypatch, name, value):
 def test_the_bootstrap_key_is_not_shown(monkeypatch):
     monkeypatch.setenv("DEFT_BOOTSTRAP_KEY", "deft_secret")
     assert "deft_secret" not in repr(Settings())
+
+
+def test_the_page_of_settings_names_every_variable():
+    page = Path("docs/settings.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"`DEFT_{name.upper()}`" not in page] == []
