@@ -20,6 +20,7 @@ USABLE_SHARE = 0.92
 
 HAS_CHECKPOINTING = False
 HAS_NF4 = False
+HAS_FUSED_LORA = False
 """What the code can do today to need less memory; a test holds these against the code."""
 
 NF4_BYTES = 4.127 / 8
@@ -90,11 +91,12 @@ def _adapter_bytes(shape: Shape, lora: Lora, precision: Precision) -> int:
     """Return what the adapters of one layer keep of one token: their inputs, and r numbers each.
 
     In half precision PEFT casts each adapter's input to float32 and autocast casts it back, so each keeps a copy of
-    its own; in float32 adapters on one tensor share it, and attention's output is kept by attention already.
+    its own. In float32, and where LoRA layers are one operation (no dropout), adapters on one tensor share it, and
+    attention's output is kept by attention already.
     """
     b, targets = element_bytes(precision), shape.targets(lora)
     inner = sum(lora.r * b for _ in targets)
-    if precision != "fp32":
+    if precision != "fp32" and not (HAS_FUSED_LORA and lora.dropout == 0):
         return inner + sum(linear.inputs * b for linear in targets)
     read = {linear.reads: linear.inputs * b for linear in targets if linear.reads != "attention_output"}
     return inner + sum(read.values())
@@ -106,18 +108,21 @@ def _outside_bytes(shape: Shape, precision: Precision, row_tokens: int) -> int:
     return b * row_tokens + 4 * shape.width + 2 * b * shape.width
 
 
-def training_memory(
-    shape: Shape, lora: Lora, precision: Precision, weights_bytes: int, planned: Pass, operation: Operation = "train"
-) -> Memory:
+def training_memory(shape: Shape, lora: Lora, precision: Precision, weights_bytes: int, planned: Pass) -> Memory:
     """Return the peak of a training: weights, adapter with AdamW, what the passes keep, and one chunk of logits."""
     half = precision != "fp32"
-    trainable = shape.lora_parameters(lora)
-    adapter = trainable * (ADAMW_BYTES + (2 if half else 0))
-    per_token = saved_bytes_per_token(shape, lora, precision, planned.row_tokens)
-    checkpointed = checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens)
     by_logit = 8 + (2 if half else 0) + (4 if shape.head_softcap is not None else 0)
-    logits = budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit
-    return _memory(shape, operation, precision, weights_bytes, adapter, per_token, checkpointed, planned, logits)
+    need = _Need(
+        operation="train",
+        precision=precision,
+        weights_bytes=weights_bytes,
+        adapter_bytes=shape.lora_parameters(lora) * (ADAMW_BYTES + (2 if half else 0)),
+        logits_bytes=budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit,
+        bytes_per_token=saved_bytes_per_token(shape, lora, precision, planned.row_tokens),
+        checkpointed=checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens),
+        saved_by_nf4=_saved_by_nf4(shape, precision),
+    )
+    return _memory(need, planned)
 
 
 def forward_memory(
@@ -132,19 +137,16 @@ def forward_memory(
     logits_bytes: int = 0,
 ) -> Memory:
     """Return the peak of forward passes that keep nothing: a scoring or an evaluation."""
-    per_token = working_bytes_per_token(shape, precision, planned.row_tokens)
-    return _memory(
-        shape,
-        operation,
-        precision,
-        weights_bytes,
-        adapter_bytes,
-        per_token,
-        None,
-        planned,
-        logits_bytes,
-        cache_bytes,
+    need = _Need(
+        operation=operation,
+        precision=precision,
+        weights_bytes=weights_bytes,
+        adapter_bytes=adapter_bytes,
+        logits_bytes=logits_bytes,
+        bytes_per_token=working_bytes_per_token(shape, precision, planned.row_tokens),
+        cache_bytes=cache_bytes,
     )
+    return _memory(need, planned)
 
 
 def cache_bytes_per_token(shape: Shape, precision: Precision) -> int:
@@ -152,55 +154,60 @@ def cache_bytes_per_token(shape: Shape, precision: Precision) -> int:
     return 2 * shape.layers * shape.key_value_heads * shape.head_width * element_bytes(precision)
 
 
-def _memory(
-    shape: Shape,
-    operation: Operation,
-    precision: Precision,
-    weights_bytes: int,
-    adapter_bytes: int,
-    bytes_per_token: int,
-    checkpointed: int | None,
-    planned: Pass,
-    logits_bytes: int,
-    cache_bytes: int = 0,
-) -> Memory:
-    pass_bytes = planned.tokens * bytes_per_token
-    fixed = adapter_bytes + logits_bytes + cache_bytes
-    saved_by_nf4 = int(
-        shape.layers
-        * sum(linear.inputs * linear.outputs for linear in shape.linears)
-        * (element_bytes(precision) - NF4_BYTES)
-    )
+def _saved_by_nf4(shape: Shape, precision: Precision) -> int:
+    elements = shape.layers * sum(linear.inputs * linear.outputs for linear in shape.linears)
+    return int(elements * (element_bytes(precision) - NF4_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What an operation takes: some of it in any case, *bytes_per_token* and the cache with the size of its passes."""
+
+    operation: Operation
+    precision: Precision
+    weights_bytes: int
+    adapter_bytes: int
+    logits_bytes: int
+    bytes_per_token: int
+    cache_bytes: int = 0
+    checkpointed: int | None = None
+    saved_by_nf4: int = 0
+
+    @property
+    def fixed(self) -> int:
+        """What it takes in any case."""
+        return self.weights_bytes + self.adapter_bytes + self.logits_bytes
+
+
+def _memory(need: _Need, planned: Pass) -> Memory:
+    pass_bytes = planned.tokens * need.bytes_per_token
     return Memory(
-        operation=operation,
-        precision=precision,
-        weights_bytes=weights_bytes,
-        adapter_bytes=adapter_bytes,
-        bytes_per_token=bytes_per_token,
-        checkpointed_bytes_per_token=checkpointed,
+        operation=need.operation,
+        precision=need.precision,
+        weights_bytes=need.weights_bytes,
+        adapter_bytes=need.adapter_bytes,
+        bytes_per_token=need.bytes_per_token,
+        checkpointed_bytes_per_token=need.checkpointed,
         pass_tokens=planned.tokens,
         pass_bytes=pass_bytes,
-        logits_bytes=logits_bytes,
-        cache_bytes=cache_bytes,
-        peak_bytes=weights_bytes + fixed + pass_bytes,
-        cards=[
-            _card(gib, weights_bytes + fixed, saved_by_nf4, bytes_per_token, checkpointed, planned) for gib in CARDS_GIB
-        ],
+        logits_bytes=need.logits_bytes,
+        cache_bytes=need.cache_bytes,
+        peak_bytes=need.fixed + need.cache_bytes + pass_bytes,
+        cards=[_card(gib, need, planned) for gib in CARDS_GIB],
     )
 
 
-def _card(
-    gib: int, fixed: int, saved_by_nf4: int, bytes_per_token: int, checkpointed: int | None, planned: Pass
-) -> Card:
+def _card(gib: int, need: _Need, planned: Pass) -> Card:
     usable = int(USABLE_SHARE * gib * GIB)
-    largest = max(0, (usable - fixed) // bytes_per_token)
-    fits = (planned.example_tokens if planned.is_halved else planned.tokens) <= largest
+    per_token = need.bytes_per_token + -(-need.cache_bytes // planned.tokens)
+    largest = max(0, (usable - need.fixed) // per_token)
     least = planned.example_tokens
-    needs: dict[Remedy, int] = {"smaller_micro_batch": fixed + least * bytes_per_token}
-    if checkpointed is not None:
-        needs["checkpointing"] = fixed + least * checkpointed
-        needs["nf4"] = fixed - saved_by_nf4 + least * checkpointed
-    remedy = None if fits else next((name for name, size in needs.items() if size <= usable), None)
+    fits = (least if planned.is_halved else planned.tokens) <= largest
+    cures: dict[Remedy, int] = {"smaller_micro_batch": need.fixed + least * per_token}
+    if need.checkpointed is not None:
+        cures["checkpointing"] = need.fixed + least * need.checkpointed
+        cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
+    remedy = None if fits else next((name for name, size in cures.items() if size <= usable), None)
     available = {"smaller_micro_batch": True, "checkpointing": HAS_CHECKPOINTING, "nf4": HAS_NF4}
     return Card(
         card_gib=gib,

@@ -57,14 +57,18 @@ def cpu_training_bytes(counter: Counter, sample: Sample, lora: Lora, parameters:
 def evaluation_memory(
     counter: Counter, sample: Sample, pairs: int, prompts: int, options: EvaluationOptions, parameters: int
 ) -> Memory:
-    """Return the peak of an evaluation: pairs judged together, or prompts answered together with their cache."""
+    """Return the peak of an evaluation, which divides its passes by itself until they fit.
+
+    Pairs are judged together, or prompts answered together with their cache, whichever takes more.
+    """
     shape, budget = counter.shape, budgets.EVALUATION_TOKENS["cuda"]
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
     prompt = sample.largest(lambda sizes: sizes.prompt)
     judged = min(pairs * longest, max(budget, longest))
     answer = prompt + options.max_new_tokens
     together = min(prompts, max(1, budgets.GENERATION_TOKENS["cuda"] // answer))
-    planned = Pass(max(judged, together * prompt), _longest_row(counter, sample, has_end=True), longest)
+    tokens = max(judged, together * prompt)
+    planned = Pass(tokens, _longest_row(counter, sample, has_end=True), longest, is_halved=True)
     divergence = budgets.DIVERGENCE_POSITIONS * shape.vocabulary_size * DIVERGENCE_LOGITS_BYTES
     return memory.forward_memory(
         shape,

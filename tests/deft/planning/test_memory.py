@@ -188,4 +188,5 @@ def test_what_the_planner_says_the_code_can_do_is_what_it_can_do() -> None:
     root = Path(deft.__file__).parent
     source = "".join(p.read_text() for p in root.rglob("*.py") if "planning" not in p.parts)
     assert memory.HAS_CHECKPOINTING is ("checkpointing_enable" in source)
+    assert memory.HAS_FUSED_LORA is ("fuse_lora(" in source)
     assert memory.HAS_NF4 is ("load_in_4bit" in source or "BitsAndBytesConfig" in source)
