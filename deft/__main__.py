@@ -18,13 +18,13 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from deft import operations
+from deft import launch, operations
 from deft.errors import Interrupted, InvalidInput, ReviewNeeded
 from deft.failures import failure_of, invalid_spec, known_error
 from deft.folders import seal
-from deft.guard import die_with_parent, dismiss
+from deft.guard import ask_for_death_signal, die_with_parent, dismiss
 from deft.listeners import EventLines, PlainLines, StopRequest
-from deft.reports import Report
+from deft.reports import Report, Silent
 from deft.shards import AnyOperation, stored_spec
 from deft.specs import PipelineSpec
 
@@ -43,7 +43,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--accept", action="append", default=[], metavar="CODE", help="do not pause for this again: somebody has looked"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="train in N processes of this machine, a GPU each"
+    )
     parser.add_argument("--events", action="store_true", help="JSON lines on standard output, for a worker")
+    parser.add_argument("--meeting", help=argparse.SUPPRESS)
     parser.add_argument("--guard-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -53,28 +57,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if options.guard_fd is None:
-        return start(options)
+        return start_all(options)
     guard = die_with_parent(options.guard_fd, options.parent_pid)
     try:
-        return start(options)
+        return start_all(options)
     finally:
         dismiss(guard)
 
 
-def start(options: argparse.Namespace) -> int:
+def start_all(options: argparse.Namespace) -> int:
+    """Run in this process, or as several of it; return the exit status."""
+    if options.processes > 1:
+        return launch.run_all(own_arguments(options), options.processes)
+    if options.meeting is not None:
+        ask_for_death_signal()
+    place = launch.place_of(os.environ)
+    return start(options, place) if place is None or place.rank == 0 else follow(options, place)
+
+
+def own_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the command line of one of several processes."""
+    given = {"--input": options.input, "--accept": options.accept, "--out": [options.out]}
+    given["--checkpoints"] = [] if options.checkpoints is None else [options.checkpoints]
+    pairs = [part for name, values in given.items() for value in values for part in (name, str(value))]
+    return [str(options.spec), *pairs, *(["--events"] if options.events else [])]
+
+
+def follow(options: argparse.Namespace, place: launch.Place) -> int:
+    """Be one of several processes, not the first: say nothing, and stop when the first one says so."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _claim_standard_output().close()
+    report = Silent(options.accept)
+    try:
+        run(options, report, place)
+    except Interrupted:
+        return STOPPED
+    except ReviewNeeded:
+        return PAUSED
+    except Exception:  # noqa: BLE001 - the boundary: the first process reports it, or the launcher ends it
+        traceback.print_exc()
+        return FAILED
+    return DONE
+
+
+def start(options: argparse.Namespace, place: launch.Place | None = None) -> int:
     """Listen for SIGTERM, choose the listener and run; return the exit status."""
     stop = StopRequest()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.ask())
     if options.events:
-        return run_for_worker(options, EventLines(_claim_standard_output(), stop, options.accept))
+        return run_for_worker(options, EventLines(_claim_standard_output(), stop, options.accept), place)
     signal.signal(signal.SIGINT, lambda _number, _frame: stop.ask())
-    return run_for_person(options, PlainLines(sys.stdout, stop, options.accept))
+    return run_for_person(options, PlainLines(sys.stdout, stop, options.accept), place)
 
 
-def run_for_worker(options: argparse.Namespace, report: EventLines) -> int:
+def run_for_worker(options: argparse.Namespace, report: EventLines, place: launch.Place | None = None) -> int:
     """Run and send `done`, `failed` or `review` as the last event; tracebacks go to standard error."""
     try:
-        summary = run(options, report)
+        summary = run(options, report, place)
     except Interrupted:
         return STOPPED
     except ReviewNeeded as error:
@@ -88,10 +128,10 @@ def run_for_worker(options: argparse.Namespace, report: EventLines) -> int:
     return DONE
 
 
-def run_for_person(options: argparse.Namespace, report: PlainLines) -> int:
+def run_for_person(options: argparse.Namespace, report: PlainLines, place: launch.Place | None = None) -> int:
     """Run, seal the output and print its summary; our errors are text, a stranger's is a traceback as well."""
     try:
-        summary = run(options, report)
+        summary = run(options, report, place)
     except Interrupted:
         report.line("stopped at a safe point; the same command continues from its last checkpoint")
         return STOPPED
@@ -110,17 +150,25 @@ def run_for_person(options: argparse.Namespace, report: PlainLines) -> int:
     return DONE
 
 
-def run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
-    """Read the spec, check the folders and run the operation; return its summary."""
+def run(options: argparse.Namespace, report: Report, place: launch.Place | None = None) -> dict[str, Any]:
+    """Read the spec, check the folders and run the operation; return its summary.
+
+    Raises:
+        InvalidInput: the spec, its inputs or folders are not usable; or only one process can run this kind.
+    """
     spec = read_spec(options.spec)
     inputs = read_inputs(options.input)
     if not options.events:
         operations.require_inputs(spec, inputs)
         operations.require_kinds(spec, inputs)
-    prepare_out(options.out)
+    if place is not None and spec.kind != "train":
+        raise InvalidInput(f"a {spec.kind} job runs in one process; only train runs in several")
+    if place is None or place.rank == 0:
+        prepare_out(options.out)
     if options.checkpoints is not None:
         options.checkpoints.mkdir(parents=True, exist_ok=True)
-    return operations.run(spec, inputs=inputs, out=options.out, checkpoints=options.checkpoints, report=report)
+    with launch.membership(place, options.meeting or "env://"):
+        return operations.run(spec, inputs=inputs, out=options.out, checkpoints=options.checkpoints, report=report)
 
 
 def read_spec(path: Path) -> AnyOperation:

@@ -72,4 +72,5 @@ def micro_batches(
             batch, taken = [], 0
         batch.append(index)
         taken += own
-    yield batch
+    if batch:
+        yield batch

@@ -90,6 +90,11 @@ def read_group(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def has_group(folder: Path, name: str) -> bool:
+    """Whether the checkpoint at *folder* has the group *name*."""
+    return _group(folder, name).is_file()
+
+
 def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """Split the state of *optimizer* into tensors (key `index.name`) and its JSON parameter groups."""
     state = optimizer.state_dict()

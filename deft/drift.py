@@ -23,6 +23,7 @@ from deft.methods import criterion_of
 from deft.objective import Objective
 from deft.packing import Pack
 from deft.policy import predicting_states
+from deft.ranks import ALONE
 from deft.reward import Head, response_rewards
 from deft.specs import Drift
 
@@ -159,7 +160,9 @@ def make_probe(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(objective.examples), generator=generator)[:examples].tolist()
     chosen = [with_responses(objective.examples[index], [0]) for index in sorted(drawn)]
-    own = replace(objective, examples=chosen, shares_prompts=False, reference=None, rewards=None, weights=None)
+    own = replace(
+        objective, examples=chosen, shares_prompts=False, reference=None, rewards=None, weights=None, ranks=ALONE
+    )
     packs = [own.pack(indices, model) for indices in own.micro_batches(range(len(chosen)))]
     model.eval()
     with reference():

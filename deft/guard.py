@@ -23,7 +23,7 @@ def die_with_parent(pipe: int, parent: int) -> int:
     """
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # a group of its own, or the guard would end the caller's
-    _ask_for_death_signal()
+    ask_for_death_signal()
     if os.getppid() != parent:
         os._exit(1)  # it died before we could ask
     guard = os.fork()
@@ -42,7 +42,8 @@ def dismiss(guard: int) -> None:
         return  # already gone
 
 
-def _ask_for_death_signal() -> None:
+def ask_for_death_signal() -> None:
+    """Let the kernel end this process when its parent ends, where it can."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -19,6 +19,7 @@ from deft.losses import response_logps, sum_by_sequence
 from deft.methods import AnyMethod, Likelihoods, StepSize, criterion_of
 from deft.packing import Pack, row_length, separate, shared
 from deft.policy import predicting_states
+from deft.ranks import ALONE, Ranks
 from deft.reward import Direction, Head, response_rewards
 from deft.token_metrics import MeanLogit, Pooled, mean_logit
 from deft.tokens import TokenizedExample
@@ -60,6 +61,8 @@ class Objective:
     """Training rewards r_k of the responses, by example, where the method has them."""
     weights: Sequence[float] | None = None
     """Row weights by example; None: every example counts alike."""
+    ranks: Ranks = ALONE
+    """The processes among which the examples of a step are dealt out."""
     halved_in: str | None = None
     """Where memory ran out, so that micro-batches are halved since; None: nowhere."""
     _lengths: list[int] = field(init=False)
@@ -81,10 +84,11 @@ class Objective:
         return StepSize(sum(weights), sum(w * n for w, n in zip(weights, tokens, strict=True)))
 
     def micro_batches(self, step: Sequence[int]) -> list[list[int]]:
-        """Cut an optimiser step into forward passes, the longest examples first."""
+        """Cut this process's examples of an optimiser step, if it has any, into passes, the longest examples first."""
+        own = self.ranks.share(step, self._lengths)
         rows = None if self.shares_prompts else [len(example.response_ids) for example in self.examples]
         found = []
-        for batch in micro_batches(step, self._lengths, size=self.micro_batch_size, rows=rows):
+        for batch in micro_batches(own, self._lengths, size=self.micro_batch_size, rows=rows):
             middle = len(batch) if self.halved_in is None else max(len(batch) // 2, 1)
             found += [half for half in (batch[:middle], batch[middle:]) if half]
         return found[::-1]
@@ -177,6 +181,7 @@ def reference_logps(
                     table[indices] = found.view(-1, 2).cpu()
                     done += len(indices)
                     after_each(done)
+    objective.ranks.add([table])
     return table
 
 

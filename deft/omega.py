@@ -103,6 +103,7 @@ def _summed_norms(
                 _add(term, of_term)
         report.progress(number + 1, len(steps), "batches")
         stop_if_asked(report)
+    objective.ranks.add([*base, *term])
     return _norm(base), _norm(term)
 
 

@@ -29,6 +29,7 @@ from deft.models import load_fitting_base, load_tokenizer, weights_hash
 from deft.objective import Objective
 from deft.packing import shares_prompts
 from deft.policy import attach_lora
+from deft.ranks import present
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
@@ -97,6 +98,7 @@ def prepare(
         direction=None if q_diff is None else direction_of(head, q_diff),
         rewards=rewards,
         weights=weights,
+        ranks=present(),
     )
     plan = spec.optimisation
     steps = optimiser_steps(len(examples), batch_size=plan.batch_size, epochs=plan.epochs, seed=plan.seed)

@@ -44,6 +44,9 @@ class Silent:
     is_stopping = False
     accepted: Collection[str] = ()
 
+    def __init__(self, accepted: Collection[str] = ()) -> None:
+        self.accepted = accepted
+
     def phase(self, name: str) -> None:
         """Drop it."""
 

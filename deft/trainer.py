@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,17 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 
 from deft import checkpoints
+from deft.accumulation import Accumulation, gradients_of
 from deft.batches import read_tokens
 from deft.divergence import DivergenceGuard, not_finite
 from deft.drift import OVERRUN, DriftWatch, in_words
 from deft.errors import Finding
 from deft.history import History
-from deft.lanes import in_lanes
-from deft.losses import mean_over_step, with_reward_term
 from deft.memory import with_one_retry
-from deft.methods import StepSize
-from deft.objective import Objective, Parts
-from deft.policy import draws_dropout, set_training_mode
+from deft.objective import Objective
+from deft.policy import set_training_mode
 from deft.reports import Report
+from deft.step_totals import StepNumbers, added_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +71,13 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.overruns: list[Finding] = []
         self._has_noted_drift = False
         self._guard = DivergenceGuard()
-        self._means: dict[str, Tensor] = {}
-        self._pooled: dict[str, tuple[Tensor, Tensor]] = {}
+        self.ranks = objective.ranks
+        self._numbers: StepNumbers | None = None
+        self._is_told_to_stop = False
         self._tokens = _running_totals(objective, steps)
         super().__init__(model, arguments, train_dataset=_Steps(steps), data_collator=_only_item)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_SafePoints(report, store, self._tell_start))
+        self.add_callback(_SafePoints(self))
 
     def _get_train_sampler(self, train_dataset: _Steps | None = None) -> torch.utils.data.Sampler[int]:
         """Visit the steps in the order of the plan, which is a function of (seed, epoch) alone."""
@@ -88,80 +86,34 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
     def training_step(
         self, model: nn.Module, inputs: Sequence[int], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Accumulate the gradient of one whole optimiser step and return its loss."""
+        """Accumulate the gradient of one whole optimiser step, over all processes, and return its loss."""
         del num_items_in_batch
         set_training_mode(model)
         step = self.state.global_step + 1
-        total = with_one_retry(
-            lambda: self._accumulate(model, inputs), objective=self.objective, place=f"step {step}", report=self.report
+        found = self.ranks.together(lambda: self._own_share(model, inputs, step))
+        self._numbers = added_up([numbers for numbers, _ in found])
+        self._is_told_to_stop = any(is_stopping for _, is_stopping in found)
+        if not math.isfinite(self._numbers.loss):
+            raise not_finite("loss", self._numbers.loss, step)
+        if self.ranks.size > 1:
+            self.ranks.add(gradients_of(model))
+        return torch.tensor(self._numbers.loss, device=self.args.device)
+
+    def _own_share(self, model: nn.Module, inputs: Sequence[int], step: int) -> tuple[StepNumbers, bool]:
+        """Accumulate this process's part of the gradient; return its numbers, and whether it was asked to stop."""
+        how = Accumulation(self.objective, self.omega, self.accelerator.backward)
+        totals = with_one_retry(
+            lambda: how.of(inputs, model, self.args.device),
+            objective=self.objective,
+            place=f"step {step}",
+            report=self.report,
         )
-        if not math.isfinite(total.item()):
-            raise not_finite("loss", total.item(), step)
-        return total
+        return totals.numbers(), self.report.is_stopping
 
-    def _accumulate(self, model: nn.Module, inputs: Sequence[int]) -> Tensor:
-        """Add up the gradient of every forward pass of a step, from zero, and return the step's loss."""
-        self._means, self._pooled = {}, {}
-        model.zero_grad()
-        total = torch.zeros((), device=self.args.device)
-        for loss in self._losses(model, inputs):
-            total += loss
-        return total
-
-    def _losses(self, model: nn.Module, step: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the loss of every forward pass of *step*, once its gradient is added to those of the parameters."""
-        batches, size = self.objective.micro_batches(step), self.objective.size_of(step)
-        if self.args.device.type != "cpu" or draws_dropout(model):  # a GPU is busy; dropout's draws have an order
-            for indices in batches:
-                loss = self.compute_loss(model, {"indices": indices, "step": step})
-                self.accelerator.backward(loss)
-                yield loss.detach()
-            return
-        parameters = list(_trainable(model).values())
-        passes = in_lanes(partial(self._gradients, model, size, parameters), batches, self.args.device)
-        with closing(passes):
-            for parts, loss, gradients in passes:
-                self._note(parts, size)
-                _add_gradients(parameters, gradients)
-                yield loss
-
-    def _gradients(
-        self, model: nn.Module, size: StepSize, parameters: Sequence[nn.Parameter], indices: Sequence[int]
-    ) -> tuple[Parts, Tensor, Sequence[Tensor | None]]:
-        """Return what one forward pass gives, its share of M9, and the gradients of that; nothing shared changes."""
-        parts = self.objective.parts(model, indices, size)
-        loss = self._with_term(parts, size)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return replace(parts, base=parts.base.detach(), r_d=None), loss.detach(), gradients
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Sequence[int]],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """M9 on one micro-batch: its share of the mean over the optimiser step."""
-        del return_outputs, num_items_in_batch
-        size = self.objective.size_of(inputs["step"])
-        parts = self.objective.parts(model, inputs["indices"], size)
-        self._note(parts, size)
-        return self._with_term(parts, size)
-
-    def _note(self, parts: Parts, size: StepSize) -> None:
-        """Add what a forward pass gave to the metrics of its step."""
-        self._means["deft/base_loss"] = self._means.get("deft/base_loss", 0.0) + parts.base.detach()
-        for name, values in parts.facts.items():
-            self._means[name] = self._means.get(name, 0.0) + mean_over_step(values, size.examples, parts.weights)
-        for name, (total, count) in parts.pooled.items():
-            before = self._pooled.get(name, (0.0, 0))
-            self._pooled[name] = before[0] + total, before[1] + count
-
-    def _with_term(self, parts: Parts, size: StepSize) -> Tensor:
-        """M9 of one forward pass."""
-        return with_reward_term(
-            parts.base, parts.r_d, self.omega, examples_in_step=size.examples, weights=parts.weights
-        )
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run was asked to stop: of several processes, as all of them knew at the last step."""
+        return self._is_told_to_stop if self.ranks.size > 1 else self.report.is_stopping
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Report the metrics of a step under TRL's names; the summary at the end is ours to make."""
@@ -175,22 +127,19 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 
     def _step_metrics(self) -> dict[str, float]:
         """Return the means over the examples of the last step, over its tokens, and how far the run is."""
+        if self._numbers is None:
+            raise RuntimeError("metrics are those of a step, and none has been taken")
         step = self.state.global_step
-        ratios = {name: total / count for name, (total, count) in self._pooled.items()}
-        values = {**self._means, **ratios}
-        numbers = torch.stack([value.float() for value in values.values()]).tolist()  # one wait for the device
-        return {
-            **dict(zip(values, numbers, strict=True)),
-            "num_tokens": self._tokens[step - 1],
-            "epoch": step / len(self._tokens) * self.epochs,
-        }
+        done = {"num_tokens": self._tokens[step - 1], "epoch": step / len(self._tokens) * self.epochs}
+        return {**self._numbers.metrics(), **done}
 
     def _tell(self, values: Mapping[str, float]) -> None:
         """Tell *values* of the present step to everyone who listens."""
         self.history.add(self.state.global_step, values)
         self.control: TrainerControl = self.callback_handler.on_log(self.args, self.state, self.control, dict(values))
 
-    def _tell_start(self) -> None:
+    def tell_start(self) -> None:
+        """Tell what the probe set says before the first step."""
         if self.drift is not None and self.state.global_step == 0:
             self._tell(self.drift.start)
 
@@ -198,7 +147,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         """Look at the probe set where this step is one to do so; beyond the budget, ask for a checkpoint and stop."""
         if self.drift is None or not self.drift.is_due(self.state.global_step, self.state.max_steps):
             return {}
-        found = self.drift.probe.measure(self.model)
+        found = self.ranks.first(self.drift.probe.measure(self.model) if self.ranks.is_first else {})
         overruns = self.drift.overruns(found)
         if overruns and self.store is not None and OVERRUN not in self.report.accepted:
             self.overruns = overruns
@@ -218,13 +167,15 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         del model, trial
         if self.store is None:
             return
+        random = self.ranks.gather(checkpoints.random_state())
+        if not self.ranks.is_first:
+            return
         optimizer, parameter_groups = checkpoints.optimizer_parts(self.optimizer)
-        generators, numbers = checkpoints.random_state()
         step = self.state.global_step
         groups: dict[str, Mapping[str, Tensor]] = {
             "adapter": _trainable(self.model),
             "optimizer": optimizer,
-            "random": generators,
+            **{random_name(rank): generators for rank, (generators, _) in enumerate(random)},
         }
         if self.objective.reference is not None:
             groups["reference"] = {"logps": self.objective.reference}
@@ -232,7 +183,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         documents = {
             **self.store.documents,
             "optimizer": parameter_groups,
-            "random": numbers,
+            **{random_name(rank): numbers for rank, (_, numbers) in enumerate(random)},
             "scheduler": self.lr_scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
             "metrics": self.metrics,
@@ -267,9 +218,13 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.lr_scheduler.load_state_dict(checkpoints.read_document(folder, "scheduler"))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            numbers = checkpoints.read_document(Path(checkpoint), "random")
-            checkpoints.restore_random_state(checkpoints.read_group(Path(checkpoint), "random"), numbers)
+        if checkpoint is None:
+            return
+        name, folder = random_name(self.ranks.rank), Path(checkpoint)
+        if not checkpoints.has_group(folder, name):  # it was written by fewer processes than there are now
+            torch.manual_seed(self.args.seed + self.state.global_step)
+            return
+        checkpoints.restore_random_state(checkpoints.read_group(folder, name), checkpoints.read_document(folder, name))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:
@@ -279,22 +234,23 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 class _SafePoints(TrainerCallback):  # type: ignore[misc]
     """After every optimiser step: tell the progress, decide whether to write a checkpoint, and whether to stop."""
 
-    def __init__(self, report: Report, store: CheckpointStore | None, tell_start: Callable[[], None]) -> None:
-        self.report, self.store, self.tell_start = report, store, tell_start
+    def __init__(self, trainer: AlignmentTrainer) -> None:
+        self.trainer = trainer
 
     def on_train_begin(self, *_: object, **__: object) -> None:
         """Runs before the first step, after a checkpoint has been read."""
-        self.tell_start()
+        self.trainer.tell_start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Runs once the step has been taken, before the Trainer logs and saves."""
         del args
-        self.report.progress(state.global_step, state.max_steps, "steps")
-        is_stopping = self.report.is_stopping
+        self.trainer.report.progress(state.global_step, state.max_steps, "steps")
+        is_stopping = self.trainer.is_stopping
         is_last = state.global_step >= state.max_steps
         control.should_training_stop = control.should_training_stop or is_stopping
-        if self.store is not None:
-            control.should_save = is_stopping or is_last or state.global_step % self.store.every == 0
+        store = self.trainer.store
+        if store is not None:
+            control.should_save = is_stopping or is_last or state.global_step % store.every == 0
 
 
 class _Steps(torch.utils.data.Dataset[list[int]]):
@@ -320,10 +276,9 @@ def _running_totals(objective: Objective, steps: Sequence[Sequence[int]]) -> lis
     return list(accumulate(sum(read_tokens(objective.examples[index]) for index in step) for step in steps))
 
 
-def _add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+def random_name(rank: int) -> str:
+    """Return the name under which a checkpoint has the random generators of the process *rank*."""
+    return "random" if rank == 0 else f"random_{rank}"
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -19,6 +19,7 @@ from deft import checkpoints as resume
 from deft.adapters import Settings, check_in_fresh_process, save_adapter
 from deft.batches import trained_tokens
 from deft.drift import DriftWatch, make_probe, review_of
+from deft.errors import Interrupted
 from deft.folders import sha256_of
 from deft.history import write_events
 from deft.memory import with_one_retry
@@ -27,6 +28,7 @@ from deft.objective import reference_logps
 from deft.omega import Calibration, measure_omega, read_omega
 from deft.policy import lora_of
 from deft.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
+from deft.ranks import Ranks, present
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
 from deft.trackers import require_trackers
@@ -61,6 +63,8 @@ def run_train(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # the check needs room for the base model
+    if not present().is_first:
+        return summary
     report.phase("check")
     summary["probe_difference"] = check_in_fresh_process(out, inputs["model"])
     if spec.merge:
@@ -75,7 +79,7 @@ def _train_and_save(
     prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
     clock.lap("load")
     store = _store(spec, prepared, inputs, checkpoints)
-    start = None if store is None else resume.newest(store.root, run=store.run, report=report)
+    start = None if store is None else _newest(store, prepared.objective.ranks, report)
     omega = _omega(spec, prepared, inputs, start, report)
     clock.lap("omega")
     _set_reference(prepared, start, report)
@@ -86,10 +90,12 @@ def _train_and_save(
     report.phase("train")
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     clock.lap("train")
-    if trainer.state.global_step < len(prepared.steps):
-        stop_if_asked(report)
+    if trainer.is_stopping and trainer.state.global_step < len(prepared.steps):
+        raise Interrupted
     if trainer.overruns:
         raise review_of(trainer.overruns, trainer.state.global_step)
+    if not trainer.ranks.is_first:
+        return {}
     report.phase("save")
     write_events(trainer.history.points, out / "tensorboard")
     summary = _summary(spec, prepared, trainer, omega, clock.laps)
@@ -97,6 +103,11 @@ def _train_and_save(
     settings = Settings(spec=own, summary=summary, base_folder=inputs["model"])
     summary["adapter_sha256"] = save_adapter(prepared.model, prepared.tokenizer, out, settings)
     return summary
+
+
+def _newest(store: CheckpointStore, ranks: Ranks, report: Report) -> Path | None:
+    """Return the checkpoint to go on from, as the first process finds it: it also removes damaged ones."""
+    return ranks.first(resume.newest(store.root, run=store.run, report=report) if ranks.is_first else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> No
     total = len(prepared.rows)
 
     def after_each(done: int) -> None:
-        report.progress(done, total, "examples")
+        report.progress(min(done * prepared.objective.ranks.size, total), total, "examples")
         stop_if_asked(report)
 
     def compute() -> torch.Tensor:
@@ -238,14 +249,14 @@ def training_arguments(
         max_grad_norm=optimisation.max_grad_norm,
         lr_scheduler_type=SCHEDULES[optimisation.schedule],
         warmup_steps=optimisation.warmup_fraction,
-        seed=optimisation.seed,
+        seed=optimisation.seed + present().rank,  # of dropout: the plan has its own
         use_cpu=weight.device.type == "cpu",
         fp16=weight.dtype == torch.float16,
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # deft.trainer decides when
-        report_to=list(report_to),
+        report_to=list(report_to) if present().is_first else [],
         run_name=name,
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -281,6 +292,7 @@ def _summary(
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
         "device": str(weight.device),
+        "processes": objective.ranks.size,
         "micro_batches_halved_in": objective.halved_in,
         "base_weights_hash": prepared.base_hash,
         "data_hash": prepared.data_hash,

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1024**3
@@ -49,6 +49,9 @@ class Settings(BaseSettings):
         1800, gt=0, description="A process that says nothing for this long is ended, and its job tried again."
     )
     slots: int = Field(1, ge=1, description="Jobs that one worker process runs at a time.")
+    train_processes: int = Field(
+        1, ge=1, description="Processes of a training job, one a GPU; more than 1 needs a worker of one slot."
+    )
     resource_classes: ListedClasses = Field(
         default_factory=_both_classes, description="What a worker serves, separated by commas."
     )
@@ -66,6 +69,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split_path(cls, value: object) -> object:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_gpus_for_its_processes(self) -> "Settings":
+        if self.train_processes > 1 and self.slots > 1:
+            raise ValueError("DEFT_TRAIN_PROCESSES above 1 needs DEFT_SLOTS=1: each of several slots has one GPU")
+        return self
 
     @field_validator("data_folder")
     @classmethod

@@ -135,6 +135,7 @@ class Attempt:
             out=out.resolve(),
             checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
             accepted=self._claim.accepted,
+            processes=self._place.settings.train_processes if self._claim.kind == "train" else 1,
         )
 
     def _inputs(self) -> dict[str, Path]:

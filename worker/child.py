@@ -38,7 +38,7 @@ Event = dict[str, Any]
 class Order(NamedTuple):
     """What a child is to do: the spec's file, input folders, the empty output folder, its checkpoint folder.
 
-    *accepted* are codes of pauses that a person has accepted.
+    *accepted* are codes of pauses that a person has accepted. It is to be done by *processes* of it, one a GPU.
     """
 
     spec: Path
@@ -46,6 +46,7 @@ class Order(NamedTuple):
     out: Path
     checkpoints: Path
     accepted: tuple[str, ...] = ()
+    processes: int = 1
 
 
 def command(order: Order) -> list[str]:
@@ -55,6 +56,7 @@ def command(order: Order) -> list[str]:
     return [
         *(sys.executable, "-m", "deft", str(order.spec), *inputs, *accepted),
         *("--out", str(order.out), "--checkpoints", str(order.checkpoints), "--events"),
+        *(("--processes", str(order.processes)) if order.processes > 1 else ()),
     ]
 
 

@@ -20,6 +20,12 @@ def test_the_environment_is_read_when_settings_are_made(monkeypatch):
     assert settings.artifact_folder.parent == settings.staging_folder.parent == Path("/srv/deft")
 
 
+def test_several_processes_of_a_training_need_all_gpus_of_the_worker():
+    assert Settings(train_processes=8).train_processes == 8
+    with pytest.raises(ValidationError, match="DEFT_SLOTS=1"):
+        Settings(train_processes=2, slots=2)
+
+
 def test_one_machine_needs_no_settings(monkeypatch):
     settings = Settings()
     assert (settings.broker_url, settings.database_url, settings.slots) == ("filesystem://", None, 1)

@@ -32,6 +32,12 @@ def standin(tmp_path, monkeypatch):
         process.end()
 
 
+def test_several_processes_are_asked_for_only_where_there_are_to_be_some(tmp_path):
+    order = child.Order(tmp_path / "spec.json", {}, tmp_path / "out", tmp_path / "checkpoints")
+    assert "--processes" not in child.command(order)
+    assert child.command(order._replace(processes=4))[-2:] == ["--processes", "4"]
+
+
 def wait_for(condition, seconds=5.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
