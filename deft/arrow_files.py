@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from deft.blocks import refused, too_many_bytes
 from deft.errors import shown
 from deft.row_checks import BadRow
+from deft.strict_json import MAX_DEPTH
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 Numbered = tuple[int, dict[str, Any] | BadRow]
@@ -23,7 +24,7 @@ Numbered = tuple[int, dict[str, Any] | BadRow]
 def parquet_records(path: Path, max_bytes: int) -> Iterator[Numbered]:
     """Yield the rows of a Parquet file."""
     with _readable("Parquet"), pq.ParquetFile(path) as file:
-        _columns_once(file.schema_arrow)
+        _check_columns(file.schema_arrow)
         yield from _numbered(file.iter_batches(batch_size=1024), max_bytes)
 
 
@@ -31,15 +32,20 @@ def arrow_records(path: Path, max_bytes: int) -> Iterator[Numbered]:
     """Yield the rows of an Arrow file or stream (what `datasets` caches is a stream)."""
     with _readable("Arrow"), pa.memory_map(str(path)) as memory:
         try:
+            is_stream = False
             file = pa.ipc.open_file(memory)
-            _columns_once(file.schema)
+            _check_columns(file.schema)
             batches = (file.get_batch(index) for index in range(file.num_record_batches))
         except pa.ArrowInvalid:
+            is_stream = True
             _ends_whole(memory)
             stream = pa.ipc.open_stream(memory)
-            _columns_once(stream.schema)
+            _check_columns(stream.schema)
             batches = iter(stream)
         yield from _numbered(batches, max_bytes)
+        if is_stream and memory.tell() < memory.size():
+            fix = "write one stream with all rows, or upload the streams as several files"
+            raise refused("damaged_file", "more bytes after the end of an Arrow stream", "one stream", fix)
 
 
 @contextmanager
@@ -74,12 +80,38 @@ def _ends_whole(memory: pa.MemoryMappedFile) -> None:
     memory.seek(0)
 
 
-def _columns_once(schema: pa.Schema) -> None:
-    """Refuse a table with two columns of one name: a row could hold only one of them."""
+def _check_columns(schema: pa.Schema) -> None:
+    """Refuse a table with two columns of one name, of which a row could hold one, or with a type that loses values."""
     twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
     if twice is not None:
         found = f"the column {shown(twice)} twice"
         raise refused("duplicate_key", found, "every column once", "rename one of the columns")
+    for field in schema:
+        if not _is_readable(_unwrapped(field.type)):
+            found = f"the column {shown(field.name)} of type {shown(str(field.type))}"
+            expected = f"text, numbers, times, and lists and objects of them, at most {MAX_DEPTH} levels deep"
+            raise refused("unreadable_type", found, expected, "write the column as JSON text")
+
+
+def _unwrapped(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a column that is stored as an extension, a dictionary or runs."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _unwrapped(kind.storage_type)
+    return kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) else kind
+
+
+def _is_readable(kind: pa.DataType, depth: int = 0) -> bool:
+    """Whether values of *kind* come out as JSON's values or single ones that lose nothing."""
+    if depth > MAX_DEPTH:
+        return False
+    if pa.types.is_struct(kind):
+        names = [field.name for field in kind]
+        return len(set(names)) == len(names) and all(_is_readable(field.type, depth + 1) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_readable(kind.value_type, depth + 1)
+    if pa.types.is_nested(kind) or pa.types.is_union(kind):
+        return False
+    return depth == 0 or (_unwrapped(kind) == kind and "[ns" not in str(kind))
 
 
 def _rows(part: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
@@ -94,12 +126,7 @@ def _rows(part: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
-    try:
-        plain = _no_finer_than_microseconds(column)
-    except pa.ArrowException as error:
-        expected, fix = "times in microseconds or coarser within lists and objects", "write the column as text"
-        found = f"{shown(str(column.type))} in the column {shown(name)}"
-        raise refused("value_range", found, expected, fix) from error
+    plain = _no_finer_than_microseconds(column)
     try:
         found_values: list[Any] = plain.to_pylist()
     except (pa.ArrowException, OverflowError, ValueError):
@@ -117,11 +144,7 @@ def _value(name: str, scalar: pa.Scalar) -> object:
 
 
 def _no_finer_than_microseconds(column: pa.Array) -> pa.Array:
-    """Return *column* with times in nanoseconds as microseconds, as text where that would cut a value.
-
-    Raises:
-        ArrowException: such times stand within lists or objects.
-    """
+    """Return *column* with times in nanoseconds as microseconds, as text where that would cut a value."""
     if "[ns" not in str(column.type):
         return column
     if isinstance(column, pa.ExtensionArray):
@@ -134,20 +157,10 @@ def _no_finer_than_microseconds(column: pa.Array) -> pa.Array:
     try:
         return column.cast(_in_microseconds(kind))
     except pa.ArrowInvalid:
-        if pa.types.is_nested(kind):
-            raise
         return column.cast(pa.int64()).cast(pa.string()) if pa.types.is_duration(kind) else column.cast(pa.string())
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
-    if pa.types.is_time64(kind):
-        return pa.time64("us")
-    if pa.types.is_duration(kind):
-        return pa.duration("us")
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _in_microseconds(field.type)) for field in kind])
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_in_microseconds(kind.value_type))
-    return pa.list_(_in_microseconds(kind.value_type)) if pa.types.is_list(kind) else kind
+    return pa.time64("us") if pa.types.is_time64(kind) else pa.duration("us")

@@ -53,7 +53,7 @@ def _with_named_numbers(value: object) -> object:
     """Return *value* with its NaN and infinities as text: JSON would make them null."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_with_named_numbers(item) for item in value]
     if isinstance(value, dict):
         return {name: _with_named_numbers(item) for name, item in value.items()}
@@ -64,12 +64,13 @@ def typed(values: list[Any]) -> pa.Array | None:
     """Return *values* as one Arrow array, or None if no one type holds them all unchanged."""
     try:
         array = pa.array(values)
+        back = array.to_pylist() if pa.types.is_nested(array.type) else None
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return None
     if not _is_storable(array.type):
         return None
     if pa.types.is_nested(array.type):
-        return array if _are_identical(array.to_pylist(), values) else None
+        return array if _are_identical(back, values) else None
     kinds = {type(value) for value in values} - {type(None)}
     if kinds == {int, float}:
         return array if all(float(value) == value for value in values if type(value) is int) else None

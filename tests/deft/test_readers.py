@@ -255,6 +255,52 @@ def test_an_arrow_stream_without_its_end_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.arrow")
 
 
+def _nested(kind: pa.DataType, times: int) -> pa.DataType:
+    return kind if times == 0 else pa.list_(_nested(kind, times - 1))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.map_(pa.string(), pa.binary()),
+        pa.list_(pa.time64("ns")),
+        pa.list_(pa.time64("us"), 1),
+        pa.struct([("at", pa.timestamp("ns"))]),
+        pa.list_(pa.dictionary(pa.int32(), pa.string())),
+        pa.list_view(pa.string()),
+        _nested(pa.int64(), 60),
+    ],
+    ids=lambda kind: str(kind)[:20],
+)
+def test_a_column_whose_values_could_change_is_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.schema([("prompt", pa.string()), ("x", kind)]).empty_table()
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InvalidRows, match="the column x of type") as refusal:
+        read(tmp_path / "a.arrow")
+    assert refusal.value.error_code == "unreadable_type"
+
+
+def test_a_union_is_refused(tmp_path: Path) -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array(["a", "b"]), pa.array([b"c", b"d"])])
+    table = pa.table({"x": union})
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InvalidRows, match="the column x of type"):
+        read(tmp_path / "a.arrow")
+
+
+def test_two_arrow_streams_in_one_file_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["x", "y"]})
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    whole = (tmp_path / "a.arrow").read_bytes()
+    assert len(read(tmp_path / "a.arrow")) == 2
+    (tmp_path / "a.arrow").write_bytes(whole * 2)
+    with pytest.raises(InvalidRows, match="after the end of an Arrow stream"):
+        read(tmp_path / "a.arrow")
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
