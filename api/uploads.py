@@ -18,8 +18,8 @@ from starlette.requests import Request
 
 from api.bodies import capped, check_content_type, validated
 from deft import strict_json
+from deft.data.row_checks import BadRow
 from deft.errors import Finding, InvalidInput, shown
-from deft.row_checks import BadRow
 from deft.spec_errors import pointer_of
 
 MAX_FILES = 64

@@ -8,10 +8,10 @@ from typing import Any
 from bench.fresh import forget_peak, in_fresh_process, megabytes
 from bench.texts import write_pairs
 from bench.workload import Workload
-from deft.counting import count_dataset
-from deft.datasets import import_files, iterate_examples
-from deft.models import load_tokenizer
+from deft.data.datasets import import_files, iterate_examples
+from deft.models.loading import load_tokenizer
 from deft.reports import Silent
+from deft.scoring.counting import count_dataset
 from deft.specs import Rows, TokenOptions
 from deft.tokens import iter_encoded
 

@@ -13,7 +13,7 @@ from bench.fresh import forget_peak, in_fresh_process, megabytes
 from bench.obvious import obvious_scores
 from bench.workload import HH_TOKENS, Workload, drawn_lengths, random_difference
 from deft.reward import head_direction
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 from deft.tokens import TokenizedExample
 
 VOCABULARIES = (8_192, 32_768, 131_072, 262_144)

@@ -12,7 +12,7 @@ from typing import Any
 from bench.machine import REPOSITORY
 from bench.texts import write_pairs
 from bench.workload import Workload
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from worker.child import environment_for_child
 
 

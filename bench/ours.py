@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from bench.machine import Clock
 from bench.workload import Workload
-from deft.objective import Objective, reference_logps
-from deft.policy import attach_lora
 from deft.reports import Silent
 from deft.reward import head_of
 from deft.specs import DpoMethod, Lora, Optimisation
 from deft.tokens import TokenizedExample
-from deft.trainer import AlignmentTrainer
-from deft.training import training_arguments
+from deft.training.objective import Objective, reference_logps
+from deft.training.policy import attach_lora
+from deft.training.run import training_arguments
+from deft.training.trainer import AlignmentTrainer
 
 LORA = Lora()
 OPTIMISATION = Optimisation()
@@ -43,7 +43,7 @@ def train_ours(work: Workload, pairs: Sequence[TokenizedExample], clock: Clock, 
     base = work.model()
     head = head_of(base)
     model = attach_lora(base, LORA, seed=0)
-    micro_batch = 1 if work.device == "cpu" else None  # as deft.preparation chooses
+    micro_batch = 1 if work.device == "cpu" else None  # as deft.training.preparation chooses
     objective = Objective(DpoMethod(beta=BETA), pairs, work.end_id, True, micro_batch, head)
     steps, losses = file_order(len(pairs)), Losses()
     with clock.part(prefix + "reference"):

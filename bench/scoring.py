@@ -11,7 +11,7 @@ from bench.machine import Clock, interleaved, ratios
 from bench.obvious import obvious_scores
 from bench.workload import Workload, random_difference, tokens_apart
 from deft.reward import head_direction
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 
 PAIRS = {"cpu": 48, "cuda": 2048}
 

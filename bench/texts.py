@@ -14,7 +14,7 @@ import orjson
 
 from bench.workload import HH_CHARACTERS, drawn_lengths
 from cli.demo.origin import find
-from deft.datasets import import_files, iterate_examples
+from deft.data.datasets import import_files, iterate_examples
 
 WORDS = " ".join(
     [

@@ -13,7 +13,7 @@ from bench.ours import train_ours
 from bench.trl_dpo import train_trl
 from bench.workload import Workload, random_difference
 from deft.reward import head_direction
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 
 PAIRS = {"cpu": 60, "cuda": 1280}
 TRL_BATCHES = {"cpu": (1, 2, 4), "cuda": (4, 8, 16, 32)}

@@ -11,8 +11,8 @@ from transformers.trainer_callback import PrinterCallback
 from bench.machine import Clock
 from bench.ours import BETA, LORA, OPTIMISATION
 from bench.workload import Workload
-from deft.policy import attach_lora
 from deft.tokens import TokenizedExample
+from deft.training.policy import attach_lora
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,10 +8,10 @@ import orjson
 from bench.machine import Clock, interleaved, ratios
 from bench.texts import write_pairs
 from bench.workload import Workload
-from deft.datasets import import_files
-from deft.formats import Columns
-from deft.importers import importer_for
-from deft.readers import open_source
+from deft.data.datasets import import_files
+from deft.data.formats import Columns
+from deft.data.importers import importer_for
+from deft.data.readers import open_source
 
 ROWS = 60_000
 

@@ -19,8 +19,8 @@ from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cli.demo.origin import find
 from deft import smollm2
-from deft.datasets import import_files, read_examples
-from deft.models import load_base, load_tokenizer
+from deft.data.datasets import import_files, read_examples
+from deft.models.loading import load_base, load_tokenizer
 from deft.specs import TokenOptions
 from deft.tokens import TokenizedExample, encode_examples, end_token_id
 

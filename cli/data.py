@@ -79,7 +79,7 @@ def check(
 
 
 def _imported(files: list[Path], out: Path, options: dict[str, Any]) -> dict[str, Any]:
-    from deft.datasets import import_files
+    from deft.data.datasets import import_files
 
     return import_files(files, out, **options)
 
@@ -87,7 +87,7 @@ def _imported(files: list[Path], out: Path, options: dict[str, Any]) -> dict[str
 def _deep_report(
     scratch: Path, evaluation: list[Path] | None, model: Path | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from deft.data_check import check_dataset
+    from deft.data.check import check_dataset
     from deft.planning.tokenizer import load_planning_tokenizer
 
     if evaluation:

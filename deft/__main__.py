@@ -18,15 +18,16 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from deft import launch, operations
+from deft import operations
 from deft.errors import Interrupted, InvalidInput, ReviewNeeded
 from deft.failures import failure_of, invalid_spec, known_error
 from deft.folders import seal
 from deft.guard import ask_for_death_signal, die_with_parent, dismiss
 from deft.listeners import EventLines, PlainLines, StopRequest
 from deft.reports import Report, Silent
-from deft.shards import AnyOperation, stored_spec
+from deft.scoring.shards import AnyOperation, stored_spec
 from deft.specs import PipelineSpec
+from deft.training import launch
 
 DONE, FAILED, PAUSED, STOPPED = 0, 1, 3, 75  # 75 is EX_TEMPFAIL: try again
 

@@ -22,7 +22,7 @@ from deft.tokens import tokenizer_hash
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from deft.token_table import TokenTable
+    from deft.scoring.token_table import TokenTable
     from deft.tokens import TokenizedExample
 
 SUM_TOLERANCE = 1e-12

@@ -1,6 +1,6 @@
 """The canonical record: a prompt and its ranked responses, and what is derived from them alone.
 
-Torch-free. Knows no file format: `deft.importers` makes examples, `deft.datasets` keeps them.
+Torch-free. Knows no file format: `deft.data.importers` makes examples, `deft.data.datasets` keeps them.
 """
 
 import hashlib

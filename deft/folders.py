@@ -1,6 +1,6 @@
 """Immutable folders: staged, hashed, synced, manifest last, one rename. Torch-free.
 
-Used for artifacts (by `store.artifacts`) and for checkpoints (by `deft.checkpoints`). A folder without a valid
+Used for artifacts (by `store.artifacts`) and for checkpoints (by `deft.training.checkpoints`). A folder without a valid
 `manifest.json` does not exist for any reader.
 """
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deft import distribution as distributions
+from deft.data.formats import Columns
+from deft.data.importers import importer_for
+from deft.data.row_checks import BadRow
 from deft.distribution import Distribution
 from deft.errors import InvalidRows, ModelNotUsable
 from deft.examples import Example
-from deft.formats import Columns
-from deft.importers import importer_for
-from deft.models import check_fit
+from deft.models.loading import check_fit
 from deft.reward import Direction, direction_of, head_of, learning_direction, response_rewards
-from deft.row_checks import BadRow
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 from deft.selection import ScoredRow
 from deft.selection import select as select_rows
 from deft.specs import Selection, TokenOptions

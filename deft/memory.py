@@ -16,7 +16,7 @@ from deft.failures import is_out_of_memory
 from deft.reports import Report
 
 if TYPE_CHECKING:
-    from deft.objective import Objective
+    from deft.training.objective import Objective
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

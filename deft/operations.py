@@ -12,19 +12,19 @@ from typing import Any, Protocol, cast
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory, out_of_memory
 from deft.reports import Report
-from deft.shards import AnyOperation
+from deft.scoring.shards import AnyOperation
 from deft.specs import references, spec_json
 
 OPERATIONS: dict[str, str] = {
-    "check_data": "deft.data_report:run_check_data",
-    "score": "deft.scoring:run_score",
-    "score_count": "deft.scoring:run_score_count",
-    "score_shard": "deft.scoring:run_score_shard",
-    "score_merge": "deft.score_merge:run_score_merge",
+    "check_data": "deft.data.report:run_check_data",
+    "score": "deft.scoring.run:run_score",
+    "score_count": "deft.scoring.run:run_score_count",
+    "score_shard": "deft.scoring.run:run_score_shard",
+    "score_merge": "deft.scoring.merge:run_score_merge",
     "select": "deft.subsets:run_select",
-    "measure_omega": "deft.omega:run_measure_omega",
-    "train": "deft.training:run_train",
-    "evaluate": "deft.evaluation:run_evaluate",
+    "measure_omega": "deft.training.omega:run_measure_omega",
+    "train": "deft.training.run:run_train",
+    "evaluate": "deft.evaluation.run:run_evaluate",
 }
 """Kind to `module:function`. Names, not functions: only the kinds that need torch import it."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deft.models import causal_model, decoder
+from deft.models.loading import causal_model, decoder
 from deft.tokens import TokenizedExample
 
 _PROBE_TOLERANCE = {torch.float32: 1e-3}

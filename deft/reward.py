@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from deft.distribution import Distribution, checked, difference
 from deft.errors import ModelNotUsable
-from deft.heads import FIELDS, head_refusal, head_settings
 from deft.losses import head_logits, mean_by_sequence
-from deft.models import causal_model, decoder
-from deft.projections import Projection, probe_vector
+from deft.models.heads import FIELDS, head_refusal, head_settings
+from deft.models.loading import causal_model, decoder
+from deft.scoring.projections import Projection, probe_vector
 
 _ROWS_PER_CHUNK = 8192
 _POSITIONS_PER_CHUNK = 256

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from deft.errors import ModelNotUsable
-from deft.models import dequantise_gguf, find_smollm2
+from deft.models.loading import dequantise_gguf, find_smollm2
 
 RECORD = {"name": "SmolLM2-135M-Instruct-4-bit-as-fp32", "revision": None, "license": "apache-2.0"}
 """What adapters and their cards call these weights: not by the name of the original release, which they are not."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
+from deft.data.row_checks import BadRow
 from deft.errors import shown
-from deft.row_checks import BadRow
 
 MAX_DEPTH = 32
 

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deft import distribution as distributions
-from deft.columns import COMPRESSION, json_bytes, parquet_writer
+from deft.data.columns import COMPRESSION, json_bytes, parquet_writer
 from deft.errors import ArtifactCorrupt
 from deft.folders import content_files, sha256_of
 from deft.reports import Report, stop_if_asked
-from deft.rescoring import Rescored, rescore
+from deft.scoring.rescoring import Rescored, rescore
 from deft.selection import ScoredRow, Selected, select
 from deft.specs import SelectSpec
 from deft.subset_card import subset_card

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children, trained_rows
-from deft.datasets import have_scores
+from deft.data.datasets import have_scores
+from deft.data.splits import apart_from, chosen_rows
 from deft.errors import Finding, InvalidInput
 from deft.selection import resolve_keep
 from deft.specs import DEFAULT_ARMS, OperationSpec, PipelineSpec, ProMethod, Rows, ScoreSpec
-from deft.splits import apart_from, chosen_rows
-from deft.supervision import reward_source
+from deft.training.supervision import reward_source
 from store import artifacts, jobs, sharding
 from store.artifacts import ArtifactFiles
 from store.tables import Artifact, Job

@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from deft.errors import Finding, InvalidInput, NotFound, shown
-from deft.shards import StoredSpec, stored_spec
+from deft.scoring.shards import StoredSpec, stored_spec
 from deft.specs import OUTPUT_KIND, ArtifactKind, Reference, references, spec_hash, spec_json
 from store import models, moves, pipelines
 from store.database import lock_queue

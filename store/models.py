@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, ModelNotUsable, NotFound, shown
 from deft.folders import sha256_of
-from deft.model_files import check_model_folder
+from deft.models.files import check_model_folder
 from store.ids import new_id
 from store.paging import Order, Page, page_of
 from store.settings import GIB, Settings

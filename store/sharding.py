@@ -1,6 +1,6 @@
 """A scoring of many rows becomes a parent row and child jobs, in one transaction: count, shards, merge.
 
-Which rows a shard scores is decided in `deft.shards`, from the number of rows alone.
+Which rows a shard scores is decided in `deft.scoring.shards`, from the number of rows alone.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from deft.shards import ScoreCountSpec, ScoreMergeSpec, ScoreShardSpec, ShardSpec, ranges
+from deft.scoring.shards import ScoreCountSpec, ScoreMergeSpec, ScoreShardSpec, ShardSpec, ranges
 from deft.specs import ScoreSpec
 from store import jobs
 from store.tables import Job

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from deft.base_models import RECORD
+from deft.adapters.bases import RECORD
 from deft.errors import DeftError, ModelNotUsable, Unavailable
 from deft.failures import failure_of, known_error
 from deft.folders import sync

@@ -2,7 +2,7 @@
 
 Each attempt writes below a folder of its own, named by its fence: a ghost (an attempt that lost its lease but still
 runs) can harm no one else's. The newest recorded checkpoints of earlier attempts are linked into it before it starts;
-whether they are what they were is checked by who loads them (`deft.checkpoints.newest`).
+whether they are what they were is checked by who loads them (`deft.training.checkpoints.newest`).
 """
 
 import os

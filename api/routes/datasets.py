@@ -16,7 +16,7 @@ from api.problems import errors
 from api.routes.artifacts import add_routes
 from api.services import CallerOf, Services, ServicesOf
 from api.uploads import Upload, options_from, receive_form, receive_raw
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from store import artifacts
 from store.accounts import Caller
 from store.idempotency import StoredReply

@@ -16,21 +16,21 @@ from peft import PeftModel
 from transformers import LlamaForCausalLM
 
 import deft
-from deft.batches import with_responses
 from deft.distribution import Counts, count, difference, mixture
 from deft.examples import Example
 from deft.golden.layout import Json
 from deft.golden.models import base_model, policy_model, tensors_of, tokenizer_of
 from deft.losses import with_reward_term
-from deft.methods import AnyMethod, criterion_of
-from deft.objective import Objective, reference_logps
-from deft.omega import measure_omega
 from deft.reports import Silent
 from deft.reward import Direction, Head, direction_of, head_of, response_rewards, reward_from_logits
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 from deft.selection import ScoredRow, kept_count, select
 from deft.specs import DpoMethod, ProMethod, Selection, SftMethod, TokenOptions
 from deft.tokens import TokenizedExample, encode_examples
+from deft.training.batches import with_responses
+from deft.training.methods import AnyMethod, criterion_of
+from deft.training.objective import Objective, reference_logps
+from deft.training.omega import measure_omega
 
 CPU = torch.device("cpu")
 

@@ -64,7 +64,7 @@ class Sizes:
 
 
 def picks(method: Method, responses: int) -> list[int]:
-    """Return the places of the responses that *method* looks at; the torch-free copy of `deft.methods`' picks."""
+    """Return the places of the responses that *method* looks at; as `deft.training.methods` picks, without torch."""
     if isinstance(method, SftMethod):
         return [0]
     if isinstance(method, DpoMethod):

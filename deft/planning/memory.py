@@ -1,8 +1,9 @@
 """Peak memory of one forward pass, with or without its backward pass, calculated from a model's shape.
 
-What is kept for the backward pass follows PEFT's LoRA layers over a frozen base under autocast, as `deft.policy` runs
-them; a test counts the tensors that autograd really saves and holds these numbers against it. Letters: D width of the
-residual, F of the MLP, H of all heads together, L tokens of the longest row, b bytes of an element. It knows no data.
+What is kept for the backward pass follows PEFT's LoRA layers over a frozen base under autocast, as
+`deft.training.policy` runs them; a test counts the tensors that autograd really saves and holds these numbers against
+it. Letters: D width of the residual, F of the MLP, H of all heads together, L tokens of the longest row, b bytes of
+an element. It knows no data.
 """
 
 from dataclasses import dataclass

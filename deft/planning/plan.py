@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from deft.arms import submit_children
 from deft.errors import InvalidInput
-from deft.fit import check_answers_fit, check_measurable
+from deft.models.fit import check_answers_fit, check_measurable
 from deft.planning import passes, work
 from deft.planning.documents import Memory
 from deft.planning.lengths import capped
@@ -30,7 +30,7 @@ from deft.specs import (
     SftMethod,
     TrainSpec,
 )
-from deft.supervision import reward_source
+from deft.training.supervision import reward_source
 
 Modelled = ScoreSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
 

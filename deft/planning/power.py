@@ -19,7 +19,7 @@ def detectable(standard_error: float) -> float:
 def share_standard_error(disagreement: float, prompts: int) -> float:
     """Return the standard error expected of the difference of two shares over the same *prompts*, when it is 0.
 
-    *disagreement* is the share of prompts on which the two differ. As in `deft.intervals`, two more prompts are added,
-    one at either bound (Agresti and Min 2005, doi 10.1002/sim.1781).
+    *disagreement* is the share of prompts on which the two differ. As in `deft.evaluation.intervals`, two more prompts
+    are added, one at either bound (Agresti and Min 2005, doi 10.1002/sim.1781).
     """
     return math.sqrt((prompts * disagreement + 2) / (prompts + 2) / (prompts + 2))

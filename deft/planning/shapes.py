@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deft.errors import Finding, InvalidInput, ModelNotUsable
-from deft.heads import head_settings, unknown_head_fields
+from deft.models.heads import head_settings, unknown_head_fields
 from deft.planning.families import FAMILIES, RENAMED, Family, Flag
 from deft.specs import Lora
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from deft.datasets import have_scores
+from deft.data.datasets import have_scores
+from deft.data.splits import apart_from, chosen_rows
 from deft.errors import InvalidInput, ModelNotUsable
-from deft.fit import check_fit
-from deft.model_files import CONFIG, Weights, read_settings, read_weights, refuse_code
+from deft.models.files import CONFIG, Weights, read_settings, read_weights, refuse_code
+from deft.models.fit import check_fit
 from deft.planning.documents import ModelFacts
 from deft.planning.lengths import Sample, capped, sampled
 from deft.planning.shapes import Shape, check_architecture, shape_of, size_in, text_settings
 from deft.planning.tokenizer import PlanningTokenizer, load_planning_tokenizer
 from deft.specs import ApartFrom, Lora, Rows, TokenOptions
-from deft.splits import apart_from, chosen_rows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from deft.examples import Message
-from deft.model_files import read_settings, refusal
+from deft.models.files import read_settings, refusal
 
 FILE = "tokenizer.json"
 _TURN = "\n{role}\n{content}\n"

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from deft import budgets
-from deft.fit import GENERATED_METRICS
+from deft.models.fit import GENERATED_METRICS
 from deft.planning.documents import Operation, Work
 from deft.planning.lengths import Sample, Sizes
 from deft.planning.shapes import Shape

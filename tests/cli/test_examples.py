@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from deft.specs import PipelineSpec, job_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -56,7 +56,7 @@ def ranked_list(number: int) -> dict[str, Any]:
 def make_inputs(root: Path, *, rows: int = 13, row: Callable[[int], dict[str, Any]] = pair) -> dict[str, Path]:
     """Write a model, a dataset of *rows* times *row* and a scoring's distribution below *root*."""
     from deft import distribution as distributions
-    from deft.datasets import import_files, read_examples
+    from deft.data.datasets import import_files, read_examples
     from deft.specs import TokenOptions
     from deft.tokens import encode_examples, special_token_ids, tokenizer_hash
     from tests.models import byte_tokenizer, save_tiny_llama
@@ -109,7 +109,7 @@ def train(
     """Run the operation on *threads*, without the check in a fresh process; return its summary."""
     import torch
 
-    from deft import training
+    from deft.training import run as training
 
     torch.set_num_threads(threads)
     check = training.check_in_fresh_process
@@ -132,8 +132,8 @@ def killed_train(
     threads: int = 1,
 ) -> None:
     """Body of a child: train, and die by SIGKILL at the *count*-th *event* (never, if there are fewer)."""
-    from deft import checkpoints as resume
-    from deft.objective import Objective
+    from deft.training import checkpoints as resume
+    from deft.training.objective import Objective
 
     report = Record()
     seen = 0

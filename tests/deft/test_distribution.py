@@ -17,7 +17,7 @@ from deft.distribution import (
     save,
 )
 from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
-from deft.token_table import token_table
+from deft.scoring.token_table import token_table
 from deft.tokens import TokenizedExample
 
 

@@ -10,13 +10,13 @@ from datasets import Dataset
 from trl import DPOConfig
 
 import deft
-from deft.objective import Objective, reference_logps
-from deft.policy import attach_lora
 from deft.reward import direction_of, head_of
 from deft.specs import DpoMethod, Lora, Optimisation
 from deft.tokens import TokenizedExample
-from deft.trainer import AlignmentTrainer
-from deft.training import training_arguments
+from deft.training.objective import Objective, reference_logps
+from deft.training.policy import attach_lora
+from deft.training.run import training_arguments
+from deft.training.trainer import AlignmentTrainer
 from tests.deft.small_runs import Record
 from tests.models import byte_tokenizer, tiny_llama
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from deft.models import decoder
+from deft.models.loading import decoder
 from deft.packing import plan, separate, shared, shares_prompts
 from deft.tokens import TokenizedExample
 from tests.models import tiny_llama

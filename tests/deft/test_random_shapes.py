@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deft.losses import dpo_loss, response_logps, sft_loss, with_reward_term
-from deft.models import decoder
+from deft.models.loading import decoder
 from deft.packing import Pack, separate, shared
 from deft.reward import Head, direction_of, response_rewards, reward_from_logits
-from deft.scorer import score_examples
+from deft.scoring.scorer import score_examples
 from deft.tokens import TokenizedExample
 from tests.models import tiny_llama
 

@@ -13,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deft
-from deft import models, scoring
 from deft.__main__ import main
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
 from deft.examples import Example
 from deft.losses import with_reward_term
-from deft.omega import read_omega
+from deft.models import loading as models
 from deft.reward import head_of
+from deft.scoring import run as scoring
 from deft.specs import TokenOptions
 from deft.tokens import encode_examples, iter_responses
+from deft.training.omega import read_omega
 from tests.deft.small_runs import TOKENS, make_inputs
 from tests.models import byte_tokenizer, save_tiny_llama, tiny_llama
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 
 from deft.errors import ModelNotUsable
-from deft.models import decoder
+from deft.models.loading import decoder
 from deft.reward import (
     Head,
     direction_of,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deft.datasets import import_files, read_examples
+from deft.data.datasets import import_files, read_examples
 from deft.errors import ArtifactCorrupt, InvalidInput
 from deft.reports import Silent
 from deft.specs import Selection, SelectSpec

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deft.reports import Silent
-from deft.scoring import run_score
+from deft.scoring.run import run_score
 from deft.specs import ScoreSpec, TokenOptions
 from store import bell, models, pipelines, sharding
 from store.tables import Artifact

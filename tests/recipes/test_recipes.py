@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from deft import operations, training
+from deft import operations
 from deft.__main__ import main
 from deft.arms import submit_children
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from deft.reports import Silent
 from deft.specs import OUTPUT_KIND, PipelineSpec, TrainSpec, job_spec, references
+from deft.training import run as training
 
 ROOT = Path(__file__).parents[2] / "recipes"
 ROWS = 66

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from deft.errors import InvalidInput, NotFound
 from deft.specs import PipelineSpec, ProMethod, Selection, SplitFractions
 from store import jobs, pipelines

@@ -3,7 +3,7 @@
 import pytest
 
 from deft.budgets import SCORING_WINDOW
-from deft.shards import ranges
+from deft.scoring.shards import ranges
 from deft.specs import ScoreSpec, SelectSpec
 from store import claims, jobs, pipelines, sharding, telling, wishes
 from store.tables import Artifact, Job, JobInput

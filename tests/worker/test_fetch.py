@@ -4,7 +4,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from deft.base_models import BaseModel, base_model
+from deft.adapters.bases import BaseModel, base_model
 from deft.errors import Unavailable
 from worker import fetch
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from tokenizers import Tokenizer
 
-from deft.datasets import import_files, read_examples
+from deft.data.datasets import import_files, read_examples
 from deft.errors import InvalidInput, ModelNotUsable
-from deft.models import load_tokenizer
+from deft.models.loading import load_tokenizer
 from deft.planning.lengths import SAMPLE_ROWS, Sizes, capped, sample_examples, sampled
 from deft.planning.tokenizer import PlanningTokenizer, load_planning_tokenizer
 from deft.specs import TokenOptions
@@ -136,7 +136,7 @@ def test_a_chat_template_is_counted_about_and_never_run(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_drawn_by_its_seed_from_the_rows_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deft.dataset_writer.CHUNK_ROWS", 16)  # several row groups
+    monkeypatch.setattr("deft.data.writer.CHUNK_ROWS", 16)  # several row groups
     folder = dataset(tmp_path, rows(100))
     wanted = list(range(3, 100, 2))
     first, again, other = (

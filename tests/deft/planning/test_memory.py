@@ -10,14 +10,14 @@ from transformers import AutoModelForCausalLM
 
 import deft
 from deft import budgets
-from deft.objective import Objective, StepSize
 from deft.planning import memory
 from deft.planning.memory import Pass, Precision
 from deft.planning.shapes import Shape, shape_of
-from deft.policy import attach_lora, set_training_mode
 from deft.reward import Head
 from deft.specs import DpoMethod, Lora
 from deft.tokens import TokenizedExample
+from deft.training.objective import Objective, StepSize
+from deft.training.policy import attach_lora, set_training_mode
 from tests.deft.planning.test_shapes import ONE_KEY_A_HEAD, config_of
 
 WIDTH, MLP, THIRD = 64, 192, 32

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deft.datasets import import_files
+from deft.data.datasets import import_files
 from deft.errors import InvalidInput
 from deft.planning.documents import Queue
 from deft.planning.plan import Planner

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deft.intervals import estimate, ratio, resample, smallest_detectable_difference
+from deft.evaluation.intervals import estimate, ratio, resample, smallest_detectable_difference
 from deft.planning.power import detectable, share_standard_error
 
 

@@ -10,11 +10,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from deft.errors import InvalidInput, ModelNotUsable
-from deft.heads import FIELDS
+from deft.models.heads import FIELDS
 from deft.planning.families import FAMILIES
 from deft.planning.shapes import Shape, check_architecture, shape_of
-from deft.policy import target_suffixes
 from deft.specs import Lora
+from deft.training.policy import target_suffixes
 
 SIZES: dict[str, Any] = {
     "vocab_size": 104,

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from deft.methods import criterion_of
-from deft.objective import Objective, StepSize
 from deft.packing import row_length, separate, shared
 from deft.planning import work
 from deft.planning.lengths import Sample, Sizes, picks
 from deft.planning.shapes import Shape, shape_of
 from deft.planning.work import Counter
-from deft.policy import attach_lora, set_training_mode
 from deft.reward import head_of
 from deft.specs import DpoMethod, Drift, EvaluationOptions, Lora, Optimisation, ProMethod, SftMethod
 from deft.tokens import TokenizedExample
+from deft.training.methods import criterion_of
+from deft.training.objective import Objective, StepSize
+from deft.training.policy import attach_lora, set_training_mode
 from tests.models import tiny_llama
 
 LORA = Lora(r=4)

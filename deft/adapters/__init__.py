@@ -1,0 +1,1 @@
+"""What is handed out: adapter and merged-model folders, their cards, and who can load them."""

@@ -1,0 +1,181 @@
+"""What measurements of several systems say together: the table, the paired differences, the document.
+
+Systems that share an arm are draws of it: their mean is the arm's value, and where there are several, their spread is
+in the interval. It must not know models or files; the words are those of deft.evaluation.verdict.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deft.evaluation.intervals import (
+    Bounds,
+    Estimate,
+    Resampled,
+    estimate,
+    holm,
+    resample,
+    smallest_detectable_difference,
+)
+from deft.evaluation.metrics import BASE, RULES, SHORTER, Measurement
+
+VERDICT_METRIC = "preference_accuracy"
+SIGNIFICANCE = 0.05
+FACTORS = (("no_reward_term", "random"), ("deft", "no_reward_term"), ("random_with_term", "random"))
+"""The 2 x 2: what the selection did, then what the reward term did on selected and on random rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All measurements of one metric, resampled together so that their differences are paired."""
+
+    metric: str
+    measurements: list[Measurement]
+    resampled: Resampled
+    seed: int
+
+    def columns(self, arm: str) -> list[int]:
+        """Return the columns of *arm*'s draws."""
+        return [index for index, m in enumerate(self.measurements) if m.arm == arm]
+
+    def arms(self) -> list[str]:
+        """Return the arms in the order in which they were measured."""
+        return list(dict.fromkeys(m.arm for m in self.measurements))
+
+    def estimate(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Estimate:
+        """Estimate the mean of the columns *plus*, less that of *minus*."""
+        bounds: Bounds = self.measurements[plus[0]].bounds
+        if bounds is not None and minus:
+            bounds = (bounds[0] - bounds[1], bounds[1] - bounds[0])
+        is_share = RULES[self.metric].unit == "share"
+        return estimate(self.resampled, plus, minus, bounds=bounds, is_share=is_share, seed=self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """*arm* minus *against* in *metric*; *p_adjusted* by Holm over the comparisons of the metric."""
+
+    metric: str
+    arm: str
+    against: str
+    estimate: Estimate
+    n: int
+    prompts: int
+    is_trained_on: bool
+    p_adjusted: float = 1.0
+    comparisons: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """Return what the difference supports after the correction."""
+        if self.p_adjusted >= SIGNIFICANCE:
+            return "within noise"
+        return "clear gain" if self.estimate.value > 0 else "clear loss"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the difference as JSON; a verdict only where the metric may have one."""
+        found = {
+            "metric": self.metric,
+            "arm": self.arm,
+            "against": self.against,
+            "difference": self.estimate.value,
+            "low": self.estimate.low,
+            "high": self.estimate.high,
+            "n": self.n,
+            "prompts": self.prompts,
+            "p": self.estimate.p,
+            "p_adjusted": self.p_adjusted,
+            "comparisons": self.comparisons,
+            "smallest_detectable_difference": smallest_detectable_difference(self.estimate),
+            "is_trained_on": self.is_trained_on,
+        }
+        has_verdict = self.metric == VERDICT_METRIC and not self.is_trained_on
+        return found | ({"verdict": self.verdict} if has_verdict else {})
+
+
+def gather(measurements: Sequence[Measurement], *, resamples: int, seed: int) -> dict[str, Evidence]:
+    """Resample the prompts once for each metric; metrics in the order of `RULES`."""
+    evidence = {}
+    for metric, rule in RULES.items():
+        own = [m for m in measurements if m.metric == metric]
+        if own:
+            sums = np.stack([m.sums for m in own])
+            resampled = resample(sums, rule.statistic, resamples=resamples, seed=seed)
+            evidence[metric] = Evidence(metric, own, resampled, seed)
+    return evidence
+
+
+def system_metrics(evidence: dict[str, Evidence], settings_hash: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of metrics.json: every measured metric of every system, with its interval over prompts."""
+    rows = []
+    for metric, found in evidence.items():
+        for column, m in enumerate(found.measurements):
+            if not m.is_by_definition:
+                own = {"system": m.system, "arm": m.arm, "metric": metric, "slice": "all"}
+                rows.append({**own, **_cell(found, [column]), "settings_hash": settings_hash[metric]})
+    return rows
+
+
+def table(evidence: dict[str, Evidence]) -> list[dict[str, Any]]:
+    """Return one row an arm: its number of draws, and a cell {value, low, high, n, is_trained_on} a metric.
+
+    The base and the length baseline come first; a metric that an arm does not have, or has by definition, is absent.
+    """
+    arms = list(dict.fromkeys(arm for found in evidence.values() for arm in found.arms()))
+    arms.sort(key=lambda arm: (BASE, SHORTER).index(arm) if arm in (BASE, SHORTER) else 2)
+    rows = []
+    for arm in arms:
+        cells = {}
+        for metric, found in evidence.items():
+            columns = found.columns(arm)
+            if columns and not found.measurements[columns[0]].is_by_definition:
+                cells[metric] = _cell(found, columns)
+        rows.append({"arm": arm, "draws": max(len(f.columns(arm)) for f in evidence.values()), "cells": cells})
+    return rows
+
+
+def _cell(found: Evidence, columns: list[int]) -> dict[str, Any]:
+    interval = found.estimate(columns)
+    first = found.measurements[columns[0]]
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": first.n,
+        "is_trained_on": any(found.measurements[c].is_trained_on for c in columns),
+    }
+
+
+def differences(evidence: dict[str, Evidence], focus: str) -> list[Difference]:
+    """Return *focus* minus every other arm and the base, and the factors of the 2 x 2, Holm-adjusted a metric."""
+    found = []
+    for own in evidence.values():
+        found += _adjusted([_difference(own, arm, against) for arm, against in _comparisons(own.arms(), focus)])
+    return found
+
+
+def _comparisons(arms: Sequence[str], focus: str) -> list[tuple[str, str]]:
+    """Return the pairs (arm, against) of one metric's family of comparisons."""
+    others = [arm for arm in arms if arm not in (focus, SHORTER, BASE)] + [arm for arm in arms if arm == BASE]
+    pairs = [(focus, other) for other in others] if focus in arms else []
+    pairs += [(arm, against) for arm, against in FACTORS if arm in arms and against in arms]
+    return list(dict.fromkeys(pairs))
+
+
+def _difference(own: Evidence, arm: str, against: str) -> Difference:
+    plus, minus = own.columns(arm), own.columns(against)
+    trained = any(own.measurements[column].is_trained_on for column in plus + minus)
+    n, prompts = own.measurements[plus[0]].n, own.resampled.clusters
+    return Difference(own.metric, arm, against, own.estimate(plus, minus), n, prompts, trained)
+
+
+def _adjusted(family: list[Difference]) -> list[Difference]:
+    p_values = holm([difference.estimate.p for difference in family])
+    return [replace(d, p_adjusted=p, comparisons=len(family)) for d, p in zip(family, p_values, strict=True)]
+
+
+def default_focus(arms: Sequence[str]) -> str | None:
+    """Return `deft` where there is such an arm, else the first."""
+    return "deft" if "deft" in arms else next(iter(arms), None)

@@ -1,0 +1,138 @@
+"""The held-out rows of an evaluation: which pairs are judged, which prompts answered, and what they cluster by.
+
+Knows dataset folders and tokenizers, no model.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from deft.data.datasets import read_examples
+from deft.data.splits import apart_from, chosen_rows
+from deft.errors import Finding, InvalidInput
+from deft.evaluation.generation import is_cut_at_marks
+from deft.examples import Example, prompt_text
+from deft.specs import EvaluateSpec, TokenOptions
+from deft.tokens import TokenizedExample, encode_examples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Some rows of a dataset: their numbers, examples, token ids, and the cluster (first user turn) of each."""
+
+    rows: list[int]
+    examples: list[Example]
+    tokenized: list[TokenizedExample]
+    clusters: list[float]
+    keys: list[str]
+    cut_at_marks: list[bool]
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, over the identities of the examples, in order."""
+        return hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()
+
+    @property
+    def prompts(self) -> int:
+        """Number of distinct first user turns: what intervals resample."""
+        return len(set(self.clusters))
+
+    def take(self, places: Sequence[int]) -> "HeldOut":
+        """Return the rows at *places*."""
+        columns = (self.rows, self.examples, self.tokenized, self.clusters, self.keys, self.cut_at_marks)
+        return HeldOut(*([column[place] for place in places] for column in columns))  # type: ignore[arg-type]
+
+
+def held_out_rows(spec: EvaluateSpec, inputs: Mapping[str, Path]) -> tuple[list[int], int]:
+    """Return the rows of the dataset that `spec.rows` asks for and `spec.apart_from` leaves, and how many it took.
+
+    Raises:
+        InvalidInput: no row is held out.
+    """
+    asked = chosen_rows(inputs["dataset"], spec.rows)
+    if spec.apart_from is None:
+        return asked, 0
+    rows = apart_from(inputs["dataset"], asked, inputs["apart_from"], spec.apart_from.rows)
+    if not rows:
+        raise _nothing_held_out(len(asked))
+    return rows, len(asked) - len(rows)
+
+
+def load_held_out(
+    spec: EvaluateSpec, folder: Path, rows: Sequence[int], tokenizer: "Tokenizer"
+) -> tuple[HeldOut, HeldOut]:
+    """Return the pairs that are judged by likelihood, and the rows whose prompts are answered.
+
+    Both are drawn from the held-out *rows*, with `options.seed`; of several rows with one prompt, one is answered. An
+    answer may be asked of a row whose pair is not judged.
+
+    Raises:
+        InvalidInput: a row does not become tokens.
+    """
+    wanted = set(rows)
+    found = [(row, example) for row, example in read_examples(folder) if row in wanted]
+    seed = spec.options.seed
+    pairs = sorted(_shuffled(len(found), seed)[: spec.options.pairs])
+    answered = _distinct_prompts([example for _, example in found], spec.options.prompts, seed)
+    needed = sorted({*pairs, *answered})
+    every = _held_out([found[place] for place in needed], folder, tokenizer, spec.tokens)
+    place_of = {place: index for index, place in enumerate(needed)}
+    return every.take([place_of[p] for p in pairs]), every.take([place_of[p] for p in answered])
+
+
+def _held_out(
+    found: Sequence[tuple[int, Example]], folder: Path, tokenizer: "Tokenizer", options: TokenOptions
+) -> HeldOut:
+    identities = _identities(folder)
+    rows, examples = [row for row, _ in found], [example for _, example in found]
+    return HeldOut(
+        rows=rows,
+        examples=examples,
+        tokenized=encode_examples(examples, tokenizer, options),
+        clusters=[identities[row][0] for row in rows],
+        keys=[identities[row][1] for row in rows],
+        cut_at_marks=[is_cut_at_marks(example, options) for example in examples],
+    )
+
+
+def _identities(folder: Path) -> dict[int, tuple[float, str]]:
+    """Return (split_point, key) by row: equal split points are equal normalised first user turns."""
+    table: dict[str, list[Any]] = pq.read_table(
+        folder / "examples.parquet", columns=["row", "split_point", "key"]
+    ).to_pydict()
+    return {row: (p, key) for row, p, key in zip(table["row"], table["split_point"], table["key"], strict=True)}
+
+
+def _shuffled(number: int, seed: int) -> list[int]:
+    order: list[int] = np.random.default_rng(seed).permutation(number).tolist()
+    return order
+
+
+def _distinct_prompts(examples: Sequence[Example], most: int, seed: int) -> list[int]:
+    """Return, sorted, the places of up to *most* examples that all have different prompts."""
+    first: dict[str, int] = {}
+    for place in _shuffled(len(examples), seed):
+        if len(first) == most:
+            break
+        first.setdefault(prompt_text(examples[place].prompt), place)
+    return sorted(first.values())
+
+
+def _nothing_held_out(asked: int) -> InvalidInput:
+    finding = Finding(
+        code="nothing_held_out",
+        pointer="/apart_from",
+        found=f"{asked} rows, all with the first user turn of a row that was trained on",
+        expected="at least one held-out pair",
+        fix="evaluate on rows whose prompts were not trained on",
+    )
+    return InvalidInput("no row is held out for the evaluation", code="nothing_held_out", findings=[finding])

@@ -1,0 +1,180 @@
+"""Evaluate one base and any number of adapters on held-out rows, and compare them.
+
+One base stays in memory and adapters are swapped on it; the base's likelihoods are computed once. The operation turns
+a spec and input folders into metrics.json, pairs.parquet, generations.jsonl, comparison.json and evaluation.json. No
+text of a row goes into the summary or the log.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft import distribution
+from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
+from deft.distribution import require_same_tokenizer
+from deft.evaluation.files import write_comparison, write_generations, write_json, write_pairs
+from deft.evaluation.generation import Answer, Decoding, end_ids, generate
+from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out
+from deft.evaluation.likelihoods import Pass, answer_divergences, score_pairs
+from deft.evaluation.metrics import (
+    Measurement,
+    PairScores,
+    measure_answers,
+    measure_length_baseline,
+    measure_pairs,
+    wanted,
+)
+from deft.evaluation.state import Answered, Run, generates, settings_of, who_is
+from deft.evaluation.systems import Resident, open_adapters
+from deft.memory import noted
+from deft.models.fit import GENERATED_METRICS, check_answers_fit, check_measurable
+from deft.models.loading import load_fitting_base, load_tokenizer, weights_hash
+from deft.packing import shares_prompts
+from deft.reports import Report, stop_if_asked
+from deft.reward import direction_of, head_of
+from deft.scoring.counting import warnings_in
+from deft.specs import EvaluateSpec
+from deft.tokens import TokenizedExample, end_token_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+
+def run_evaluate(
+    spec: EvaluateSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it; an evaluation starts anew
+    report: Report,
+) -> dict[str, Any]:
+    """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
+
+    Raises:
+        InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
+            prompts and answers do not fit the model's context.
+        ModelNotUsable: the base or an adapter does not load.
+        Interrupted: the report asks to stop.
+    """
+    started = time.monotonic()
+    report.phase("loading")
+    base_hash = weights_hash(inputs["model"])
+    run = _prepare(spec, inputs, base_hash, report)
+    scores = _likelihoods(run)
+    answers = _answers(run)
+    report.phase("comparing")
+    measurements = wanted([*_pair_measurements(run, scores), *_answer_measurements(run, answers)], spec.options.metrics)
+    settings = settings_of(run, base_hash)
+    summary = write_comparison(run, measurements, scores, settings, out)
+    write_pairs(run, scores, out / "pairs.parquet")
+    write_generations(run, answers, out / "generations.jsonl")
+    summary |= {"seconds": round(time.monotonic() - started, 1)}
+    write_json(out / "evaluation.json", {**summary, "settings": settings})
+    return summary
+
+
+def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, report: Report) -> Run:
+    check_measurable(spec.options, has_scoring=spec.scoring is not None, pointer="/options/metrics")
+    folders = [inputs.get(f"adapter.{index}") for index in range(len(spec.systems))]
+    adapters = open_adapters(spec.systems, folders, base_hash)
+    tokenizer = load_tokenizer(inputs["model"])
+    rows, left_out = held_out_rows(spec, inputs)
+    pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer)
+    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens)
+    _refuse_long_prompts(spec, base, prompts)
+    how = _passes(spec, base, tokenizer, inputs.get("scoring"), report)
+    warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
+    together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
+    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings)
+
+
+def _passes(
+    spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None, report: Report
+) -> Pass:
+    """Decide the layout of forward passes, and read Q_diff where R_d is asked for."""
+    head = head_of(base)
+    direction = None
+    if scoring is not None and "r_d_accuracy" in spec.options.metrics:
+        counted = distribution.load(scoring / "distribution.safetensors")
+        require_same_tokenizer(counted, tokenizer)
+        direction = direction_of(head, counted.q_diff)
+    budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
+    is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
+    return Pass(head, end_token_id(tokenizer), is_shared, budget, direction, noted(report))
+
+
+def _likelihoods(run: Run) -> list[PairScores]:
+    """Score the held-out pairs under every system, the base first."""
+    if not set(run.spec.options.metrics) - GENERATED_METRICS:
+        return []
+    run.report.phase("likelihoods")
+    found = []
+    for index, adapter in enumerate(run.systems):
+        with run.resident.system(adapter) as model:
+            on_progress = run.progress(index, len(run.pairs.rows), "pairs")
+            found.append(score_pairs(model, run.pairs.tokenized, run.how, on_progress))
+    return found
+
+
+def _answers(run: Run) -> list[Answered]:
+    """Let every system answer the prompts, the base first."""
+    if not generates(run.spec):
+        return []
+    run.report.phase("answers")
+    found = []
+    for index, adapter in enumerate(run.systems):
+        with run.resident.system(adapter) as model:
+            on_progress = run.progress(index, len(run.prompts.rows), "answers")
+            prompts = [example.prompt_ids for example in run.prompts.tokenized]
+            answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
+            has_kl = adapter is not None and "kl" in run.spec.options.metrics
+            found.append(Answered(answers, _divergences(run, model, answers) if has_kl else None))
+    return found
+
+
+def _divergences(run: Run, model: Any, answers: list[Answer]) -> list[float]:  # noqa: ANN401 -- base or PEFT model
+    """Return the KL of the active system to the base, summed over the positions of each of its own answers."""
+    examples = [
+        TokenizedExample(example.prompt_ids, [answer.chosen_ids], [True])
+        for example, answer in zip(run.prompts.tokenized, answers, strict=True)
+    ]
+
+    def base_hidden(pack: Any) -> Any:  # noqa: ANN401 -- as Pack.hidden
+        with run.resident.without_adapter():
+            return pack.hidden(model)
+
+    return answer_divergences(
+        lambda pack: pack.hidden(model), base_hidden, examples, run.how, lambda _: stop_if_asked(run.report)
+    )
+
+
+def _pair_measurements(run: Run, scores: list[PairScores]) -> list[Measurement]:
+    found = [measure_length_baseline(scores[0], run.pairs.clusters)] if scores else []
+    for adapter, own in zip(run.systems, scores, strict=False):
+        found += measure_pairs(who_is(adapter), own, scores[0], run.pairs.clusters, run.spec.options.beta)
+    return found
+
+
+def _answer_measurements(run: Run, answers: list[Answered]) -> list[Measurement]:
+    references = [example.responses[0] for example in run.prompts.examples]
+    most = run.decoding.max_new_tokens
+    return [
+        measurement
+        for adapter, own in zip(run.systems, answers, strict=False)
+        for measurement in measure_answers(who_is(adapter), own.facts(), references, run.prompts.clusters, most)
+        if measurement.metric != "kl" or adapter is None or own.divergences is not None
+    ]
+
+
+def _refuse_long_prompts(spec: EvaluateSpec, base: "PreTrainedModel", prompts: HeldOut) -> None:
+    """Refuse prompts that leave no room for the answer in the model's context."""
+    if generates(spec):
+        check_answers_fit(
+            longest_prompt_tokens=max((len(example.prompt_ids) for example in prompts.tokenized), default=0),
+            max_new_tokens=spec.options.max_new_tokens,
+            context_tokens=getattr(base.config.get_text_config(), "max_position_embeddings", None),
+            pointer="/options/max_new_tokens",
+        )

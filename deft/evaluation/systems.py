@@ -1,0 +1,119 @@
+"""One resident base model and the adapters that are swapped on it, one at a time.
+
+Knows PEFT and adapter folders; it must not know data or metrics.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from deft.errors import Finding, InvalidInput, ModelNotUsable
+from deft.models.loading import load_policy
+from deft.specs import System
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A system of the evaluation, its adapter's folder, and what its training was."""
+
+    system: System
+    folder: Path
+    has_reward_term: bool
+    weights_hash: str
+
+
+def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], base_hash: str) -> list[Adapter]:
+    """Return the adapters of *systems*, checked against the base's weights.
+
+    An adapter without a record of its training is taken as trained with the term, so that R_d is not trusted.
+
+    Raises:
+        InvalidInput: a folder is missing, or holds no adapter, or one that was trained on another base.
+    """
+    pairs = enumerate(zip(systems, folders, strict=True))
+    return [_open(index, system, folder, base_hash) for index, (system, folder) in pairs]
+
+
+def _open(index: int, system: System, folder: Path | None, base_hash: str) -> Adapter:
+    if folder is None or not (folder / "adapter_config.json").is_file():
+        raise _refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
+    record = _record(folder)
+    trained_on = record.get("base_weights_hash", base_hash)
+    if trained_on != base_hash:
+        found = f"an adapter trained on a base whose weights hash to {str(trained_on)[:12]}"
+        raise _refusal(index, system, found, f"one trained on {base_hash[:12]}", "adapter_of_another_base")
+    return Adapter(system, folder, record.get("omega") != 0, str(record.get("adapter_sha256", "")))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "training.json"
+    if not path.is_file():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _refusal(index: int, system: System, found: str, expected: str, code: str) -> InvalidInput:
+    finding = Finding(
+        code=code,
+        pointer=f"/systems/{index}/adapter",
+        found=found,
+        expected=expected,
+        fix="name an adapter that was trained on this model",
+    )
+    return InvalidInput(f"system `{system.name}`: found {found}, expected {expected}", code=code, findings=[finding])
+
+
+class Resident:
+    """A base model in memory; `system` lends it with one adapter active, or with none."""
+
+    def __init__(self, base: "PreTrainedModel") -> None:
+        self.base = base
+        self._policy: PeftModel | None = None
+        self._active = ""
+
+    @contextmanager
+    def system(self, adapter: Adapter | None) -> Iterator[nn.Module]:
+        """Lend the model as *adapter*'s system; None is the base alone.
+
+        Raises:
+            ModelNotUsable: the adapter does not fit the base.
+        """
+        if adapter is None:
+            with self.without_adapter():
+                yield self._policy or self.base
+        else:
+            yield self._load(adapter)
+
+    def without_adapter(self) -> Any:  # noqa: ANN401 -- two kinds of context
+        """Return a context in which the lent model computes as the base does."""
+        return nullcontext() if self._policy is None else self._policy.disable_adapter()
+
+    def _load(self, adapter: Adapter) -> nn.Module:
+        name = f"system_{adapter.system.name}"
+        if self._policy is None:
+            self._policy, self._active = load_policy(self.base, adapter.folder), "default"
+        elif name != self._active:
+            self._swap(self._policy, adapter, name)
+        policy: nn.Module = self._policy
+        return policy
+
+    def _swap(self, policy: "PeftModel", adapter: Adapter, name: str) -> None:
+        try:
+            policy.load_adapter(adapter.folder, name, is_trainable=False, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            message = f"the adapter of system `{adapter.system.name}` does not fit the base"
+            raise ModelNotUsable(message) from error
+        policy.set_adapter(name)
+        policy.delete_adapter(self._active)
+        policy.eval()
+        self._active = name

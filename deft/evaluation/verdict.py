@@ -1,0 +1,231 @@
+"""The words of a comparison: what the evidence supports, and what it does not. A test pins them down.
+
+It knows numbers and arms only. A metric that was trained on takes no part; an arm that drifted heavily never reads as
+a plain gain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deft.evaluation.comparison import (
+    FACTORS,
+    SIGNIFICANCE,
+    VERDICT_METRIC,
+    Difference,
+    Evidence,
+    differences,
+    table,
+)
+from deft.evaluation.intervals import smallest_detectable_difference
+from deft.evaluation.metrics import BASE, RULES, SHORTER
+
+HEAVY_DRIFT = 0.5
+"""Nats a token of KL to the base, or of fall of log p(chosen), above which an arm has drifted heavily (ours)."""
+
+CONTROLS = ("random", "no_reward_term", "random_with_term", "length", "opposite", "full")
+"""The order in which the first sentence looks for a control; then any other arm, then the base."""
+
+Rows = list[dict[str, Any]]
+
+
+def compare(
+    evidence: dict[str, Evidence], focus: str | None, remarks: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return comparison.json: `sentence` (all of `sentences`), the smallest difference, differences and the table.
+
+    *warnings* about the data stand right behind the first sentence, *remarks* at the end.
+    """
+    rows = table(evidence)
+    found = differences(evidence, focus) if focus is not None else []
+    own = [d for d in found if d.metric == VERDICT_METRIC and not d.is_trained_on]
+    headline = main_difference(own, focus)
+    first, *others = _sentences(focus, headline, own, rows)
+    sentences = [first, *warnings, *others, *remarks]
+    return {
+        "sentence": " ".join(sentences),
+        "sentences": sentences,
+        "warnings": list(warnings),
+        "focus": focus,
+        "verdict": verdict_of(headline, rows) if headline else None,
+        "against": headline.against if headline else None,
+        "smallest_detectable_difference": smallest_detectable_difference(headline.estimate) if headline else None,
+        "differences": [difference.as_dict() for difference in found],
+        "columns": [{"metric": m, "title": RULES[m].title, "unit": RULES[m].unit} for m in evidence],
+        "table": rows,
+    }
+
+
+def main_difference(own: Sequence[Difference], focus: str | None) -> Difference | None:
+    """Return the difference that the first sentence is about."""
+    against = {d.against: d for d in own if d.arm == focus}
+    others = [arm for arm in against if arm not in (*CONTROLS, BASE)]
+    return next((against[arm] for arm in (*CONTROLS, *others, BASE) if arm in against), None)
+
+
+def verdict_of(difference: Difference, rows: Rows) -> str:
+    """Return the difference's verdict, with a gain qualified by drift that is heavy or was not measured."""
+    if difference.verdict != "clear gain":
+        return difference.verdict
+    drift = drift_of(difference.arm, rows)
+    if drift.is_heavy:
+        return "gain with heavy drift"
+    return "clear gain" if drift.is_measured else "gain, drift not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far an arm moved from the base: KL and change of log p(chosen), nats a token; None was not measured."""
+
+    kl: float | None
+    change: float | None
+    change_per_token: float | None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether at least the likelihood of the chosen responses was followed."""
+        return self.change_per_token is not None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether either number is beyond `HEAVY_DRIFT`."""
+        return max(self.kl or 0.0, -(self.change_per_token or 0.0)) > HEAVY_DRIFT
+
+    def words(self) -> str:
+        """Return the numbers in words."""
+        kl = "KL not measured" if self.kl is None else f"KL {self.kl:.3f} nats a token"
+        if self.change is None or self.change_per_token is None:
+            return f"{kl}, log p(chosen) not measured"
+        return f"{kl}, log p(chosen) {self.change:+.1f} nats ({self.change_per_token:+.2f} a token)"
+
+
+def drift_of(arm: str, rows: Rows) -> Drift:
+    """Return the drift of *arm* from the table."""
+    cells: dict[str, Any] = next((row["cells"] for row in rows if row["arm"] == arm), {})
+    names = ("kl", "chosen_logp_change", "chosen_logp_change_per_token")
+    return Drift(*(cells[name]["value"] if name in cells else None for name in names))
+
+
+def _sentences(focus: str | None, headline: Difference | None, own: Sequence[Difference], rows: Rows) -> list[str]:
+    if focus is None:
+        return ["Only the base was measured: there is nothing to compare it with."]
+    if headline is None:
+        return ["Preference accuracy was not measured: there is no verdict.", *_drift(focus, None, rows)]
+    return [
+        _lead(headline, rows),
+        _smallest(headline),
+        *_others(headline, own, rows),
+        *_factors(own, rows),
+        *_drift(focus, headline.against, rows),
+        *_baselines(focus, rows),
+        *_limits(focus, rows),
+    ]
+
+
+def _lead(headline: Difference, rows: Rows) -> str:
+    verdict = verdict_of(headline, rows)
+    value, arm, against = headline.estimate.value, headline.arm, _named(headline.against)
+    side = "level with" if value == 0 else "ahead of" if value > 0 else "behind"
+    size = "" if value == 0 else f" by {abs(value):.3f}"
+    text = (
+        f"{verdict.capitalize()}: `{arm}` is {side} {against}{size} in preference accuracy ({_interval(headline)}, "
+        f"{headline.n} pairs of {headline.prompts} prompts, p = {headline.p_adjusted:.3f} after Holm's correction for "
+        f"{headline.comparisons} comparison{'s' if headline.comparisons > 1 else ''})."
+    )
+    if verdict == "within noise" and headline.estimate.p < SIGNIFICANCE:
+        text += " The interval alone leaves out 0; with so many comparisons that is not enough."
+    if verdict == "gain with heavy drift":
+        text += " That is no plain gain: the model moved far from the base, and accuracy alone does not see a collapse."
+    return text
+
+
+def _named(arm: str) -> str:
+    return "the base (0.5 by definition)" if arm == BASE else f"`{arm}`"
+
+
+def _interval(difference: Difference) -> str:
+    low, high = difference.estimate.low, difference.estimate.high
+    if low is None or high is None:
+        return "no interval from one prompt"
+    return f"95 % interval {low:+.3f} to {high:+.3f}"
+
+
+def _smallest(headline: Difference) -> str:
+    smallest = smallest_detectable_difference(headline.estimate)
+    if smallest is None:
+        return "The smallest difference that could have been seen is not known from so few prompts."
+    if headline.estimate.standard_error is None:
+        alike = "No prompt told the two apart" if headline.estimate.value == 0 else "All prompts agree"
+        return f"{alike}; with so many prompts a difference of up to {smallest:.3f} could have gone unseen."
+    return (
+        f"The smallest difference that could have been seen here is {smallest:.3f} (80 % power at 5 %, two-sided: 2.80 "
+        "times the paired standard error, for one comparison)."
+    )
+
+
+def _others(headline: Difference, own: Sequence[Difference], rows: Rows) -> list[str]:
+    rest = [d for d in own if d.arm == headline.arm and d.against != headline.against]
+    if not rest:
+        return []
+    said = "; ".join(f"{verdict_of(d, rows)} against {_short(d)}" for d in rest)
+    return [f"`{headline.arm}` against the others (after Holm's correction; the intervals are without it): {said}."]
+
+
+def _short(difference: Difference) -> str:
+    low, high = difference.estimate.low, difference.estimate.high
+    ends = "no interval" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+    name = "the base" if difference.against == BASE else f"`{difference.against}`"
+    return f"{name} ({difference.estimate.value:+.3f}, {ends})"
+
+
+def _factors(own: Sequence[Difference], rows: Rows) -> list[str]:
+    pairs = {(d.arm, d.against): d for d in own}
+    missing = sorted({arm for pair in FACTORS for arm in pair} - {row["arm"] for row in rows})
+    if missing or not all(pair in pairs for pair in FACTORS):
+        names = ", ".join(f"`{arm}`" for arm in missing)
+        return [f"What selection and reward term did apart cannot be told without {names}."] if missing else []
+    selection, on_selected, on_random = (pairs[pair] for pair in FACTORS)
+    return [
+        f"The selection alone (`no_reward_term` - `random`): {_factor(selection, rows)}.",
+        f"The reward term: on selected rows (`deft` - `no_reward_term`) {_factor(on_selected, rows)}; on random rows "
+        f"(`random_with_term` - `random`) {_factor(on_random, rows)}.",
+    ]
+
+
+def _factor(difference: Difference, rows: Rows) -> str:
+    return f"{verdict_of(difference, rows)}, {difference.estimate.value:+.3f} ({_interval(difference)})"
+
+
+def _drift(focus: str, against: str | None, rows: Rows) -> list[str]:
+    own = drift_of(focus, rows)
+    text = f"Drift of `{focus}`: {own.words()}"
+    if against is not None and against != BASE:
+        text += f"; of `{against}`: {drift_of(against, rows).words()}"
+    found = [text + "."]
+    heavy = [row["arm"] for row in rows if drift_of(row["arm"], rows).is_heavy]
+    if heavy:
+        names = ", ".join(f"`{arm}`" for arm in heavy)
+        found.append(f"Heavy drift (more than {HEAVY_DRIFT} nats a token by KL or by fall of log p(chosen)): {names}.")
+    return found
+
+
+def _baselines(focus: str, rows: Rows) -> list[str]:
+    cells = {row["arm"]: row["cells"].get(VERDICT_METRIC) for row in rows}
+    own, shorter = cells.get(focus), cells.get(SHORTER)
+    if own is None or shorter is None:
+        return []
+    return [
+        f"`{focus}` is right in {own['value']:.3f} of the pairs, preferring the shorter response in "
+        f"{shorter['value']:.3f}, chance in 0.5."
+    ]
+
+
+def _limits(focus: str, rows: Rows) -> list[str]:
+    found = []
+    if "full" not in {row["arm"] for row in rows}:
+        found.append(f"`{focus}` was not compared with training on everything.")
+    single = [row["arm"] for row in rows if row["draws"] == 1 and row["arm"] not in (BASE, SHORTER)]
+    if single:
+        names = ", ".join(f"`{arm}`" for arm in single)
+        found.append(f"Trained once only, so that the luck of one training run is in no interval: {names}.")
+    return found

@@ -1,0 +1,170 @@
+"""The operation `score`: count Q_diff (M1-M3) on a data set, then score its responses under one model (M4-M5).
+
+The mean hidden states are kept, so that any other Q_diff is a dot product away, except under a soft-capped head. In
+shards (`deft.scoring.shards`) the counting and each range of rows is an operation of its own; `deft.scoring.merge` is
+the third.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft import distribution as distributions
+from deft.data.splits import chosen_rows
+from deft.distribution import Distribution
+from deft.models.loading import check_settings, load_base, load_tokenizer, vocabulary_size, weights_hash
+from deft.reports import Report
+from deft.reward import direction_of, head_of, projection_of
+from deft.scoring import projections
+from deft.scoring.counting import count_rows, report_on, require_review, write_report
+from deft.scoring.folder import DISTRIBUTION, Run, finish, phase, write_run
+from deft.scoring.scored_rows import Earlier, Work, score_rows
+from deft.scoring.scorer import Scorer, Scores, score_examples
+from deft.scoring.stored_states import open_states
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from deft.scoring.shards import ScoreCountSpec, ScoreShardSpec
+    from deft.specs import ScoreSpec
+
+__all__ = ["Scores", "run_score", "run_score_count", "run_score_shard", "score_examples"]
+
+
+def run_score(
+    spec: ScoreSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it; a scoring starts anew
+    report: Report,
+) -> dict[str, Any]:
+    """Count and score a data set; write a scoring folder's files into *out* and return its summary.
+
+    Args:
+        spec: what is asked for.
+        inputs: folders `dataset` and `model`, and `extends` where the spec names an earlier scoring.
+        out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, scoring.json,
+            the data set's own files as hard links and, unless the head is soft-capped, projection.safetensors and
+            hidden.npy.
+        checkpoints: not used.
+        report: told phases and progress; may ask to stop.
+
+    Raises:
+        InvalidInput: no rows, rows without tokens, or an earlier scoring of another model or other settings.
+        ModelNotUsable: the model, its head or its tokenizer is not supported.
+        ReviewNeeded: Q_diff may be noise, the gate is `pause`, and nobody has accepted it; no model was loaded.
+        Interrupted: the report asked to stop.
+    """
+    seconds: dict[str, float] = {}
+    tokenizer = load_tokenizer(inputs["model"])
+    distribution = _count(spec, inputs, tokenizer, out, report, seconds)
+    rows = chosen_rows(inputs["dataset"], spec.rows)
+    run = _score(spec, rows, distribution, inputs, tokenizer, out, report, seconds)
+    return finish(out, inputs["dataset"], run, shards=1)
+
+
+def run_score_count(
+    spec: ScoreCountSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it
+    report: Report,
+) -> dict[str, Any]:
+    """Count for all shards of a scoring: write distribution.safetensors, discrepancy.json and count.json into *out*.
+
+    Raises:
+        InvalidInput, ModelNotUsable, ReviewNeeded, Interrupted: as `run_score`; no model is loaded.
+    """
+    seconds: dict[str, float] = {}
+    _count(spec.score, inputs, load_tokenizer(inputs["model"]), out, report, seconds)
+    summary = {"seconds": seconds}
+    (out / "count.json").write_text(json.dumps(summary), encoding="utf-8")
+    return summary
+
+
+def run_score_shard(
+    spec: ScoreShardSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it
+    report: Report,
+) -> dict[str, Any]:
+    """Score a range of a scoring's rows by the Q_diff in `counted`.
+
+    Writes scores.parquet, run.json and, unless the head is soft-capped, projection.safetensors and hidden.npy.
+
+    Raises:
+        InvalidInput, ModelNotUsable, Interrupted: as `run_score`.
+    """
+    seconds: dict[str, float] = {}
+    rows = chosen_rows(inputs["dataset"], spec.score.rows)[spec.start : spec.stop]
+    distribution = distributions.load(inputs["counted"] / DISTRIBUTION)
+    tokenizer = load_tokenizer(inputs["model"])
+    run = _score(spec.score, rows, distribution, inputs, tokenizer, out, report, seconds)
+    write_run(out, run)
+    return {"rows_scored": len(rows), "seconds": seconds}
+
+
+def _count(
+    spec: ScoreSpec,
+    inputs: Mapping[str, Path],
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    report: Report,
+    seconds: dict[str, float],
+) -> Distribution:
+    """Count Q_diff and write it to *out* with the report on it; stop for a person to look where the gate says so."""
+    with phase("count", report, seconds):
+        check_settings(inputs["model"], tokenizer, spec.tokens)
+        counted = count_rows(inputs["dataset"], spec.count_rows, tokenizer, spec.tokens, report=report)
+        told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
+        write_report(told, out)
+        distribution = counted.distribution(vocabulary_size(inputs["model"]), spec.aspects)
+        distributions.save(out / DISTRIBUTION, distribution)
+    require_review(told, report.accepted)
+    return distribution
+
+
+def _score(
+    spec: ScoreSpec,
+    rows: Sequence[int],
+    distribution: Distribution,
+    inputs: Mapping[str, Path],
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    report: Report,
+    seconds: dict[str, float],
+) -> Run:
+    """Load the model and score *rows* by *distribution*; say how."""
+    with phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
+        weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
+        model = load_base(inputs["model"], precision=spec.precision)
+        head = head_of(model)
+        projection = projection_of(head, distribution) if head.softcap is None else None
+        if projection is not None:
+            projections.save(out, projection)
+    facts = {"base_weights_hash": weights.result(), "dtype": str(head.weight.dtype).removeprefix("torch.")}
+    with phase("score", report, seconds):
+        scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
+        work = Work(scorer, tokenizer, spec.tokens)
+        if spec.extends is not None:
+            states = open_states(inputs["extends"], {**distribution.facts, **facts})
+            work.earlier = Earlier(states, projection, distribution)
+        score_rows(work, rows, inputs["dataset"], out)
+    return Run(
+        architecture=type(model).__name__,
+        head=head.kind,
+        width=int(scorer.direction.u.shape[0]),
+        is_prompt_shared=scorer.is_shared,
+        rows_reused=work.reused,
+        passes_halved=scorer.halvings,
+        seconds=seconds,
+        **facts,
+    )

@@ -1,0 +1,97 @@
+"""The mean hidden states of an earlier scoring, by the content of an example: what need not be run again. Torch-free.
+
+A state depends on the model, its precision, the tokenizer, the token options, and the example's own texts: not on
+Q_diff. An example's key is the SHA-256 of its prompt and responses (`deft.examples.key_of`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deft import distribution as distributions
+from deft.errors import ArtifactCorrupt, Finding, InvalidInput
+from deft.scoring.rescoring import HIDDEN
+
+SETTINGS = ("base_weights_hash", "dtype", "tokenizer_sha256", "options")
+"""What must be equal for states to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStates:
+    """The scored responses of an earlier scoring: *table* (scores.parquet), *hidden* float32 [S, D] in its order.
+
+    *places* says where the responses of each example begin and end, by the example's key.
+    """
+
+    table: pa.Table
+    hidden: NDArray[np.float32]
+    places: Mapping[str, tuple[int, int]]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def take(self, rows: Sequence[int], keys: Sequence[str]) -> tuple[pa.Table, NDArray[np.float32]]:
+        """Return table and states of the examples *keys*, as the rows *rows* of another data set."""
+        spans = [self.places[key] for key in keys]
+        at = np.concatenate([np.arange(start, stop) for start, stop in spans] or [np.zeros(0, np.int64)])
+        table = self.table.take(pa.array(at))
+        numbers = np.repeat(np.asarray(rows, np.int64), [stop - start for start, stop in spans])
+        return table.set_column(0, "row", pa.array(numbers, pa.int64())), self.hidden[at]
+
+
+def open_states(folder: Path, settings: Mapping[str, str]) -> StoredStates:
+    """Open the scoring in *folder*, made with the same *settings* (those of `SETTINGS`), for its states.
+
+    Raises:
+        InvalidInput: a setting differs, or the scoring has no states since its head is soft-capped.
+        ArtifactCorrupt: its files do not belong together.
+    """
+    _require_equal(folder, settings)
+    table = pq.read_table(folder / "scores.parquet")
+    hidden = np.load(folder / HIDDEN, mmap_mode="r")
+    if len(hidden) != table.num_rows or table.column_names[0] != "row":
+        raise ArtifactCorrupt(f"{HIDDEN} and scores.parquet do not have the same responses")
+    rows, starts = np.unique(table["row"].to_numpy(), return_index=True)
+    stops = np.append(starts[1:], table.num_rows)
+    keys = keys_of(folder)
+    if len(rows) and rows[-1] >= len(keys):
+        raise ArtifactCorrupt("a scored row is not in examples.parquet")
+    spans = zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True)
+    return StoredStates(table, hidden, {keys[row]: (start, stop) for row, start, stop in spans})
+
+
+def keys_of(folder: Path) -> list[str]:
+    """Return the key of every example of the dataset or scoring in *folder*, by row."""
+    keys: list[str] = pq.read_table(folder / "examples.parquet", columns=["key"])["key"].to_pylist()
+    return keys
+
+
+def _require_equal(folder: Path, settings: Mapping[str, str]) -> None:
+    earlier = _settings_of(folder)
+    if not (folder / HIDDEN).is_file():
+        raise _refusal("a scoring without hidden states: its model's head is soft-capped", "one with them")
+    for name in SETTINGS:
+        if earlier.get(name) != settings[name]:
+            was, wanted = (str(value)[:60] for value in (earlier.get(name), settings[name]))
+            raise _refusal(f"a scoring whose {name} is {was}", f"{wanted}, as this scoring has it")
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads((folder / "scoring.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactCorrupt(f"scoring.json cannot be read: {error}") from error
+    return {**distributions.load(folder / "distribution.safetensors").facts, **summary}
+
+
+def _refusal(found: str, expected: str) -> InvalidInput:
+    fix = "leave extends out, which scores every row, or extend a scoring made with the same model and settings"
+    finding = Finding(code="cannot_extend", pointer="/extends", found=found, expected=expected, fix=fix)
+    return InvalidInput(f"That scoring cannot be extended: found {found}.", code="cannot_extend", findings=[finding])

@@ -1,0 +1,217 @@
+"""What training and the calibration of omega have in common: examples, model, objective and the plan of steps.
+
+Both must see the same first batches of the same model, so both come through here. Knows specs and input folders; it
+takes no gradient and writes nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.deterministic as deterministic
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from deft.data.datasets import read_examples
+from deft.data.splits import chosen_rows
+from deft.distribution import load as load_distribution
+from deft.distribution import require_same_tokenizer
+from deft.errors import Finding, InvalidInput
+from deft.models.loading import load_fitting_base, load_tokenizer, weights_hash
+from deft.packing import shares_prompts
+from deft.reports import Report
+from deft.reward import Head, direction_of, head_of
+from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
+from deft.tokens import TokenizedExample, encode_examples, end_token_id
+from deft.training.batches import optimiser_steps, with_responses
+from deft.training.methods import criterion_of
+from deft.training.objective import Objective
+from deft.training.policy import attach_lora
+from deft.training.ranks import present
+from deft.training.supervision import RewardSource, row_weights, training_rewards
+
+DISTRIBUTION = "distribution.safetensors"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Everything that a run needs before its first gradient."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PeftModel
+    objective: Objective
+    rows: list[int]
+    steps: list[list[int]]
+    steps_in_epoch: int
+    base_hash: str
+    data_hash: str
+    has_start_adapter: bool
+    reward_source: RewardSource | None
+    """Where the training rewards come from, where the method has them."""
+    rows_with_weight: int
+    """Rows that are weighed by a weight of their own."""
+
+    def as_reference(self) -> AbstractContextManager[Any]:
+        """Return the context in which the untrained model is the reference.
+
+        That is the base without its fresh adapter, or with the adapter that it starts from.
+        """
+        context: AbstractContextManager[Any] = nullcontext() if self.has_start_adapter else self.model.disable_adapter()
+        return context
+
+
+def prepare(
+    spec: TrainSpec | MeasureOmegaSpec, *, inputs: Mapping[str, Path], report: Report, needs_distribution: bool
+) -> Prepared:
+    """Read the data, load the model with its adapter, and plan every optimiser step.
+
+    Raises:
+        InvalidInput: rows, distribution, adapter or settings do not fit each other.
+        ModelNotUsable: the model does not fit its tokenizer, or its head is of no known kind.
+    """
+    report.phase("load")
+    tokenizer = load_tokenizer(inputs["model"])
+    q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
+    numbered = _examples(spec, inputs["data"])
+    rows = [example for _, example in numbered]
+    rewards, source = training_rewards(spec.method, rows) if isinstance(spec.method, ProMethod) else (None, None)
+    weights = row_weights(rows, are_used=spec.optimisation.row_weights)
+    picks = criterion_of(spec.method).picks
+    tokenized = encode_examples(rows, tokenizer, spec.tokens)
+    examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
+    base_hash = weights_hash(inputs["model"])
+    model, head = _policy(spec, inputs, tokenizer, base_hash)
+    objective = Objective(
+        method=spec.method,
+        examples=examples,
+        end_id=end_token_id(tokenizer),
+        shares_prompts=_has_lists(examples) and shares_prompts(model, spec.tokens.max_total_tokens + 1),
+        micro_batch_size=_micro_batch_size(spec.optimisation),
+        head=head,
+        direction=None if q_diff is None else direction_of(head, q_diff),
+        rewards=rewards,
+        weights=weights,
+        ranks=present(),
+    )
+    plan = spec.optimisation
+    steps = optimiser_steps(len(examples), batch_size=plan.batch_size, epochs=plan.epochs, seed=plan.seed)
+    return Prepared(
+        tokenizer=tokenizer,
+        model=model,
+        objective=objective,
+        rows=[row for row, _ in numbered],
+        steps=steps,
+        steps_in_epoch=len(steps) // plan.epochs,
+        base_hash=base_hash,
+        data_hash=_hash_of(examples, rewards, weights),
+        has_start_adapter="adapter" in inputs,
+        reward_source=source,
+        rows_with_weight=0 if weights is None else sum(row.weight is not None for row in rows),
+    )
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """On a CPU, let every operation give the same bits each time."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = deterministic  # a module of properties, which mypy does not see
+    is_filling = memory.fill_uninitialized_memory
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = is_filling
+
+
+def _policy(
+    spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, base_hash: str
+) -> tuple[PeftModel, Head]:
+    """Load the base, look at its head, and put the adapter on it."""
+    start = inputs.get("adapter")
+    if start is not None:
+        _require_same_base(start, base_hash)
+    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens, precision=spec.optimisation.precision)
+    head = head_of(base)
+    return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
+
+
+def _has_lists(examples: list[TokenizedExample]) -> bool:
+    return any(len(example.response_ids) > 1 for example in examples)
+
+
+def _micro_batch_size(optimisation: Optimisation) -> int | None:
+    """Return what was asked for; else 1 on a CPU, which gains nothing from wider passes, so that nothing is padded."""
+    return optimisation.micro_batch_size or (None if torch.cuda.is_available() else 1)
+
+
+def _examples(spec: TrainSpec | MeasureOmegaSpec, folder: Path) -> list[tuple[int, Any]]:
+    """Return the numbered examples: all of a subset, of a dataset the rows that the spec asks for."""
+    numbered = read_examples(folder)
+    if (folder / "subset.json").is_file():
+        return numbered
+    wanted = set(chosen_rows(folder, spec.rows))
+    return [(row, example) for row, example in numbered if row in wanted]
+
+
+def _q_diff(
+    inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, *, is_needed: bool
+) -> NDArray[np.float64] | None:
+    """Return Q_diff from the subset itself, else from the scoring; without a term it only serves the metrics."""
+    folders = [inputs[name] for name in ("data", "scoring") if name in inputs]
+    path = next((folder / DISTRIBUTION for folder in folders if (folder / DISTRIBUTION).is_file()), None)
+    if path is None:
+        if is_needed:
+            raise _refusal(
+                "no_distribution",
+                "/scoring",
+                "no distribution",
+                "a scoring of this data, whose Q_diff the DEFT term uses",
+                "name a scoring in `scoring`, train on a subset, or set `deft` to null",
+            )
+        return None
+    distribution = load_distribution(path)
+    try:
+        require_same_tokenizer(distribution, tokenizer)
+    except InvalidInput:
+        if is_needed:
+            raise
+        return None
+    return distribution.q_diff
+
+
+def _require_same_base(adapter: Path, base_hash: str) -> None:
+    record = adapter / "training.json"
+    recorded = json.loads(record.read_text(encoding="utf-8"))["base"]["weights_hash"] if record.is_file() else base_hash
+    if recorded != base_hash:
+        raise _refusal(
+            "adapter_of_another_base",
+            "/adapter",
+            f"an adapter of the base {recorded[:12]}",
+            f"an adapter of the base {base_hash[:12]}",
+            "start from an adapter that was trained on this model",
+        )
+
+
+def _hash_of(examples: list[TokenizedExample], *values: list[Any] | None) -> str:
+    """Return the SHA-256 over all token ids, in order, and the *values* that come with them."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.prompt_ids, example.response_ids, example.is_cut]).encode())
+    for value in values:
+        digest.update(json.dumps(value).encode())
+    return digest.hexdigest()
+
+
+def _refusal(code: str, pointer: str, found: str, expected: str, fix: str) -> InvalidInput:
+    finding = Finding(code=code, pointer=pointer, found=found, expected=expected, fix=fix)
+    return InvalidInput(f"expected {expected}, found {found}: {fix}", code=code, findings=[finding])

@@ -1,0 +1,219 @@
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from deft.evaluation import intervals
+from deft.evaluation.intervals import Estimate, Resampled, cluster_sums, estimate, holm, ratio, resample
+
+
+def _sums(values: object, clusters: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """[S, n] values -> [S, C, 2] sums and counts."""
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    clusters = np.arange(values.shape[1]) if clusters is None else clusters
+    return np.stack([cluster_sums(np.column_stack([row, np.ones_like(row)]), clusters) for row in values])
+
+
+def _share_covered(
+    draw: Callable[[np.random.Generator], np.ndarray],
+    truth: float,
+    runs: int = 600,
+    plus: Sequence[int] = (0,),
+    minus: Sequence[int] = (),
+    bounds: tuple[float, float] | None = None,
+) -> float:
+    """Share of *runs* data sets, resampled side by side, whose interval holds *truth*."""
+    generator = np.random.default_rng(5)
+    sums = [draw(generator) for _ in range(runs)]
+    found = resample(np.concatenate(sums), ratio, resamples=1000, seed=5)
+    hits = 0
+    for run in range(runs):
+        first = run * len(sums[0])
+        arms = [first + i for i in plus], [first + i for i in minus]
+        interval = estimate(found, *arms, bounds=bounds, is_share=bounds is not None, seed=run)
+        hits += interval.low <= truth <= interval.high
+    return hits / runs
+
+
+def test_rows_of_one_prompt_are_summed_together() -> None:
+    sums = cluster_sums(np.array([[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]]), ["b", "a", "b"])
+    assert sums.tolist() == [[2.0, 1.0], [5.0, 2.0]]
+
+
+def test_value_is_the_plain_mean_whatever_the_clusters() -> None:
+    values = np.array([1.0, 2.0, 3.0, 10.0])
+    found = estimate(resample(_sums(values, [0, 0, 1, 1]), ratio, resamples=500, seed=1), [0])
+    assert found.value == pytest.approx(4.0)
+    assert found.low < 4.0 < found.high
+
+
+def test_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
+    sums = _sums(np.random.default_rng(0).normal(size=40))
+    first, again, other = (estimate(resample(sums, ratio, resamples=500, seed=s), [0]) for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_resampling_in_pieces_is_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = _sums(np.random.default_rng(0).normal(size=(2, 30)))
+    whole = resample(sums, ratio, resamples=100, seed=3)
+    monkeypatch.setattr(intervals, "WEIGHTS_AT_ONCE", 30 * 7)
+    pieces = resample(sums, ratio, resamples=100, seed=3)
+    np.testing.assert_allclose(whole.resamples, pieces.resamples, rtol=0, atol=1e-12)
+
+
+def test_standard_error_of_a_mean_is_that_of_the_textbook() -> None:
+    values = np.random.default_rng(0).normal(size=200)
+    found = estimate(resample(_sums(values), ratio, resamples=4000, seed=1), [0])
+    assert found.standard_error == pytest.approx(values.std(ddof=1) / np.sqrt(200), rel=0.05)
+
+
+@pytest.mark.parametrize("n", [50, 100])
+def test_intervals_of_a_mean_cover_the_truth(n: int) -> None:
+    assert 0.92 <= _share_covered(lambda g: _sums(g.normal(size=n)), 0.0) <= 0.975
+
+
+@pytest.mark.parametrize("n", [50, 100])
+def test_intervals_of_a_share_cover_the_truth(n: int) -> None:
+    covered = _share_covered(lambda g: _sums(g.random(n) < 0.6), 0.6, bounds=(0.0, 1.0))
+    assert 0.92 <= covered <= 0.975
+
+
+def test_shares_that_hardly_differ_are_covered_with_few_prompts() -> None:
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        before = generator.random(30) < 0.5
+        return _sums([np.where(generator.random(30) < 0.4, generator.random(30) < 0.5, before), before])
+
+    assert _share_covered(draw, 0.0, plus=[0], minus=[1], bounds=(-1.0, 1.0)) >= 0.93
+
+
+def test_two_more_prompts_move_a_share_to_the_middle_and_widen_it() -> None:
+    found = resample(_sums([1.0] * 18 + [0.0] * 2), ratio, resamples=4000, seed=0)
+    plain, share = (estimate(found, [0], bounds=(0.0, 1.0), is_share=is_share) for is_share in (False, True))
+    # variance over 22 prompts: 20 of 0.09 * 20/19 (what resampling sees), one at 0 and one at 1
+    by_hand = np.sqrt((20 * 0.09 * 20 / 19 + 0.81 + 0.01) / 22 / 22)
+    assert share.value == plain.value == 0.9
+    assert share.standard_error == pytest.approx(by_hand, rel=0.05)
+    assert share.low < plain.low - 0.03
+
+
+def test_clustered_rows_are_covered_where_single_rows_would_not_be() -> None:
+    def draw(generator: np.random.Generator, cluster: bool = True) -> np.ndarray:
+        effects = np.repeat(generator.normal(size=50), 4)
+        clusters = np.repeat(np.arange(50), 4) if cluster else None
+        return _sums(effects + 0.3 * generator.normal(size=200), clusters)
+
+    assert 0.92 <= _share_covered(draw, 0.0) <= 0.975
+    assert _share_covered(lambda g: draw(g, cluster=False), 0.0) < 0.8
+
+
+def test_paired_differences_cover_the_truth() -> None:
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        shared = generator.normal(size=60)
+        return _sums([shared + 0.5 * generator.normal(size=60) + 0.2, shared + 0.5 * generator.normal(size=60)])
+
+    assert 0.92 <= _share_covered(draw, 0.2, plus=[0], minus=[1]) <= 0.975
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_intervals_over_draws_cover_the_truth_whether_or_not_draws_differ(spread: float) -> None:
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        luck = spread * generator.normal(size=(3, 1))
+        return _sums(generator.normal(size=60) + 0.5 * generator.normal(size=(3, 60)) + luck)
+
+    assert 0.92 <= _share_covered(draw, 0.0, plus=[0, 1, 2]) <= 0.99
+
+
+def test_pairing_makes_the_interval_of_a_difference_narrow() -> None:
+    generator = np.random.default_rng(0)
+    shared = generator.normal(size=80)
+    found = resample(_sums([shared + 0.1, shared + 0.01 * generator.normal(size=80)]), ratio, resamples=500, seed=0)
+    difference, alone = estimate(found, [0], [1]), estimate(found, [0])
+    assert difference.high - difference.low < 0.05 * (alone.high - alone.low)
+
+
+def test_draws_that_differ_widen_the_interval() -> None:
+    base = np.random.default_rng(0).normal(size=80)
+    same, apart = _sums([base, base, base]), _sums([base - 1, base, base + 1])
+    widths = []
+    for sums in (same, apart):
+        found = estimate(resample(sums, ratio, resamples=2000, seed=0), [0, 1, 2])
+        widths.append(found.high - found.low)
+    assert widths[1] > 3 * widths[0]
+
+
+def test_a_clear_effect_has_a_small_p_and_none_a_large_one() -> None:
+    generator = np.random.default_rng(0)
+    found = resample(_sums([generator.normal(size=80) + 1, generator.normal(size=80)]), ratio, resamples=2000, seed=0)
+    assert estimate(found, [0], [1]).p < 0.01
+    assert estimate(found, [1]).p > 0.1
+
+
+def test_p_and_interval_agree_about_zero() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(60):
+        found = estimate(resample(_sums(generator.normal(size=30) + 0.36), ratio, resamples=1000, seed=0), [0])
+        if abs(found.low) > 0.02:
+            assert (found.low > 0) == (found.p < 0.05)
+
+
+def test_one_prompt_says_nothing_about_an_unbounded_value_and_little_about_a_share() -> None:
+    found = resample(_sums([3.0]), ratio, resamples=100, seed=0)
+    assert estimate(found, [0]) == Estimate(3.0, None, None, None, 1.0)
+    share = estimate(resample(_sums([1.0]), ratio, resamples=100, seed=0), [0], bounds=(0.0, 1.0))
+    assert share.low == pytest.approx(0.025)
+    assert share.high == 1.0
+
+
+def test_a_share_that_never_varied_has_the_exact_limits() -> None:
+    found = estimate(resample(_sums(np.ones(48)), ratio, resamples=100, seed=0), [0], bounds=(0.0, 1.0))
+    assert (found.low, found.high) == (pytest.approx(0.025 ** (1 / 48)), 1.0)
+
+
+def test_two_systems_that_never_differed_may_still_differ_a_little() -> None:
+    found = resample(_sums([np.ones(48), np.ones(48)]), ratio, resamples=100, seed=0)
+    difference = estimate(found, [0], [1], bounds=(-1.0, 1.0))
+    unseen = 1 - 0.025 ** (1 / 48)
+    assert (difference.value, difference.p) == (0.0, 1.0)
+    assert (difference.low, difference.high) == (pytest.approx(-unseen), pytest.approx(unseen))
+    assert intervals.smallest_detectable_difference(difference) == pytest.approx(unseen)
+
+
+def test_a_difference_that_is_the_same_everywhere_is_significant_when_prompts_are_many() -> None:
+    many, few = (
+        estimate(resample(_sums([np.ones(n), np.zeros(n)]), ratio, resamples=100, seed=0), [0], [1], bounds=(-1.0, 1.0))
+        for n in (40, 3)
+    )
+    assert many.p < 0.001
+    assert few.p == pytest.approx(2 * 0.5**3)
+
+
+def test_equal_unbounded_values_have_a_point_for_an_interval() -> None:
+    found = estimate(resample(_sums(np.full(20, 0.1)), ratio, resamples=100, seed=0), [0])
+    assert found.low == found.high == pytest.approx(0.1)
+
+
+def test_a_mean_over_nothing_is_zero() -> None:
+    assert ratio(np.zeros((3, 2))).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
+    generator = np.random.default_rng(1)
+    error = 1 / np.sqrt(60)
+    truth = intervals.smallest_detectable_difference(Estimate(0.0, -1.0, 1.0, error, 1.0))
+    assert truth == pytest.approx(2.8016 * error, rel=1e-4)
+    found = resample(_sums(generator.normal(size=(600, 60)) + truth), ratio, resamples=1000, seed=0)
+    assert 0.75 <= np.mean([estimate(found, [run]).low > 0 for run in range(600)]) <= 0.85
+
+
+def test_variance_between_draws_is_not_what_the_prompts_explain() -> None:
+    observed, noise = np.array([0.0, 2.0]), np.zeros((10, 2))
+    assert intervals.between_draws(Resampled(observed, noise, 5), [0, 1]) == pytest.approx(2.0)
+    noisy = np.random.default_rng(0).normal(scale=5.0, size=(500, 2))
+    assert intervals.between_draws(Resampled(observed, noisy, 5), [0, 1]) == 0.0
+
+
+def test_holm_multiplies_the_smallest_by_the_number_of_comparisons_and_stays_in_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
