@@ -1,0 +1,200 @@
+"""What a job of each kind asks for: the request body, the row's JSON and the argument of the method.
+
+Formula numbers M1..M12 are those of `docs/method.md`. Knows nothing of where a job runs or what becomes of it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+
+from deft.specs.base import Id, Seed, Spec
+from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
+from deft.specs.evaluation import ApartFrom, EvaluationOptions, System
+from deft.specs.training import DpoMethod, Drift, Lora, Method, Optimisation, RewardTerm, Tracker
+
+
+class CheckDataSpec(Spec):
+    """A report on a dataset: duplicates, near duplicates, contradictions, length bias, overlap, cuts. No GPU."""
+
+    kind: Literal["check_data"] = "check_data"
+    name: str | None = Field(None, max_length=200)
+    dataset: Id
+    evaluation_dataset: Id | None = Field(None, description="Rows that should not overlap with those of `dataset`.")
+    split: SplitFractions = Field(SplitFractions(), description="Splits between which near duplicates are looked for.")
+    model: Id | None = Field(None, description="Whose tokenizer counts what `tokens` cuts off; null: not counted.")
+    tokens: TokenOptions = TokenOptions()
+
+
+class ScoreSpec(Spec):
+    """A dataset scored under one model: Q_diff (M1-M3), R_d (M4-M5) and mean hidden states."""
+
+    kind: Literal["score"] = "score"
+    name: str | None = Field(None, max_length=200)
+    dataset: Id
+    model: Id
+    count_rows: Rows = Field(Rows(), description="The rows over which Q+ and Q- are counted.")
+    rows: Rows = Field(Rows(), description="The rows that are scored.")
+    tokens: TokenOptions = TokenOptions()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
+    gate: Gate = "warn"
+    extends: Id | None = Field(
+        None,
+        description="An earlier scoring with the same model, precision and token options: rows with the content of "
+        "rows that it has scored take over their hidden states, and only the others go through the model.",
+    )
+
+
+class SelectSpec(Spec):
+    """A selection over a scoring (M6), by its own Q_diff or another; loads no model."""
+
+    kind: Literal["select"] = "select"
+    name: str | None = Field(None, max_length=200)
+    scoring: Id
+    distribution: Id | None = Field(
+        None, description="Another scoring under the same head: its Q_diff ranks the examples. null: the scoring's own."
+    )
+    aspects: AspectWeights | None = Field(
+        None, description="Weights for the aspects of that Q_diff. null: as it was counted."
+    )
+    selection: Selection = Selection()
+
+
+class TrainSpec(Spec):
+    """Fine-tune a model on a dataset or subset, with or without the DEFT term."""
+
+    kind: Literal["train"] = "train"
+    name: str | None = Field(None, max_length=200)
+    data: Id = Field(description="A dataset or a subset.")
+    rows: Rows = Field(Rows(), description="Rows of a dataset; a subset is used whole.")
+    model: Id
+    adapter: Id | None = Field(
+        None, description="Start from this adapter; it is part of the reference, and keeps its LoRA settings."
+    )
+    scoring: Id | None = Field(None, description="Where Q_diff comes from when `data` is a dataset.")
+    method: Method = DpoMethod()
+    deft: RewardTerm | None = RewardTerm()
+    lora: Lora = Lora()
+    optimisation: Optimisation = Optimisation()
+    drift: Drift | None = Field(Drift(), description="Null: drift is not looked at.")
+    report_to: list[Tracker] = Field(
+        default_factory=list,
+        description="Experiment trackers that get the metrics too; their packages and credentials are the operator's.",
+    )
+    tokens: TokenOptions = TokenOptions()
+    merge: bool = Field(
+        False, description="Write the base with the adapter merged into its weights as well, to `merged/`."
+    )
+
+
+class MeasureOmegaSpec(Spec):
+    """M10: the omega at which the term's mean gradient has 10 % of the norm of the base loss's, at step 0.
+
+    Fields mean what they mean in `TrainSpec`; a pipeline makes this job so that all arms share one value.
+    """
+
+    kind: Literal["measure_omega"] = "measure_omega"
+    name: str | None = Field(None, max_length=200)
+    data: Id
+    rows: Rows = Rows()
+    model: Id
+    adapter: Id | None = None
+    scoring: Id | None = None
+    method: Method = DpoMethod()
+    lora: Lora = Lora()
+    optimisation: Optimisation = Optimisation()
+    tokens: TokenOptions = TokenOptions()
+
+
+class EvaluateSpec(Spec):
+    """One base and any number of adapters on held-out rows, with the comparison between them."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    name: str | None = Field(None, max_length=200)
+    model: Id
+    systems: list[System] = Field(default_factory=list, max_length=64)
+    dataset: Id
+    rows: Rows = Rows(split="evaluation")
+    apart_from: ApartFrom | None = None
+    scoring: Id | None = Field(
+        None, description="Where Q_diff for r_d_accuracy comes from; without it that metric is left out."
+    )
+    tokens: TokenOptions = TokenOptions()
+    options: EvaluationOptions = EvaluationOptions()
+    focus: str | None = Field(None, max_length=80, description="The arm that the others are compared with.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "EvaluateSpec":
+        names = [system.name for system in self.systems]
+        if len(set(names)) != len(names) or "base" in names:
+            raise ValueError("names of systems must be unique, and `base` is taken by the model itself")
+        if self.focus is not None and self.focus not in {system.arm for system in self.systems}:
+            raise ValueError("focus must be the arm of one of the systems")
+        return self
+
+
+ArmName = Literal["deft", "no_reward_term", "random_with_term", "random", "opposite", "length", "full"]
+DEFAULT_ARMS: list[ArmName] = ["deft", "no_reward_term", "random_with_term", "random", "opposite", "length", "full"]
+
+
+class PipelineSpec(Spec):
+    """The whole of DEFT with its controls: score once, per arm select and train, evaluate all together."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    name: str | None = Field(None, max_length=200)
+    dataset: Id
+    evaluation_dataset: Id | None = Field(
+        None,
+        description="Held-out rows; null: the evaluation split of `dataset`. Rows that share their first user turn "
+        "with a row of the train split are left out, and counted.",
+    )
+    model: Id
+    split: SplitFractions = SplitFractions()
+    score_sample: int | None = Field(
+        None, ge=1, description="Score a seeded sample of the train split; null: all of it."
+    )
+    seed: Seed = 0
+    tokens: TokenOptions = TokenOptions()
+    aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
+    gate: Gate = "warn"
+    selection: Selection = Selection()
+    method: Method = DpoMethod()
+    deft: RewardTerm = RewardTerm()
+    lora: Lora = Lora()
+    optimisation: Optimisation = Optimisation()
+    drift: Drift | None = Field(Drift(), description="Of every arm; null: drift is not looked at.")
+    report_to: list[Tracker] = Field(default_factory=list, description="Of every arm, as in a train job.")
+    arms: list[ArmName] = Field(
+        default_factory=lambda: list(DEFAULT_ARMS),
+        min_length=1,
+        description="`full` is left out of the default where train has more than 20,000 examples.",
+    )
+    random_draws: int = Field(3, ge=1, le=10)
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    @field_validator("evaluation_dataset")
+    @classmethod
+    def _is_not_trained_on(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("dataset"):
+            raise ValueError("a dataset that is not trained on; null holds out a split of `dataset` itself")
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> "PipelineSpec":
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError("an arm can be asked for once; random_draws repeats the random ones")
+        if self.selection.end in ("random", "length"):
+            raise ValueError(
+                "selection.end of a pipeline is lowest or highest; random and length are arms of their own"
+            )
+        if self.deft.omega_from is not None:
+            raise ValueError("omega_from is set by the pipeline itself")
+        return self
+
+
+JobSpec = Annotated[
+    CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec | PipelineSpec,
+    Field(discriminator="kind"),
+]
+OperationSpec = CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
+job_spec: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

@@ -1,0 +1,74 @@
+"""Which artifacts a spec names, of which kinds, and which kind a job of each kind makes.
+
+Knows nothing of where artifacts are stored.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from deft.specs.base import Spec
+from deft.specs.jobs import EvaluateSpec, TrainSpec
+
+ArtifactKind = Literal["dataset", "data_report", "scoring", "part", "subset", "calibration", "adapter", "evaluation"]
+"""`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
+
+OUTPUT_KIND: dict[str, ArtifactKind] = {
+    "check_data": "data_report",
+    "score": "scoring",
+    "score_count": "part",
+    "score_shard": "part",
+    "score_merge": "scoring",
+    "select": "subset",
+    "measure_omega": "calibration",
+    "train": "adapter",
+    "evaluate": "evaluation",
+    "pipeline": "evaluation",
+}
+ID_PREFIX: dict[ArtifactKind, str] = {
+    "dataset": "ds",
+    "data_report": "rep",
+    "scoring": "sc",
+    "part": "part",
+    "subset": "sub",
+    "calibration": "cal",
+    "adapter": "ad",
+    "evaluation": "ev",
+}
+
+
+class Reference(NamedTuple):
+    """One field of a spec that names an artifact: *name* of the input folder, JSON *pointer*, *id*, kinds accepted."""
+
+    name: str
+    pointer: str
+    id: str
+    kinds: tuple[ArtifactKind, ...]
+
+
+_REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
+    "dataset": ("dataset",),
+    "evaluation_dataset": ("dataset",),
+    "data": ("dataset", "subset"),
+    "scoring": ("scoring",),
+    "distribution": ("scoring",),
+    "extends": ("scoring",),
+    "adapter": ("adapter",),
+    "counted": ("part",),
+}
+
+
+def references(spec: Spec) -> Iterator[Reference]:
+    """Yield every artifact that *spec* names. Models are not artifacts: see the field `model`."""
+    for field, kinds in _REFERENCE_KINDS.items():
+        value = getattr(spec, field, None)
+        if value is not None:
+            yield Reference(field, f"/{field}", value, kinds)
+    for index, part in enumerate(getattr(spec, "parts", ())):
+        yield Reference(f"part.{index}", f"/parts/{index}", part, ("part",))
+    if isinstance(spec, TrainSpec) and spec.deft is not None and spec.deft.omega_from is not None:
+        yield Reference("omega_from", "/deft/omega_from", spec.deft.omega_from, ("calibration",))
+    if isinstance(spec, EvaluateSpec):
+        if spec.apart_from is not None:
+            yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
+        for index, system in enumerate(spec.systems):
+            yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, ("adapter",))
