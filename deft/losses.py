@@ -270,16 +270,18 @@ class _ChunkLogps(torch.autograd.Function):
         softcap: float | None,
     ) -> Tensor:
         logits = head_logits(hidden, weight, bias, scale, softcap)
-        normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
         at = targets.unsqueeze(-1)
-        logps = (logits.gather(-1, at) - normaliser).squeeze(-1)
-        if ctx.needs_input_grad[0]:
-            slope = None if softcap is None else 1 - (logits / softcap).square()
-            by_logit = (logits - normaliser).exp_().neg_()
-            by_logit.scatter_add_(-1, at, torch.ones_like(logps).unsqueeze(-1))
+        has_gradient = ctx.needs_input_grad[0]
+        slope = 1 - (logits / softcap).square() if softcap is not None and has_gradient else None
+        odds = logits.sub_(logits.amax(dim=-1, keepdim=True))  # in place from here: [P, V] is much to write
+        of_target = odds.gather(-1, at)
+        total = odds.exp_().sum(dim=-1, keepdim=True)
+        logps = (of_target - total.log()).squeeze(-1)
+        if has_gradient:
+            by_logit = odds.div_(total).scatter_add_(-1, at, of_target.new_full(of_target.shape, -1))
             if slope is not None:
                 by_logit *= slope
-            ctx.save_for_backward((by_logit.to(weight.dtype) @ weight).mul_(scale))
+            ctx.save_for_backward((by_logit.to(weight.dtype) @ weight).mul_(-scale))
         return logps
 
     @staticmethod
