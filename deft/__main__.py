@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def start_all(options: argparse.Namespace) -> int:
     """Run in this process, or as several of it; return the exit status."""
     if options.processes > 1:
-        return launch.run_all(own_arguments(options), options.processes)
+        return lead(options)
     if options.meeting is not None:
         ask_for_death_signal()
     place = launch.place_of(os.environ)
@@ -84,6 +84,16 @@ def own_arguments(options: argparse.Namespace) -> list[str]:
     return [str(options.spec), *pairs, *(["--events"] if options.events else [])]
 
 
+def lead(options: argparse.Namespace) -> int:
+    """Run as several processes; tell the failure of one that the first of them could not tell. Return the status."""
+    end = launch.run_all(own_arguments(options), options.processes)
+    if end.failure is not None and options.events:
+        EventLines(sys.stdout, StopRequest()).send("failed", failure=end.failure)
+    elif end.failure is not None:
+        print(readable(end.failure), file=sys.stderr)
+    return end.status
+
+
 def follow(options: argparse.Namespace, place: launch.Place) -> int:
     """Be one of several processes, not the first: say nothing, and stop when the first one says so."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -96,8 +106,9 @@ def follow(options: argparse.Namespace, place: launch.Place) -> int:
         return STOPPED
     except ReviewNeeded:
         return PAUSED
-    except Exception:  # noqa: BLE001 - the boundary: the first process reports it, or the launcher ends it
+    except Exception as error:  # noqa: BLE001 - the boundary: the first process tells it, or the launcher does
         traceback.print_exc()
+        launch.leave_failure(options.meeting, place.rank, failure_of(error))
         return FAILED
     return DONE
 

@@ -166,7 +166,7 @@ def check_in_fresh_process(adapter: Path, base: Path | None) -> float:
         text=True,
         timeout=CHECK_SECONDS,
         check=False,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
     if done.returncode != 0:

@@ -2,9 +2,11 @@
 
 `python -m deft ... --processes N` starts N of itself in its own process group, so that whoever ends the group (the
 guard) ends all; torchrun, which gives each a session of its own, works as well where a person watches. Both tell each
-process its place by the same variables. Only the first process tells, writes and hears; the others follow it.
+process its place by the same variables. Only the first process tells, writes and hears; the others follow it. Another
+one that fails leaves its failure beside the meeting, and the launcher tells it where the first one was left waiting.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -12,14 +14,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 LEAVE_SECONDS = 20.0
 """How long the others may take to end once one has failed, or the first is through."""
 
 _TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK")
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_FILE = "file://"
+_FAILURE = "failure.json"
+_SPOKEN = (0, 1, 3)
+"""Statuses with which `python -m deft` has said how it ended: done, failed, paused."""
 
 
 class Place(NamedTuple):
@@ -28,6 +35,13 @@ class Place(NamedTuple):
     rank: int
     local_rank: int
     size: int
+
+
+class End(NamedTuple):
+    """How all processes ended: the exit *status*, and the *failure* of one that nobody has told yet."""
+
+    status: int
+    failure: dict[str, Any] | None = None
 
 
 def place_of(environment: Mapping[str, str]) -> Place | None:
@@ -65,21 +79,37 @@ def see_own_gpu(environment: MutableMapping[str, str], place: Place) -> None:
     environment[_GPUS] = shown[place.local_rank] if place.local_rank < len(shown) else str(place.local_rank)
 
 
-def run_all(arguments: Sequence[str], processes: int) -> int:
-    """Run `python -m deft` with *arguments* as *processes* processes; return the exit status of the first.
+def leave_failure(meeting: str | None, rank: int, failure: Mapping[str, Any]) -> None:
+    """Leave the *failure* of process *rank* beside a *meeting* of `run_all`; the first one to be left stays."""
+    if meeting is None or not meeting.startswith(_FILE):
+        return
+    message = failure["message"]
+    named = message if message.startswith("in process ") else f"in process {rank}: {message}"
+    own = Path(meeting.removeprefix(_FILE)).with_name(f"failure-{rank}.json")
+    own.write_text(json.dumps({**failure, "message": named}), encoding="utf-8")
+    with suppress(FileExistsError):
+        os.link(own, own.with_name(_FAILURE))  # whole or not at all
+
+
+def run_all(arguments: Sequence[str], processes: int) -> End:
+    """Run `python -m deft` with *arguments* as *processes* processes; return the first one's exit status.
 
     SIGTERM is passed on to the first, which tells the others. When one fails and the first does not end by itself, all
-    are ended and the status is 1.
+    are ended and the status is 1, with the failure that the one has left; likewise when the first only saw it leave.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "deft", *arguments, "--meeting", f"file://{folder}/meeting"]
+        command = [sys.executable, "-m", "deft", *arguments, "--meeting", f"{_FILE}{folder}/meeting"]
         children = [
             subprocess.Popen(command, env={**os.environ, **_variables(rank, processes)})  # noqa: S603 -- ourselves
             for rank in range(processes)
         ]
         signal.signal(signal.SIGTERM, lambda _number, _frame: children[0].send_signal(signal.SIGTERM))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the first process too
-        return _wait(children)
+        status = _wait(children)
+        left = Path(folder, _FAILURE)
+        if children[0].returncode in _SPOKEN or not left.is_file():
+            return End(status)
+        return End(1, json.loads(left.read_bytes()))
 
 
 def _variables(rank: int, size: int) -> dict[str, str]:

@@ -146,7 +146,9 @@ def _error_of(failure: dict[str, Any], rank: int) -> Exception:
     message = f"in process {rank}: {failure['message']}"
     if failure["code"] == OutOfMemory.code:
         return MemoryError(message)
-    return (InvalidInput if failure["category"] == "user" else DeftError)(message, code=failure["code"])
+    findings = [Finding(**finding) for finding in failure["findings"]]
+    kind = InvalidInput if failure["category"] == "user" else DeftError
+    return kind(message, code=failure["code"], findings=findings)
 
 
 def _too_few_gpus(gpus: int, size: int) -> InvalidInput:

@@ -99,6 +99,44 @@ def test_two_processes_speak_with_one_voice_and_write_one_adapter(
         assert done.stdout.count("step 4: loss") == 1
 
 
+RANK_ONE_FAILS = """
+import os
+if os.environ.get("RANK") == "1":
+    from deft.errors import ModelNotUsable
+    from deft.training import run
+    def refuse(*_arguments, **_options):
+        raise ModelNotUsable("this process has no model")
+    run.prepare = refuse
+"""
+
+
+def test_the_failure_of_another_process_than_the_first_is_the_jobs(order: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(RANK_ONE_FAILS)
+    paths = os.pathsep.join((str(tmp_path), str(Path(command.__file__).parents[1])))
+    done = subprocess.run(
+        [sys.executable, "-m", "deft", *order, "--out", str(tmp_path / "out"), "--processes", "2", "--events"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**environment(), "PYTHONPATH": paths},
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == command.FAILED
+    assert [event["event"] for event in events].count("failed") == 1
+    told = events[-1]["failure"]
+    assert (told["category"], told["code"]) == ("user", "model_not_usable")
+    assert told["message"] == "in process 1: this process has no model"
+
+
+def test_of_several_failures_the_first_to_be_left_stays(tmp_path: Path) -> None:
+    meeting = f"file://{tmp_path}/meeting"
+    launch.leave_failure(meeting, 2, {"message": "in process 1: no memory"})
+    launch.leave_failure(meeting, 1, {"message": "late"})
+    launch.leave_failure("env://", 1, {"message": "torchrun's processes have no such place"})
+    assert json.loads((tmp_path / "failure.json").read_text()) == {"message": "in process 1: no memory"}
+
+
 def test_a_stop_reaches_all_processes_through_the_first(order: list[str], tmp_path: Path) -> None:
     spec = json.loads(Path(order[0]).read_text())
     spec["optimisation"]["epochs"] = 500
