@@ -5,7 +5,7 @@ Knows the objective, M9 and the layout of passes on the device; it must not know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deft.lanes import in_lanes
 from deft.losses import with_reward_term
+from deft.training.loss_scale import LossScale
 from deft.training.methods import StepSize
 from deft.training.objective import Objective, Parts
 from deft.training.policy import draws_dropout
@@ -23,14 +24,17 @@ from deft.training.step_totals import StepTotals
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """How a step's gradient comes about: of which *objective*, with which *omega*, by which *backward*."""
+    """How a step's gradient comes about: of which *objective*, with which *omega*, at which *scale*."""
 
     objective: Objective
     omega: float
-    backward: Callable[[Tensor], None]
+    scale: LossScale
 
     def of(self, step: Sequence[int], model: nn.Module, device: torch.device) -> StepTotals:
-        """Add this process's share of the gradient of *step*, from zero, to *model*; return what its passes gave."""
+        """Add this process's share of the gradient of *step*, from zero, to *model*; return what its passes gave.
+
+        The gradient is still multiplied by the scale.
+        """
         totals = StepTotals(torch.zeros((), device=device))
         batches, size = self.objective.micro_batches(step), self.objective.size_of(step)
         model.zero_grad()
@@ -38,7 +42,7 @@ class Accumulation:
             for indices in batches:
                 parts = self.objective.parts(model, indices, size)
                 loss = self.loss(parts, size)
-                self.backward(loss)
+                self.scale.scaled(loss).backward()
                 totals.add(parts, loss, size.examples)
             return totals
         self._in_lanes(batches, size, model, totals)
@@ -61,10 +65,10 @@ class Accumulation:
     def _pass(
         self, model: nn.Module, size: StepSize, parameters: Sequence[nn.Parameter], indices: Sequence[int]
     ) -> tuple[Parts, Tensor, Sequence[Tensor | None]]:
-        """Return what one forward pass gives, its share of M9, and the gradients of that; nothing shared changes."""
+        """Return what one forward pass gives, its share of M9, and its scaled gradients; nothing shared changes."""
         parts = self.objective.parts(model, indices, size)
         loss = self.loss(parts, size)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(self.scale.scaled(loss), parameters, allow_unused=True)
         return replace(parts, base=parts.base.detach(), r_d=None), loss.detach(), gradients
 
 

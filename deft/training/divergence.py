@@ -11,7 +11,7 @@ from typing import Any
 from deft.errors import TrainingDiverged
 
 PATIENCE = 50
-"""Steps in a row without a margin, or without a finite gradient, that end the run."""
+"""Steps in a row without a margin that end the run."""
 
 WINDOW = 20
 """Steps over which the loss is averaged, at the start and now."""
@@ -25,20 +25,17 @@ class DivergenceGuard:
 
     def __init__(self) -> None:
         self._without_margin = 0
-        self._without_gradient = 0
         self._first: list[float] = []
         self._last: list[float] = []
 
-    def see(self, step: int, metrics: Mapping[str, float], *, skips_infinite: bool = False) -> None:
+    def see(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take the *metrics* of *step*: `deft/base_loss` and `grad_norm`, and `rewards/margins` where there are any.
-
-        *skips_infinite*: a gradient scaler leaves out steps whose gradient is not finite, so that one of them is no
-        harm.
 
         Raises:
             TrainingDiverged: the run is not worth going on with; the message says what to change.
         """
-        self._see_gradient(step, metrics["grad_norm"], skips_infinite=skips_infinite)
+        if not math.isfinite(metrics["grad_norm"]):
+            raise not_finite("gradient", metrics["grad_norm"], step)
         self._see_loss(step, metrics["deft/base_loss"])
         if "rewards/margins" in metrics:
             self._see_margin(step, metrics["rewards/margins"])
@@ -47,28 +44,14 @@ class DivergenceGuard:
         """Return what it has counted, as JSON."""
         return {
             "without_margin": self._without_margin,
-            "without_gradient": self._without_gradient,
             "first": self._first,
             "last": self._last,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
-        self._without_margin, self._without_gradient = state["without_margin"], state["without_gradient"]
+        self._without_margin = state["without_margin"]
         self._first, self._last = list(state["first"]), list(state["last"])
-
-    def _see_gradient(self, step: int, norm: float, *, skips_infinite: bool) -> None:
-        if math.isfinite(norm):
-            self._without_gradient = 0
-            return
-        if not skips_infinite:
-            raise not_finite("gradient", norm, step)
-        self._without_gradient += 1
-        if self._without_gradient >= PATIENCE:
-            raise TrainingDiverged(
-                f"the gradient was not finite in each of the {PATIENCE} optimiser steps up to {step}, so that nothing "
-                "was learnt: use optimisation.precision bf16 or fp32, or lower deft.omega"
-            )
 
     def _see_loss(self, step: int, loss: float) -> None:
         if len(self._first) < WINDOW:
@@ -97,5 +80,5 @@ def not_finite(what: str, value: float, step: int) -> TrainingDiverged:
     """Return the error of a loss or gradient (*what*) that is NaN or infinite."""
     return TrainingDiverged(
         f"the {what} of optimiser step {step} is {value}: lower optimisation.learning_rate (to a tenth, say), lower "
-        "deft.omega, or add optimisation.warmup_fraction"
+        "deft.omega, add optimisation.warmup_fraction, or use optimisation.precision bf16 or fp32 instead of fp16"
     )

@@ -22,6 +22,7 @@ from deft.losses import mean_over_step
 from deft.memory import with_one_retry
 from deft.reports import Report, stop_if_asked
 from deft.specs import MeasureOmegaSpec
+from deft.training.loss_scale import gradients_by
 from deft.training.methods import StepSize
 from deft.training.objective import Objective
 from deft.training.preparation import exact_arithmetic, prepare
@@ -149,8 +150,8 @@ def _gradients(
     if parts.r_d is None:
         raise RuntimeError("omega is measured against a distribution, and there is none")
     rewards = mean_over_step(parts.r_d, size.examples, parts.weights)
-    of_base = torch.autograd.grad(parts.base, parameters, retain_graph=True, allow_unused=True)
-    return of_base, torch.autograd.grad(rewards, parameters, allow_unused=True)
+    dtype = objective.head.weight.dtype
+    return gradients_by(parts.base, parameters, dtype), gradients_by(rewards, parameters, dtype)
 
 
 def _add(totals: Sequence[Tensor], gradients: Gradients) -> None:

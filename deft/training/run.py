@@ -235,8 +235,8 @@ def training_arguments(
 ) -> TrainingArguments:
     """Return the Trainer's settings for a model whose frozen weights look like *weight*: AdamW, nothing saved.
 
-    *report_to* are experiment trackers, in which the run is called *name*. Mixed precision is the objective's business;
-    only float16 needs the Trainer, for its gradient scaler.
+    *report_to* are experiment trackers, in which the run is called *name*. Mixed precision is the objective's business,
+    the loss scale of float16 that of `deft.training.loss_scale`.
     """
     arguments = TrainingArguments(
         output_dir=str(out),
@@ -251,7 +251,6 @@ def training_arguments(
         warmup_steps=optimisation.warmup_fraction,
         seed=optimisation.seed + present().rank,  # of dropout: the plan has its own
         use_cpu=weight.device.type == "cpu",
-        fp16=weight.dtype == torch.float16,
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -29,6 +29,7 @@ from deft.training.batches import read_tokens
 from deft.training.divergence import DivergenceGuard, not_finite
 from deft.training.drift import OVERRUN, DriftWatch, in_words
 from deft.training.history import History
+from deft.training.loss_scale import loss_scale_of
 from deft.training.objective import Objective
 from deft.training.policy import set_training_mode
 from deft.training.step_totals import StepNumbers, added_up
@@ -71,6 +72,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.overruns: list[Finding] = []
         self._has_noted_drift = False
         self._guard = DivergenceGuard()
+        self.loss_scale = loss_scale_of(objective.head.weight.dtype)
         self.ranks = objective.ranks
         self._numbers: StepNumbers | None = None
         self._is_told_to_stop = False
@@ -89,19 +91,27 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         """Accumulate the gradient of one whole optimiser step, over all processes, and return its loss."""
         del num_items_in_batch
         set_training_mode(model)
-        step = self.state.global_step + 1
+        numbers = None
+        while numbers is None:
+            numbers = self._accumulate(model, inputs, self.state.global_step + 1)
+        self._numbers = numbers
+        return torch.tensor(numbers.loss, device=self.args.device)
+
+    def _accumulate(self, model: nn.Module, inputs: Sequence[int], step: int) -> StepNumbers | None:
+        """Accumulate the gradient of *step* over all processes; None: it overflowed, and the loss scale is halved."""
         found = self.ranks.together(lambda: self._own_share(model, inputs, step))
-        self._numbers = added_up([numbers for numbers, _ in found])
+        numbers = added_up([numbers for numbers, _ in found])
         self._is_told_to_stop = any(is_stopping for _, is_stopping in found)
-        if not math.isfinite(self._numbers.loss):
-            raise not_finite("loss", self._numbers.loss, step)
+        if not math.isfinite(numbers.loss):
+            raise not_finite("loss", numbers.loss, step)
         if self.ranks.size > 1:
             self.ranks.add(gradients_of(model))
-        return torch.tensor(self._numbers.loss, device=self.args.device)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        return numbers if self.loss_scale.settle(gradients) else None
 
     def _own_share(self, model: nn.Module, inputs: Sequence[int], step: int) -> tuple[StepNumbers, bool]:
         """Accumulate this process's part of the gradient; return its numbers, and whether it was asked to stop."""
-        how = Accumulation(self.objective, self.omega, self.accelerator.backward)
+        how = Accumulation(self.objective, self.omega, self.loss_scale)
         totals = with_one_retry(
             lambda: how.of(inputs, model, self.args.device),
             objective=self.objective,
@@ -121,7 +131,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         if "loss" not in logs:
             return
         values = {**logs, **self._step_metrics(), "deft/omega": self.omega, **self._drift()}
-        self._guard.see(self.state.global_step, values, skips_infinite=self.args.fp16)
+        self._guard.see(self.state.global_step, values)
         self.metrics = {name: value for name, value in values.items() if math.isfinite(value)}
         self._tell(self.metrics)
 
@@ -185,7 +195,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             "optimizer": parameter_groups,
             **{random_name(rank): numbers for rank, (_, numbers) in enumerate(random)},
             "scheduler": self.lr_scheduler.state_dict(),
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+            "loss_scale": self.loss_scale.state(),
             "metrics": self.metrics,
             "guard": self._guard.state(),
             "history": names,
@@ -207,6 +217,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         """Put back what was measured up to the checkpoint in *folder*."""
         self.metrics = checkpoints.read_document(folder, "metrics")
         self._guard.restore(checkpoints.read_document(folder, "guard"))
+        self.loss_scale.restore(checkpoints.read_document(folder, "loss_scale"))
         self.history.restore(checkpoints.read_group(folder, "history"), checkpoints.read_document(folder, "history"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -225,10 +236,6 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
             torch.manual_seed(self.args.seed + self.state.global_step)
             return
         checkpoints.restore_random_state(checkpoints.read_group(folder, name), checkpoints.read_document(folder, name))
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(checkpoints.read_document(Path(checkpoint), "scaler"))
 
 
 class _SafePoints(TrainerCallback):  # type: ignore[misc]
