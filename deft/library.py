@@ -101,13 +101,14 @@ def score(
         ModelNotUsable: the model's head is of no known kind, or tokenizer and model do not fit.
     """
     options = tokens or TokenOptions()
-    check_fit(model, tokenizer, options)
+    size = check_fit(model, tokenizer, options)
     distributions.require_same_tokenizer(distribution, tokenizer)
-    encoded = encode_examples(_examples(rows), tokenizer, options)
+    direction = _direction(model, distribution)
+    encoded = encode_examples(_examples(rows), tokenizer, options, size)
     was_training = model.training
     model.eval()  # dropout would be noise in R_d
     try:
-        found = score_examples(model, encoded, _direction(model, distribution))
+        found = score_examples(model, encoded, direction)
     finally:
         model.train(was_training)
     ends = np.cumsum([len(example.response_ids) for example in encoded])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from deft.errors import Finding, InvalidInput, shown
+from deft.errors import Finding, InvalidInput, ModelNotUsable, shown
 from deft.examples import is_transcript
 
 if TYPE_CHECKING:
@@ -42,18 +42,21 @@ class TokenizedExample:
     is_cut: list[bool]
 
 
-def encode_examples(examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions) -> list[TokenizedExample]:
-    """Return the token ids of *examples*, in order.
+def encode_examples(
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions, vocabulary_size: int | None = None
+) -> list[TokenizedExample]:
+    """Return the token ids of *examples*, in order, all of them below *vocabulary_size* where it is given.
 
     Raises:
+        ModelNotUsable: an id is beyond *vocabulary_size*; findings name the source lines.
         InvalidInput: the tokenizer has no chat template and an example needs one, a prompt does not fit the template
             asked for, or a response has no tokens; findings name the source lines.
     """
-    return list(iter_encoded(examples, tokenizer, options))
+    return list(iter_encoded(examples, tokenizer, options, vocabulary_size))
 
 
 def iter_encoded(
-    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions, vocabulary_size: int | None = None
 ) -> Iterator[TokenizedExample]:
     """Yield the token ids of *examples* in order, holding a few thousand examples at a time; as `encode_examples`."""
     before = specials_before(tokenizer)
@@ -64,11 +67,12 @@ def iter_encoded(
             prompt_ids = next(ids) if has_specials else before + next(ids)
             encoded.append(_cut(prompt_ids, [next(ids) for _ in responses], before, options))
         _refuse_empty(batch, [bool(tokens.prompt_ids) and all(tokens.response_ids) for tokens in encoded])
+        _refuse_beyond(batch, [[tokens.prompt_ids, *tokens.response_ids] for tokens in encoded], vocabulary_size)
         yield from encoded
 
 
 def iter_responses(
-    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions
+    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions, vocabulary_size: int | None = None
 ) -> Iterator[list[list[int]]]:
     """Yield the responses' ids of *examples* as `iter_encoded` gives them, at about a third of the cost.
 
@@ -87,6 +91,7 @@ def iter_responses(
             size = len(prompt_ids) + (0 if texts[at][2] else len(before))
             room = options.max_total_tokens - min(size, options.max_prompt_tokens)
             found[at] = [response[:room] for response in found[at]]
+        _refuse_beyond(batch, found, vocabulary_size)
         yield from found
 
 
@@ -180,6 +185,29 @@ def _refuse_empty(batch: Sequence[Example], is_full: Sequence[bool]) -> None:
         )
 
 
+def _refuse_beyond(batch: Sequence[Example], texts: Sequence[Sequence[Sequence[int]]], size: int | None) -> None:
+    """Refuse examples of which one of the *texts* has an id of *size* or more, for which the model has no embedding."""
+    if size is None:
+        return
+    largest = [max(map(max, ids)) for ids in texts]
+    beyond = [(example, found) for example, found in zip(batch, largest, strict=True) if found >= size]
+    if beyond:
+        findings = [
+            Finding(
+                code="token_beyond_vocabulary",
+                line=example.source_line,
+                found=f"token id {found}",
+                expected=f"ids below {size}, the model's vocabulary",
+                fix="take the token out of the row's text, or use a model that has an embedding for it",
+            )
+            for example, found in beyond[:20]
+        ]
+        lines = ", ".join(str(example.source_line) for example, _ in beyond[:20])
+        raise ModelNotUsable(
+            f"{len(beyond)} rows hold a token that the model has no embedding for: lines {lines}", findings=findings
+        )
+
+
 def _refusal(example: Example, found: str, expected: str, fix: str, code: str = "wrong_template") -> InvalidInput:
     finding = Finding(
         code=code, line=example.source_line, column="prompt", found=shown(found), expected=expected, fix=fix
@@ -216,12 +244,23 @@ def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
 
 
-def end_token_id(tokenizer: Tokenizer) -> int:
+def end_token_id(tokenizer: Tokenizer, vocabulary_size: int | None = None) -> int:
     """Return the token that ends a response: what a chat template puts after an answer, else the end-of-text token.
 
     Raises:
         InvalidInput: the tokenizer has neither.
+        ModelNotUsable: it is beyond *vocabulary_size*.
     """
+    end = _end_of_response(tokenizer)
+    if vocabulary_size is not None and end >= vocabulary_size:
+        raise ModelNotUsable(
+            f"responses end in token {end}, the model's vocabulary has {vocabulary_size}: it has no embedding for it; "
+            "use the tokenizer that the model was trained with"
+        )
+    return end
+
+
+def _end_of_response(tokenizer: Tokenizer) -> int:
     if getattr(tokenizer, "chat_template", None):
         end = _end_of_turn(tokenizer)
         if end is not None:

@@ -68,7 +68,7 @@ def held_out_rows(spec: EvaluateSpec, inputs: Mapping[str, Path]) -> tuple[list[
 
 
 def load_held_out(
-    spec: EvaluateSpec, folder: Path, rows: Sequence[int], tokenizer: "Tokenizer"
+    spec: EvaluateSpec, folder: Path, rows: Sequence[int], tokenizer: "Tokenizer", vocabulary_size: int | None = None
 ) -> tuple[HeldOut, HeldOut]:
     """Return the pairs that are judged by likelihood, and the rows whose prompts are answered.
 
@@ -77,6 +77,7 @@ def load_held_out(
 
     Raises:
         InvalidInput: a row does not become tokens.
+        ModelNotUsable: a row holds a token of *vocabulary_size* or beyond.
     """
     wanted = set(rows)
     found = [(row, example) for row, example in read_examples(folder) if row in wanted]
@@ -84,20 +85,22 @@ def load_held_out(
     pairs = sorted(_shuffled(len(found), seed)[: spec.options.pairs])
     answered = _distinct_prompts([example for _, example in found], spec.options.prompts, seed)
     needed = sorted({*pairs, *answered})
-    every = _held_out([found[place] for place in needed], folder, tokenizer, spec.tokens)
+    chosen = [found[place] for place in needed]
+    tokenized = encode_examples([example for _, example in chosen], tokenizer, spec.tokens, vocabulary_size)
+    every = _held_out(chosen, folder, tokenized, spec.tokens)
     place_of = {place: index for index, place in enumerate(needed)}
     return every.take([place_of[p] for p in pairs]), every.take([place_of[p] for p in answered])
 
 
 def _held_out(
-    found: Sequence[tuple[int, Example]], folder: Path, tokenizer: "Tokenizer", options: TokenOptions
+    found: Sequence[tuple[int, Example]], folder: Path, tokenized: list[TokenizedExample], options: TokenOptions
 ) -> HeldOut:
     identities = _identities(folder)
     rows, examples = [row for row, _ in found], [example for _, example in found]
     return HeldOut(
         rows=rows,
         examples=examples,
-        tokenized=encode_examples(examples, tokenizer, options),
+        tokenized=tokenized,
         clusters=[identities[row][0] for row in rows],
         keys=[identities[row][1] for row in rows],
         cut_at_marks=[is_cut_at_marks(example, options) for example in examples],

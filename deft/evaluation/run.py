@@ -29,7 +29,7 @@ from deft.evaluation.state import Answered, Run, generates, settings_of, who_is
 from deft.evaluation.systems import Resident, open_adapters
 from deft.memory import noted
 from deft.models.fit import GENERATED_METRICS, check_answers_fit, check_measurable
-from deft.models.loading import load_fitting_base, load_tokenizer, weights_hash
+from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
 from deft.packing import shares_prompts
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
@@ -81,8 +81,9 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     adapters = open_adapters(spec.systems, folders, base_hash)
     tokenizer = load_tokenizer(inputs["model"])
     rows, left_out = held_out_rows(spec, inputs)
-    pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer)
-    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens)
+    size = check_settings(inputs["model"], tokenizer, spec.tokens)
+    pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
+    base = load_base(inputs["model"])
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"), report)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
@@ -103,7 +104,7 @@ def _passes(
         direction = direction_of(head, counted.q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
     is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
-    return Pass(head, end_token_id(tokenizer), is_shared, budget, direction, noted(report))
+    return Pass(head, end_token_id(tokenizer, len(head.weight)), is_shared, budget, direction, noted(report))
 
 
 def _likelihoods(run: Run) -> list[PairScores]:

@@ -11,14 +11,19 @@ GENERATED_METRICS: frozenset[Metric] = frozenset({"kl", "length", "bleu"})
 """Metrics of generated answers; the others judge pairs by their likelihood."""
 
 
+FEW_IDS, FEW_OF_ALL = 64, 0.01
+"""Most ids that a tokenizer may have beyond the vocabulary, and as a share of it: markers that no text holds, as Gemma
+3's `<image_soft_token>`. A row that does hold one is refused when it is encoded (`deft.tokens`)."""
+
+
 def check_fit(
     options: TokenOptions, *, tokenizer_tokens: int | None, vocabulary_size: int | None, context_tokens: int | None
 ) -> None:
     """Check that a tokenizer of *tokenizer_tokens* ids and the caps of *options* fit a model; None is not known.
 
     Raises:
-        ModelNotUsable: the tokenizer has ids beyond the vocabulary or fewer than a quarter as many, or max_total_tokens
-            does not fit into the model's context.
+        ModelNotUsable: the tokenizer has more than a few ids beyond the vocabulary or fewer than a quarter as many, or
+            max_total_tokens does not fit into the model's context.
     """
     if tokenizer_tokens is not None and vocabulary_size is not None:
         _check_vocabulary(tokenizer_tokens, vocabulary_size)
@@ -37,13 +42,14 @@ def check_fit(
 
 
 def _check_vocabulary(tokens: int, rows: int) -> None:
-    if rows <= 4 * tokens and tokens <= rows:  # vocabularies are padded by some tokens or per cent, not many times over
+    few = min(FEW_IDS, int(FEW_OF_ALL * rows))
+    if rows <= 4 * tokens and tokens <= rows + few:  # vocabularies are padded by some per cent, not many times over
         return
     finding = Finding(
         code="tokenizer_of_another_model",
         pointer="/model",
         found=f"a tokenizer of {tokens:,} tokens",
-        expected=f"one of at most {rows:,}, the model's vocabulary, and at least a quarter of that",
+        expected=f"one of at most {rows:,}, the model's vocabulary, and {few} beyond it, and at least a quarter",
         fix="put the tokenizer that the model was trained with beside its weights",
     )
     raise ModelNotUsable(

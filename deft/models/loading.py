@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from deft.specs import TokenOptions
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _LOADING_ERRORS = (
@@ -97,16 +100,10 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
     return cast("PreTrainedModel", model.to(place).eval())
 
 
-def load_fitting_base(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions, *, precision: Precision = "auto"
-) -> PreTrainedModel:
-    """Return `load_base` of *folder* after `check_settings`: what does not fit is refused before a GPU is used."""
-    check_settings(folder, tokenizer, options)
-    return load_base(folder, precision=precision)
-
-
-def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:
+def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> int:
     """Check by config.json alone that *tokenizer* and the token limits fit the model in *folder*, and its head's kind.
+
+    Call it before anything is encoded or a GPU is used. Return V, the rows of the embedding and the head.
 
     Raises:
         ModelNotUsable: they do not, the settings are not valid, or they name something unknown of the head.
@@ -119,18 +116,11 @@ def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: To
     except Exception as error:  # the checks of config classes raise anything
         found = f"a config.json that transformers refuses ({_told(error)})"
         raise refusal(folder, found, "a config.json of a causal language model of transformers") from error
-    _check_fit(config, tokenizer, options)
+    size = _check_fit(config, tokenizer, options)
     unknown = unknown_head_fields(config.to_dict())
     if unknown:
         raise head_refusal(f"{', '.join(unknown)} in config.json, which changes its logits in an unknown way")
-
-
-def vocabulary_size(folder: Path) -> int:
-    """Return V, the rows of the head of the model in *folder*, by its config.json, which `check_settings` let pass."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return int(config.get_text_config().vocab_size)
+    return size
 
 
 def _told(error: Exception) -> str:
@@ -203,23 +193,27 @@ def weights_hash(folder: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:
-    """Check that *tokenizer* and the token limits fit *model*.
+def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> int:
+    """Check that *tokenizer* and the token limits fit *model*; return V, the rows of its embedding and head.
 
     Raises:
-        ModelNotUsable: the tokenizer has ids beyond the vocabulary or fewer than a quarter as many, or max_total_tokens
-            does not fit into the model's context.
+        ModelNotUsable: the tokenizer has more than a few ids beyond the vocabulary or fewer than a quarter as many, or
+            max_total_tokens does not fit into the model's context.
     """
-    _check_fit(causal_model(model).config.get_text_config(), tokenizer, options)
+    return _check_fit(causal_model(model).config.get_text_config(), tokenizer, options)
 
 
-def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> None:  # noqa: ANN401 -- a config
+def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> int:  # noqa: ANN401 -- a config
     fit.check_fit(
         options,
         tokenizer_tokens=len(tokenizer),
         vocabulary_size=config.vocab_size,
         context_tokens=getattr(config, "max_position_embeddings", None),
     )
+    if len(tokenizer) > config.vocab_size:
+        told = "the tokenizer has %d tokens, the model's vocabulary %d: a row that holds one beyond it will be refused"
+        log.warning(told, len(tokenizer), config.vocab_size)
+    return int(config.vocab_size)
 
 
 def find_smollm2() -> Path | None:

@@ -72,13 +72,16 @@ class Counted:
         return Distribution(counts, q_diff, facts, aspects)
 
 
-def count_rows(dataset: Path, rows: Rows, tokenizer: Tokenizer, tokens: TokenOptions, *, report: Report) -> Counted:
+def count_rows(
+    dataset: Path, rows: Rows, tokenizer: Tokenizer, tokens: TokenOptions, vocabulary_size: int, *, report: Report
+) -> Counted:
     """Count the responses of *rows* of the data set in the folder *dataset*.
 
     Rows of more than 32 aspects are not kept apart.
 
     Raises:
         InvalidInput: no such rows, or rows without tokens.
+        ModelNotUsable: a response holds a token of *vocabulary_size* or beyond.
         Interrupted: the report asked to stop.
     """
     wanted = set(chosen_rows(dataset, rows))
@@ -90,7 +93,7 @@ def count_rows(dataset: Path, rows: Rows, tokenizer: Tokenizer, tokens: TokenOpt
                 names.append(example.aspect)
                 yield example
 
-    encoded = _watched(iter_responses(examples(), tokenizer, tokens), len(wanted), report)
+    encoded = _watched(iter_responses(examples(), tokenizer, tokens, vocabulary_size), len(wanted), report)
     table = token_table(encoded, special_token_ids(tokenizer))
     facts = {
         "dataset_sha256": _content_hash(dataset),

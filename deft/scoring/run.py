@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from deft import distribution as distributions
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
-from deft.models.loading import check_settings, load_base, load_tokenizer, vocabulary_size, weights_hash
+from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
 from deft.reports import Report
 from deft.reward import direction_of, head_of, projection_of
 from deft.scoring import projections
 from deft.scoring.counting import count_rows, report_on, require_review, write_report
 from deft.scoring.folder import DISTRIBUTION, Run, finish, phase, write_run
-from deft.scoring.scored_rows import Earlier, Work, score_rows
+from deft.scoring.scored_rows import Earlier, Work, require_known_tokens, score_rows
 from deft.scoring.scorer import Scorer, Scores, score_examples
 from deft.scoring.stored_states import open_states
 
@@ -122,11 +122,11 @@ def _count(
 ) -> Distribution:
     """Count Q_diff and write it to *out* with the report on it; stop for a person to look where the gate says so."""
     with phase("count", report, seconds):
-        check_settings(inputs["model"], tokenizer, spec.tokens)
-        counted = count_rows(inputs["dataset"], spec.count_rows, tokenizer, spec.tokens, report=report)
+        size = check_settings(inputs["model"], tokenizer, spec.tokens)
+        counted = count_rows(inputs["dataset"], spec.count_rows, tokenizer, spec.tokens, size, report=report)
         told = report_on(counted.parts(spec.aspects), tokenizer, spec.gate)
         write_report(told, out)
-        distribution = counted.distribution(vocabulary_size(inputs["model"]), spec.aspects)
+        distribution = counted.distribution(size, spec.aspects)
         distributions.save(out / DISTRIBUTION, distribution)
     require_review(told, report.accepted)
     return distribution
@@ -144,6 +144,9 @@ def _score(
 ) -> Run:
     """Load the model and score *rows* by *distribution*; say how."""
     with phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
+        size = check_settings(inputs["model"], tokenizer, spec.tokens)
+        if len(tokenizer) > size:
+            require_known_tokens(inputs["dataset"], rows, tokenizer, spec.tokens, size)
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
         model = load_base(inputs["model"], precision=spec.precision)
         head = head_of(model)
@@ -153,7 +156,7 @@ def _score(
     facts = {"base_weights_hash": weights.result(), "dtype": str(head.weight.dtype).removeprefix("torch.")}
     with phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
-        work = Work(scorer, tokenizer, spec.tokens)
+        work = Work(scorer, tokenizer, spec.tokens, size)
         if spec.extends is not None:
             states = open_states(inputs["extends"], {**distribution.facts, **facts})
             work.earlier = Earlier(states, projection, distribution)

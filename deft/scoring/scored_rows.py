@@ -23,7 +23,7 @@ from deft.scoring.projections import Projection
 from deft.scoring.rescoring import HIDDEN
 from deft.scoring.scorer import Scorer, Scores
 from deft.scoring.stored_states import StoredStates, keys_of
-from deft.tokens import TokenizedExample, encode_examples
+from deft.tokens import TokenizedExample, encode_examples, iter_encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,6 +59,7 @@ class Work:
     scorer: Scorer
     tokenizer: PreTrainedTokenizerBase
     options: TokenOptions
+    vocabulary_size: int
     earlier: Earlier | None = None
     reused: int = 0
 
@@ -72,7 +73,7 @@ class Work:
         return found[0] if len(found) == 1 else _in_order(*found)
 
     def _run(self, rows: Sequence[int], examples: Sequence[Example]) -> Scored:
-        tokenized = encode_examples(examples, self.tokenizer, self.options)
+        tokenized = encode_examples(examples, self.tokenizer, self.options, self.vocabulary_size)
         scores = self.scorer.score(tokenized)
         return _table(rows, tokenized, scores), scores.hidden
 
@@ -106,6 +107,18 @@ def score_rows(work: Work, rows: Sequence[int], dataset: Path, out: Path) -> Non
     if hidden is not None:
         hidden.flush()
     write_scores(out, pa.concat_tables(parts))
+
+
+def require_known_tokens(
+    dataset: Path, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, options: TokenOptions, vocabulary_size: int
+) -> None:
+    """Refuse *rows* that hold tokens which a model has no embedding for, before it is loaded.
+
+    Raises:
+        ModelNotUsable: there are such rows; findings name them.
+    """
+    for _ in iter_encoded((example for _, example in _examples(dataset, rows)), tokenizer, options, vocabulary_size):
+        pass
 
 
 def _picked(

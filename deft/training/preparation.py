@@ -24,7 +24,7 @@ from deft.data.splits import chosen_rows
 from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
-from deft.models.loading import load_fitting_base, load_tokenizer, weights_hash
+from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
 from deft.packing import shares_prompts
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
@@ -74,7 +74,8 @@ def prepare(
 
     Raises:
         InvalidInput: rows, distribution, adapter or settings do not fit each other.
-        ModelNotUsable: the model does not fit its tokenizer, or its head is of no known kind.
+        ModelNotUsable: the model does not fit its tokenizer, a row holds a token that it has no embedding for, or its
+            head is of no known kind.
     """
     report.phase("load")
     tokenizer = load_tokenizer(inputs["model"])
@@ -84,14 +85,15 @@ def prepare(
     rewards, source = training_rewards(spec.method, rows) if isinstance(spec.method, ProMethod) else (None, None)
     weights = row_weights(rows, are_used=spec.optimisation.row_weights)
     picks = criterion_of(spec.method).picks
-    tokenized = encode_examples(rows, tokenizer, spec.tokens)
+    size = check_settings(inputs["model"], tokenizer, spec.tokens)
+    tokenized = encode_examples(rows, tokenizer, spec.tokens, size)
     examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
     base_hash = weights_hash(inputs["model"])
-    model, head = _policy(spec, inputs, tokenizer, base_hash)
+    model, head = _policy(spec, inputs, base_hash)
     objective = Objective(
         method=spec.method,
         examples=examples,
-        end_id=end_token_id(tokenizer),
+        end_id=end_token_id(tokenizer, size),
         shares_prompts=_has_lists(examples) and shares_prompts(model, spec.tokens.max_total_tokens + 1),
         micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head,
@@ -133,14 +135,12 @@ def exact_arithmetic() -> Iterator[None]:
         memory.fill_uninitialized_memory = is_filling
 
 
-def _policy(
-    spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, base_hash: str
-) -> tuple[PeftModel, Head]:
+def _policy(spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base_hash: str) -> tuple[PeftModel, Head]:
     """Load the base, look at its head, and put the adapter on it."""
     start = inputs.get("adapter")
     if start is not None:
         _require_same_base(start, base_hash)
-    base = load_fitting_base(inputs["model"], tokenizer, spec.tokens, precision=spec.optimisation.precision)
+    base = load_base(inputs["model"], precision=spec.optimisation.precision)
     head = head_of(base)
     return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
 

@@ -70,7 +70,7 @@ def altered(folder: Path, root: Path, **settings: Any) -> Path:
     ("settings", "words"),
     [
         ({"output_logit_soft_cap": 30.0}, "output_logit_soft_cap in config.json"),
-        ({"vocab_size": 258}, "the tokenizer has 259 tokens, the model 258"),
+        ({"vocab_size": 256}, "the tokenizer has 259 tokens, the model 256"),
         ({"vocab_size": 49152}, "the tokenizer has 259 tokens, the model 49152"),
         ({"max_position_embeddings": 64}, "max_total_tokens is 96, the model's context is 64"),
         ({"vocab_size": "many"}, "Validation error for field 'vocab_size'"),
@@ -181,7 +181,8 @@ def test_a_head_of_no_known_kind_is_refused_with_the_reason(reason: str) -> None
 def test_settings_that_make_no_sense_are_the_users_matter(settings: dict[str, Any], tmp_path: Path) -> None:
     folder = altered(save_tiny_llama(tmp_path / "whole"), tmp_path, **settings)
     with pytest.raises(ModelNotUsable) as caught:
-        models.load_fitting_base(folder, byte_tokenizer(), TokenOptions(**TOKENS))
+        models.check_settings(folder, byte_tokenizer(), TokenOptions(**TOKENS))
+        models.load_base(folder)
     assert caught.value.findings[0].fix
 
 

@@ -102,7 +102,7 @@ def test_ranks_and_scores_train_differently_and_rows_without_scores_take_ranks(
     assert run("scores", "scores", inputs)["adapter_sha256"] != ranks["adapter_sha256"]
     auto = run("auto", "auto", {**inputs, "data": bare["data"]})
     assert (auto["rewards"], auto["adapter_sha256"]) == ("ranks", ranks["adapter_sha256"])
-    monkeypatch.setattr(preparation, "load_fitting_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(preparation, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(InvalidInput, match="13 of 13 rows without scores"):
         run("missing", "scores", bare)
 
