@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deft.errors import Finding, ModelNotUsable, shown
+from deft.models.surplus import check_layers
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -42,14 +43,17 @@ def check_model_folder(folder: Path) -> Weights:
     """Check that *folder* can be a causal language model's and return its weights' headers; nothing else is read.
 
     Raises:
-        ModelNotUsable: settings that are no JSON object, code of its own, pickled, missing or cut-off weights.
+        ModelNotUsable: settings that are no JSON object, code of its own, pickled, missing or cut-off weights, layers
+            that config.json leaves out.
     """
     refuse_code(folder)
     config = read_settings(folder, CONFIG)
     if not isinstance(config.get("model_type"), str):
         raise refusal(folder, "a config.json without model_type", "the config.json of a model of transformers")
     require_safetensors(folder, "model")
-    return read_weights(folder)
+    weights = read_weights(folder)
+    check_layers(config, weights.shapes)
+    return weights
 
 
 def read_settings(folder: Path, name: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from torch import nn
 from deft.errors import shown
 from deft.folders import sha256_of
 from deft.models import fit
-from deft.models.files import refusal, refuse_code, require_safetensors
+from deft.models.files import CONFIG, read_settings, refusal, refuse_code, require_safetensors
 from deft.models.heads import head_refusal, unknown_head_fields
+from deft.models.surplus import check_layers, check_unused
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -73,7 +74,7 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
 
     Raises:
         ModelNotUsable: pickled or missing weights, code of its own, an unknown architecture, or weights that leave a
-            part of the model unset.
+            part of the model unset or of which a part would be left out.
     """
     from transformers import AutoModelForCausalLM
 
@@ -96,6 +97,8 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
         raise refusal(folder, found, "a causal language model of transformers") from error
     if info["missing_keys"] or info.get("mismatched_keys"):
         raise refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
+    check_layers(read_settings(folder, CONFIG), info["unexpected_keys"])
+    check_unused(info["unexpected_keys"], model.state_dict())
     model.requires_grad_(False)
     return cast("PreTrainedModel", model.to(place).eval())
 
