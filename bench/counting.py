@@ -11,7 +11,7 @@ from bench.workload import Workload
 from deft.data.datasets import import_files, iterate_examples
 from deft.models.loading import load_tokenizer
 from deft.reports import Silent
-from deft.scoring.counting import count_dataset
+from deft.scoring.counting import count_rows, report_on
 from deft.specs import Rows, TokenOptions
 from deft.tokens import iter_encoded
 
@@ -47,15 +47,9 @@ def count_pairs(dataset: str, model: str) -> dict[str, float]:
     tokenizer = load_tokenizer(Path(model))
 
     def count() -> None:
-        count_dataset(
-            Path(dataset),
-            Rows(),
-            tokenizer,
-            TokenOptions(),
-            vocabulary_size=len(tokenizer),
-            gate="warn",
-            report=Silent(),
-        )
+        counted = count_rows(Path(dataset), Rows(), tokenizer, TokenOptions(), len(tokenizer), report=Silent())
+        counted.distribution(len(tokenizer), None)
+        report_on(counted.parts(None), tokenizer, "warn")
 
     return _timed(count)
 

@@ -1,7 +1,7 @@
 """Our own LoRA-DPO epoch on tokenised pairs, as the operation `train` runs it, less its files."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.machine import Clock
 from bench.workload import Workload
@@ -25,7 +25,7 @@ class Losses(Silent):
     def __init__(self) -> None:
         self.values: list[float] = []
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:  # type: ignore[override]
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Keep the loss."""
         self.values += [values["loss"]] if step else []
 

@@ -42,7 +42,7 @@ class Accumulation:
             for indices in batches:
                 parts = self.objective.parts(model, indices, size)
                 loss = self.loss(parts, size)
-                self.scale.scaled(loss).backward()
+                self.scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
                 totals.add(parts, loss, size.examples)
             return totals
         self._in_lanes(batches, size, model, totals)
