@@ -38,7 +38,7 @@ def make_celery(settings: Settings, role: Literal["producer", "worker"] = "produ
     and heartbeat.
     """
     app = Celery("deft", broker=settings.broker_url, set_as_current=False)
-    classes = settings.resource_classes if role == "worker" else QUEUES
+    classes = settings.job_classes if role == "worker" else QUEUES
     app.conf.update(
         task_queues=[Queue(QUEUES[each]) for each in classes],
         task_serializer="json",

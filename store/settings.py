@@ -12,7 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1024**3
 MIB = 1024**2
-ResourceClass = Literal["cpu", "gpu"]
+ResourceClass = Literal["cpu", "gpu", "gpu-node"]
+"""What a worker serves: jobs without a model; with one, a GPU a slot; the same, one at a time with all GPUs."""
+
+JobClass = Literal["cpu", "gpu"]
+"""What a job needs."""
 
 DatabaseUrl = Annotated[str, Field(min_length=1)]
 Listed = Annotated[list[Path], NoDecode]
@@ -53,7 +57,9 @@ class Settings(BaseSettings):
         1, ge=1, description="Processes of a training job, one a GPU; more than 1 needs a worker of one slot."
     )
     resource_classes: ListedClasses = Field(
-        default_factory=_both_classes, description="What a worker serves, separated by commas."
+        default_factory=_both_classes,
+        description="What a worker serves, separated by commas; gpu-node: one job at a time with all GPUs of the "
+        "machine, a training in one process a GPU.",
     )
     shard_rows: int = Field(
         32_768,
@@ -74,6 +80,11 @@ class Settings(BaseSettings):
     def _has_gpus_for_its_processes(self) -> "Settings":
         if self.train_processes > 1 and self.slots > 1:
             raise ValueError("DEFT_TRAIN_PROCESSES above 1 needs DEFT_SLOTS=1: each of several slots has one GPU")
+        if self.is_gpu_node and ("gpu" in self.resource_classes or self.slots > 1 or self.train_processes > 1):
+            raise ValueError(
+                "DEFT_RESOURCE_CLASSES=gpu-node gives all GPUs to one job: it needs DEFT_SLOTS=1, no class gpu beside "
+                "it and no DEFT_TRAIN_PROCESSES, which is then the number of GPUs"
+            )
         return self
 
     @field_validator("data_folder")
@@ -85,6 +96,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def is_gpu_node(self) -> bool:
+        """Whether a worker gives all GPUs of its machine to one job."""
+        return "gpu-node" in self.resource_classes
+
+    @property
+    def job_classes(self) -> list[JobClass]:
+        """The classes of the jobs that a worker takes."""
+        return ["cpu" if each == "cpu" else "gpu" for each in self.resource_classes]
 
     @property
     def resolved_database_url(self) -> str:

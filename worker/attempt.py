@@ -135,8 +135,15 @@ class Attempt:
             out=out.resolve(),
             checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
             accepted=self._claim.accepted,
-            processes=self._place.settings.train_processes if self._claim.kind == "train" else 1,
+            processes=self._processes(),
         )
+
+    def _processes(self) -> int:
+        """Return in how many processes the job runs: a training in one a GPU where all of them are its own."""
+        if self._claim.kind != "train":
+            return 1
+        settings = self._place.settings
+        return max(1, len(devices.gpus(os.environ))) if settings.is_gpu_node else settings.train_processes
 
     def _inputs(self) -> dict[str, Path]:
         found = self._write(

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+DEVICES = Path("/dev")
 
 
-def of_slot(environment: Mapping[str, str], slot: int, slots: int, devices: Path = Path("/dev")) -> dict[str, str]:
+def of_slot(environment: Mapping[str, str], slot: int, slots: int, devices: Path = DEVICES) -> dict[str, str]:
     """Return what tells the children of *slot* (0 to *slots* - 1) to use one GPU; slots beyond the GPUs share them.
 
     Nothing where there is one slot, which may see all GPUs, or no GPU.
@@ -19,7 +20,7 @@ def of_slot(environment: Mapping[str, str], slot: int, slots: int, devices: Path
     return {VARIABLE: available[slot % len(available)]} if slots > 1 and available else {}
 
 
-def gpus(environment: Mapping[str, str], devices: Path) -> list[str]:
+def gpus(environment: Mapping[str, str], devices: Path = DEVICES) -> list[str]:
     """Return the names of the GPUs that this process may use: those that *environment* names, else all there are."""
     named = environment.get(VARIABLE)
     if named is not None:

@@ -47,7 +47,7 @@ class Runner:
         settings = self._place.settings
         try:
             with self._place.database.write() as session:
-                return claims.claim(session, self._place.owner, settings.resource_classes, settings.lease_seconds)
+                return claims.claim(session, self._place.owner, settings.job_classes, settings.lease_seconds)
         except (Unavailable, StorageFull) as error:
             log.warning("cannot look for jobs: %s", error)
             return None

@@ -26,6 +26,13 @@ def test_several_processes_of_a_training_need_all_gpus_of_the_worker():
         Settings(train_processes=2, slots=2)
 
 
+def test_a_gpu_node_takes_the_jobs_of_gpu_one_at_a_time():
+    assert Settings(resource_classes="cpu,gpu-node").job_classes == ["cpu", "gpu"]
+    for other in ({"slots": 2}, {"train_processes": 2}, {"resource_classes": "gpu,gpu-node"}):
+        with pytest.raises(ValidationError, match="all GPUs to one job"):
+            Settings(**{"resource_classes": "gpu-node", **other})
+
+
 def test_one_machine_needs_no_settings(monkeypatch):
     settings = Settings()
     assert (settings.broker_url, settings.database_url, settings.slots) == ("filesystem://", None, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deft.specs import ScoreSpec, SelectSpec
+from deft.specs import ScoreSpec, SelectSpec, TrainSpec
 from store import accounts, claims, jobs, models
 from store.artifacts import ArtifactFiles
 from store.database import Database
@@ -82,6 +82,37 @@ def test_an_attempt_gives_its_child_the_inputs_and_the_model_and_leaves_nothing_
     assert job.status == "succeeded"
     assert '"inputs": ["dataset", "model"]' in (tmp_path / "a.jsonl").read_text()
     assert list(bench.settings.staging_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "slots", "processes", "shown"), [(["gpu-node"], 1, 3, "4,5,7"), (["gpu"], 3, 1, "4")]
+)
+def test_a_gpu_node_trains_on_all_gpus_and_a_slot_on_its_own(
+    bench, tmp_path, monkeypatch, classes, slots, processes, shown
+):
+    add_model(bench, tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    command, start, asked, seen = child.command, child.start, [], []
+
+    def ordered(order):
+        asked.append(order.processes)
+        return command(order._replace(processes=1))
+
+    def started(arguments, *, environment):
+        seen.append(environment["CUDA_VISIBLE_DEVICES"])
+        return start(arguments, environment=environment)
+
+    monkeypatch.setattr(child, "command", ordered)
+    monkeypatch.setattr(child, "start", started)
+    settings = Settings(**{**bench.settings.model_dump(), "resource_classes": classes, "slots": slots})
+    bench.runner = Runner(open_workplace(settings))
+    for spec in (
+        TrainSpec(data=bench.dataset_id, model="tiny", name="a"),
+        ScoreSpec(dataset=bench.dataset_id, model="tiny", name="b"),
+    ):
+        assert bench.run(spec).status == "succeeded"
+    assert asked == [processes, 1]
+    assert (seen[0], len(set(seen))) == (shown, 1 if slots == 1 else 2)
 
 
 def test_an_input_that_was_changed_on_disk_fails_the_job_before_any_child(bench, tmp_path):
