@@ -189,19 +189,32 @@ def read_spec(path: Path) -> AnyOperation:
     Raises:
         InvalidInput: it cannot be read, is not valid, or is a pipeline, which only the service runs.
     """
+    from deft.data.row_checks import BadRow  # numpy, once the guard has forked
+    from deft.strict_json import parse as parse_json
+
     try:
         text = path.read_bytes()
-        document = json.loads(text)
-        spec = stored_spec.validate_json(text)
     except OSError as error:
         raise InvalidInput(f"the spec {path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise invalid_spec(error, document, stored_spec.json_schema()) from error
-    except ValueError as error:
-        raise InvalidInput(f"the spec {path} is not JSON: {error}") from error
+    try:
+        parse_json(text)
+    except BadRow as bad:
+        if bad.code == "number_range":
+            _validated(text)  # says which field it is
+        raise InvalidInput(
+            f"the spec {path} is not usable: found {bad.found}, expected {bad.expected}", code=bad.code
+        ) from bad
+    spec = _validated(text)
     if isinstance(spec, PipelineSpec):
         raise InvalidInput("a pipeline is several jobs: post it to the service, or run its steps one by one")
     return spec
+
+
+def _validated(text: bytes) -> AnyOperation | PipelineSpec:
+    try:
+        return stored_spec.validate_json(text)
+    except ValidationError as error:
+        raise invalid_spec(error, json.loads(text), stored_spec.json_schema()) from error
 
 
 def read_inputs(pairs: Sequence[str]) -> dict[str, Path]:

@@ -6,6 +6,7 @@ in them. A duplicate key brings at least two more, so a document with just that 
 quotes as `\u0022`). Any other document is parsed a second time, key by key.
 
 Whole numbers over 64 bits, which orjson would round to doubles, keep every digit: their document is parsed again too.
+So is one with a number that may be nearer to 0 than any double but 0; such a number is refused.
 """
 
 import json
@@ -19,8 +20,8 @@ from deft.errors import shown
 
 MAX_DEPTH = 32
 
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
-"""What every document with a whole number of over 64 bits holds."""
+_EXTREME_NUMBER = re.compile(rb"[0-9]{19}|[0-9][eE]-[0-9]{3}")
+"""What every document holds with a whole number of over 64 bits, or with a number that a double rounds to 0."""
 
 
 def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
@@ -35,7 +36,15 @@ def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
         raise _refused(document, error) from None
     if document.count(b'"') != _quotes(value, 0) or b"\\u0022" in document:
         json.loads(document, object_pairs_hook=_unique)
-    return json.loads(document) if _LONG_NUMBER.search(document) else value
+    return json.loads(document, parse_float=_not_rounded_to_zero) if _EXTREME_NUMBER.search(document) else value
+
+
+def _not_rounded_to_zero(text: str) -> float:
+    number = float(text)
+    if number == 0 and any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
+        found, fix = f"a number too small: '{shown(text)}'", "write 0, or scale the numbers of this column"
+        raise BadRow("number_range", None, found, "0, or a number of at least 5e-324", fix)
+    return number
 
 
 def _quotes(value: object, depth: int) -> int:

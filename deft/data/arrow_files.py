@@ -13,9 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deft.data.blocks import refused, too_many_bytes
+from deft.data.columns import TimeText
 from deft.data.row_checks import BadRow
-from deft.errors import shown
+from deft.errors import InvalidRows, shown
 from deft.strict_json import MAX_DEPTH
+
+_VIEWS = {"string_view": pa.large_string(), "binary_view": pa.large_binary()}
+"""Types whose slices share their buffers, and what holds the values of a slice alone."""
+
+_BYTES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 Numbered = tuple[int, dict[str, Any] | BadRow]
@@ -53,6 +59,8 @@ def _readable(container: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, SystemError) as error:
+        if "too deeply nested" in str(error):
+            raise _unreadable("a column of very many levels") from error
         fix = "write the file anew and upload it again"
         raise refused("damaged_file", shown(str(error)), f"a complete {container} file", fix) from error
 
@@ -63,12 +71,35 @@ def _numbered(batches: Iterator[Any], max_bytes: int) -> Iterator[Numbered]:
         batch.validate(full=True)  # offsets are read as they stand: a wrong one would crash the process
         for start in range(0, batch.num_rows, 1024):
             part = batch.slice(start, 1024)
-            total += part.nbytes
+            total += sum(map(_bytes_of_values, part.columns))
             if total > max_bytes:
                 raise too_many_bytes(max_bytes)
             for row in _rows(part):
                 number += 1
                 yield number, row
+
+
+def _bytes_of_values(column: pa.Array) -> int:
+    """Return the bytes of the values of *column*: each as often as it stands there, and nothing that it shares."""
+    kind = column.type
+    if isinstance(column, pa.ExtensionArray):
+        return _bytes_of_values(column.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return _bytes_of_values(pc.run_end_decode(column))
+    if pa.types.is_dictionary(kind):
+        return _bytes_of_entries(column)
+    plain = _VIEWS.get(str(kind))
+    return int((column if plain is None else column.cast(plain)).nbytes)
+
+
+def _bytes_of_entries(column: pa.DictionaryArray) -> int:
+    """Return the bytes of the entries that *column* names, each as often as it does; none is copied so often."""
+    counts = pc.value_counts(column.indices)
+    entries = column.dictionary.cast(_VIEWS.get(str(column.type.value_type), column.type.value_type))
+    if entries.type not in _BYTES:
+        return int(column.dictionary_decode().nbytes)
+    used = entries.take(counts.field("values"))
+    return int(pc.sum(pc.multiply(pc.binary_length(used), counts.field("counts"))).as_py() or 0)
 
 
 def _ends_whole(memory: pa.MemoryMappedFile) -> None:
@@ -88,9 +119,12 @@ def _check_columns(schema: pa.Schema) -> None:
         raise refused("duplicate_key", found, "every column once", "rename one of the columns")
     for field in schema:
         if not _is_readable(_unwrapped(field.type)):
-            found = f"the column {shown(field.name)} of type {shown(str(field.type))}"
-            expected = f"text, numbers, times, and lists and objects of them, at most {MAX_DEPTH} levels deep"
-            raise refused("unreadable_type", found, expected, "write the column as JSON text")
+            raise _unreadable(f"the column {shown(field.name)} of type {shown(str(field.type))}")
+
+
+def _unreadable(found: str) -> InvalidRows:
+    expected = f"text, numbers, times, and lists and objects of them, at most {MAX_DEPTH} levels deep"
+    return refused("unreadable_type", found, expected, "write the column as JSON text")
 
 
 def _unwrapped(kind: pa.DataType) -> pa.DataType:
@@ -128,10 +162,12 @@ def _rows(part: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
 def _values(name: str, column: pa.Array) -> list[Any]:
     plain = _no_finer_than_microseconds(column)
     try:
-        found_values: list[Any] = plain.to_pylist()
+        found: list[Any] = plain.to_pylist()
     except (pa.ArrowException, OverflowError, ValueError):
         return [_value(name, scalar) for scalar in plain]
-    return found_values
+    if pa.types.is_string(plain.type) and "[ns" in str(column.type):
+        return [None if text is None else TimeText(text) for text in found]
+    return found
 
 
 def _value(name: str, scalar: pa.Scalar) -> object:

@@ -26,6 +26,12 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression=COMPRESSION, use_dictionary=False, write_statistics=False)
 
 
+class TimeText(str):
+    """A time that no column of times here can hold, as text; a column with one becomes JSON text, and is told."""
+
+    __slots__ = ()
+
+
 JSON_TEXT = None
 """The kind of a column whose values fit no one type; every other kind is an Arrow type."""
 
@@ -72,6 +78,8 @@ def typed(values: list[Any]) -> pa.Array | None:
     if pa.types.is_nested(array.type):
         return array if _are_identical(back, values) else None
     kinds = {type(value) for value in values} - {type(None)}
+    if TimeText in kinds:
+        return None
     if kinds == {int, float}:
         return array if all(float(value) == value for value in values if type(value) is int) else None
     zones = {value.tzinfo for value in values if isinstance(value, datetime)}

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import orjson
-
 from deft.data import row_checks
 from deft.data.columns import Row
 from deft.data.formats import FORMATS, Columns, pro_columns
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
 from deft.examples import ASSISTANT_MARK, Example
+from deft.strict_json import parse
 
 
 def columns_from(mapping: Mapping[str, str] | None) -> Columns:
@@ -99,8 +98,8 @@ LISTS = ("deft.responses", "pro.ranked")
 """Formats whose rows hold lists of responses, with scores and ranks of each."""
 _OWN_CHECKS: dict[str, Callable[[object, str], float | str]] = {
     "weight": row_checks.weight,
-    "source": row_checks.label,
-    "aspect": row_checks.label,
+    "source": row_checks.source,
+    "aspect": row_checks.aspect,
     "split": row_checks.split,
 }
 
@@ -110,8 +109,8 @@ def typed_cells(row: Row, columns: Columns) -> Row:
     result = dict(row)
     for column in (columns.responses, columns.scores, columns.ranks, columns.weight):
         if row.get(column):
-            with contextlib.suppress(orjson.JSONDecodeError):
-                result[column] = orjson.loads(row[column])
+            with contextlib.suppress(row_checks.BadRow):
+                result[column] = parse(row[column].encode())
     for column in (columns.scores, columns.ranks, columns.weight, columns.source, columns.aspect, columns.split):
         if row.get(column) == "":
             result[column] = None

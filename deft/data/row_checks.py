@@ -180,23 +180,29 @@ def weight(value: object, column: str) -> float:
     return result
 
 
-def label(value: object, column: str) -> str:
-    """Return *value* if it is text that can name a source or an aspect."""
-    return value if isinstance(value, str) else wrong_type(value, column, "text", _leave_out(column))
+def source(value: object, column: str) -> str:
+    """Return *value* if it is text that can name a source."""
+    return value if isinstance(value, str) else wrong_type(value, column, "text", _leave_out("source"))
+
+
+def aspect(value: object, column: str) -> str:
+    """Return *value* if it is text that can name an aspect."""
+    return value if isinstance(value, str) else wrong_type(value, column, "text", _leave_out("aspect"))
 
 
 def split(value: object, column: str) -> str:
     """Return *value* if it names a split."""
     if not isinstance(value, str):
-        wrong_type(value, column, "text", _leave_out(column))
+        wrong_type(value, column, "text", _leave_out("split"))
     if split_named(value) is None:
         expected = f"one of {', '.join(SPLIT_ALIASES)}"
-        raise BadRow("unknown_split", column, described(value), expected, _leave_out(column))
+        raise BadRow("unknown_split", column, described(value), expected, _leave_out("split"))
     return value
 
 
-def _leave_out(column: str) -> str:
-    return f"correct the value, or leave the column unread with --map {column}="
+def _leave_out(ours: str) -> str:
+    """Return the fix that leaves the column unread which stands for *ours*: a column map says OURS=YOURS."""
+    return f"correct the value, or leave the column unread with --map {ours}="
 
 
 def not_an_object(value: object) -> BadRow:

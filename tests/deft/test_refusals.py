@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deft
-from deft.__main__ import main
+from deft.__main__ import main, read_spec
 from deft.data.datasets import import_files
 from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
 from deft.examples import Example
@@ -102,6 +102,21 @@ def test_an_omega_that_is_no_finite_number_is_refused(
     error = capsys.readouterr().err
     assert "/deft/omega" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"kind": "select", "scoring": "sc_1", "scoring": "sc_2"}', "duplicate_key"),
+        ('{"kind": "train", "data": "ds_1", "model": "m", "deft": {"omega": 1e-400}}', "number_range"),
+        ('{"kind": "select"', "malformed_json"),
+    ],
+)
+def test_a_spec_is_read_as_strictly_as_a_row(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        read_spec(tmp_path / "spec.json")
+    assert caught.value.error_code == words
 
 
 @pytest.mark.parametrize("text", ['{"omega": NaN}', '{"omega": Infinity}', '{"omega": -1}', "{}", "[]", "no"])

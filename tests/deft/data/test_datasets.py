@@ -146,6 +146,24 @@ def test_a_column_can_be_left_unread(tmp_path: Path) -> None:
     assert (examples(tmp_path)[0].split, examples(tmp_path)[0].source) == (None, None)
 
 
+@pytest.mark.parametrize("ours", ["split", "source", "aspect"])
+def test_the_way_to_leave_a_mapped_column_unread_is_by_our_name(tmp_path: Path, ours: str) -> None:
+    with pytest.raises(InvalidRows) as refusal:
+        load(tmp_path, {**GOOD, "theirs": 7}, columns={ours: "theirs"})
+    finding = refusal.value.findings[0]
+    assert (finding.column, finding.fix.split("--map ")[1]) == ("theirs", f"{ours}=")
+
+
+def test_times_that_become_text_are_told(tmp_path: Path) -> None:
+    times = pa.array([1_600_000_000_000_000_001, None], pa.timestamp("ns"))
+    table = pa.table({**{name: [text] * 2 for name, text in GOOD.items()}, "at": times})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    (tmp_path / "out").mkdir()
+    assert import_files([tmp_path / "pairs.parquet"], tmp_path / "out")["json_columns"] == ["at"]
+    at = pq.read_table(tmp_path / "out" / "original.parquet")["at"].to_pylist()
+    assert [text and orjson.loads(text) for text in at] == ["2020-09-13 12:26:40.000000001", None]
+
+
 def test_csv_gives_numbers_and_lists_as_text(tmp_path: Path) -> None:
     data = b'prompt,responses,scores,weight,source\nWhy?,"[""a"", ""b""]","[1, 0.5]",2,\n'
     load(tmp_path, data, name="rows.csv")

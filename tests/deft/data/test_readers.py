@@ -101,6 +101,8 @@ def test_parquet_and_both_kinds_of_arrow(tmp_path: Path) -> None:
         (b'{"a": -Infinity}', "number_range", "-Infinity"),
         (b'{"a": 1e999}', "number_range", "too large"),
         (b'{"a": [1, -1e999]}', "number_range", "too large"),
+        (b'{"a": -1.5e-400}', "number_range", "too small"),
+        (b'{"a": 0.%s1}' % (b"0" * 330), "number_range", "too small"),
         (b'{"a": 1, "a": 2}', "duplicate_key", "the key a twice"),
         (b'{"a":1,"a":2}', "duplicate_key", "the key a twice"),
         (b'{"a" :1,"a":2}', "duplicate_key", "the key a twice"),
@@ -337,6 +339,11 @@ def test_times_finer_than_microseconds_lose_nothing(tmp_path: Path) -> None:
             assert row["took"] == str(fine)
 
 
+def test_numbers_next_to_zero_are_read(tmp_path: Path) -> None:
+    data = b'{"a": [5e-324, 1e-300, 0e-400, -0.0E-999, 1e-00005], "b": "1e-400"}'
+    assert read(write(tmp_path, "a.jsonl", data)) == [(1, {"a": [5e-324, 1e-300, 0.0, 0.0, 1e-5], "b": "1e-400"})]
+
+
 def test_whole_numbers_keep_every_digit(tmp_path: Path) -> None:
     for number in (2**53 + 1, 2**63, 2**64, 123456789012345678901, -(2**70)):
         assert read(write(tmp_path, "a.jsonl", b'{"id": %d}' % number)) == [(1, {"id": number})]
@@ -361,6 +368,35 @@ def test_a_decompression_bomb_stops_at_the_cap(tmp_path: Path, pack: Any) -> Non
     path = write(tmp_path, "a.jsonl.x", pack(b'{"a": 1}\n' * 1_000_000))
     with pytest.raises(TooLarge, match="more than 1,000,000 bytes"):
         read(path, max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("encode", "entries"),
+    [
+        (lambda a: a.dictionary_encode(), 4000),
+        (lambda a: a.cast(pa.string_view()), 4000),
+        (lambda a: a.cast(pa.string_view()).dictionary_encode(), 4000),
+        (lambda a: a.dictionary_encode(), 1),
+        (pc.run_end_encode, 1),
+    ],
+    ids=["dictionary", "views", "dictionary of views", "one entry", "one run"],
+)
+def test_values_are_counted_once_however_they_are_stored(tmp_path: Path, encode: Any, entries: int) -> None:
+    texts = [f"{row % entries:0500d}" for row in range(4000)]
+    table = pa.table({"a": encode(pa.array(texts)).slice(0)})
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    assert [row["a"] for _, row in read(tmp_path / "a.arrow", max_bytes=2_200_000)] == texts
+    with pytest.raises(TooLarge):
+        read(tmp_path / "a.arrow", max_bytes=1_900_000)
+
+
+def test_a_parquet_file_of_too_many_levels_is_not_called_damaged(tmp_path: Path) -> None:
+    deep = pa.table({"prompt": pa.nulls(1, _nested(pa.string(), 50))})
+    pq.write_table(deep, tmp_path / "a.parquet")
+    with pytest.raises(InvalidRows) as refusal:
+        read(tmp_path / "a.parquet")
+    assert refusal.value.error_code == "unreadable_type"
 
 
 def test_a_parquet_bomb_stops_at_the_cap(tmp_path: Path) -> None:
