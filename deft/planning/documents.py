@@ -154,7 +154,8 @@ class Plan(Planned):
     work: list[Work]
     memory: list[Memory]
     cpu_training_bytes: int | None = Field(
-        description="Peak of a training on a CPU, at most: float32, 8 examples side by side. null: no training."
+        description="Peak resident memory of a training on a CPU with as many cores as this machine: float32, a pass "
+        "on each core, 8 at most. null: no training."
     )
     speed: list[Speed]
     queue: Queue

@@ -1,5 +1,7 @@
 """The forward passes that each operation will make, as the code chooses them on a GPU, and the memory they take."""
 
+import os
+
 from deft import budgets
 from deft.planning import memory
 from deft.planning.documents import Memory
@@ -10,6 +12,19 @@ from deft.specs import EvaluationOptions, Lora, Optimisation
 
 CAPPED_LOGITS_BYTES, DIVERGENCE_LOGITS_BYTES = 6, 20
 """Of one logit: in half precision and in float32; and where two models' distributions are compared in float32."""
+
+
+CPU_PROCESS_BYTES = 480 * 2**20
+"""Of a process with Python, torch, transformers, a tokenizer and a small data set: measured (docs/diary.md)."""
+
+CPU_HELD = 1.6
+"""Resident bytes by byte that a pass keeps: the backward pass's own tensors, and what the allocator does not give back.
+Measured: 1.5 with a model of 16 million parameters, 1.7 with SmolLM2-135M (docs/diary.md)."""
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def precision_of(asked: str) -> Precision:
@@ -47,11 +62,22 @@ def training_memory(
     return memory.training_memory(counter.shape, lora, precision, weights, planned)
 
 
-def cpu_training_bytes(counter: Counter, sample: Sample, lora: Lora, parameters: int) -> int:
-    """Return the peak of a training on a CPU: float32, one example a pass, `LANES` passes side by side at most."""
+def cpu_training_bytes(
+    counter: Counter, sample: Sample, rows: int, lora: Lora, plan: Optimisation, parameters: int, *, cores: int
+) -> int:
+    """Return the peak resident memory of a training on a CPU: float32, `cpu_lanes` passes side by side."""
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
-    planned = Pass(budgets.LANES * longest, _longest_row(counter, sample, has_end=True), longest)
-    return memory.training_memory(counter.shape, lora, "fp32", 4 * parameters, planned).peak_bytes
+    examples = min(plan.micro_batch_size or 1, plan.batch_size, rows)
+    planned = Pass(examples * longest, _longest_row(counter, sample, has_end=True), longest)
+    one = memory.training_memory(counter.shape, lora, "fp32", 4 * parameters, planned)
+    lanes = cpu_lanes(-(-min(plan.batch_size, rows) // examples), lora, cores=cores)
+    held = int(CPU_HELD * lanes * (one.pass_bytes + one.logits_bytes))
+    return CPU_PROCESS_BYTES + one.weights_bytes + one.adapter_bytes + held
+
+
+def cpu_lanes(passes: int, lora: Lora, *, cores: int) -> int:
+    """Return how many of a step's *passes* run side by side on *cores*; with dropout, drawn in order, one."""
+    return 1 if lora.dropout else max(1, min(cores, passes, budgets.LANES))
 
 
 def evaluation_memory(

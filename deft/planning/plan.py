@@ -11,6 +11,7 @@ from deft.models.fit import check_answers_fit, check_measurable
 from deft.planning import passes, work
 from deft.planning.documents import Memory
 from deft.planning.lengths import capped
+from deft.planning.passes import available_cores
 from deft.planning.source import DataSource, Examples, ModelSource
 from deft.planning.work import Cost, Counter
 from deft.selection import resolve_keep
@@ -62,6 +63,8 @@ class Planner:
     costs: list[Cost] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
     cpu_training_bytes: int | None = None
+    cores: int = field(default_factory=available_cores)
+    """Of the CPU that a training would run on; by default those that this process may use."""
     facts: Facts = field(default_factory=Facts)
 
     def plan(self, spec: JobSpec) -> None:
@@ -150,7 +153,9 @@ class Planner:
             self._note(
                 passes.training_memory(counter, sample, found.rows, spec.lora, spec.optimisation, self._parameters)
             )
-            on_cpu = passes.cpu_training_bytes(counter, sample, spec.lora, self._parameters)
+            on_cpu = passes.cpu_training_bytes(
+                counter, sample, found.rows, spec.lora, spec.optimisation, self._parameters, cores=self.cores
+            )
             self.cpu_training_bytes = max(on_cpu, self.cpu_training_bytes or 0)
         return found
 
