@@ -9,6 +9,7 @@ from deft.reports import Silent
 from deft.reward import head_of
 from deft.specs import DpoMethod, Lora, Optimisation
 from deft.tokens import TokenizedExample
+from deft.training.fused_lora import fused
 from deft.training.objective import Objective, reference_logps
 from deft.training.policy import attach_lora
 from deft.training.run import training_arguments
@@ -42,7 +43,7 @@ def train_ours(work: Workload, pairs: Sequence[TokenizedExample], clock: Clock, 
     """
     base = work.model()
     head = head_of(base)
-    model = attach_lora(base, LORA, seed=0)
+    model = fused(attach_lora(base, LORA, seed=0))
     micro_batch = 1 if work.device == "cpu" else None  # as deft.training.preparation chooses
     objective = Objective(DpoMethod(beta=BETA), pairs, work.end_id, True, micro_batch, head)
     steps, losses = file_order(len(pairs)), Losses()

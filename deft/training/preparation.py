@@ -31,6 +31,7 @@ from deft.reward import Head, direction_of, head_of
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
 from deft.tokens import TokenizedExample, encode_examples, end_token_id
 from deft.training.batches import optimiser_steps, with_responses
+from deft.training.fused_lora import fused
 from deft.training.methods import criterion_of
 from deft.training.objective import Objective
 from deft.training.policy import attach_lora
@@ -142,7 +143,7 @@ def _policy(spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base
         _require_same_base(start, base_hash)
     base = load_base(inputs["model"], precision=spec.optimisation.precision)
     head = head_of(base)
-    return attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start), head
+    return fused(attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)), head
 
 
 def _has_lists(examples: list[TokenizedExample]) -> bool:
