@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from api import handlers, openapi, pages
+from api import handlers, openapi_document, pages
 from api.middleware import Envelope
 from api.problems import errors
 from api.routes import artifacts, datasets, health, jobs, models, plans, team
@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(_v1())
     pages.install(app)
-    openapi.install(app)
+    openapi_document.install(app)
     app.add_middleware(Envelope)
     return app
 

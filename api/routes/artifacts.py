@@ -23,7 +23,7 @@ from api.documents import (
 from api.downloads import entry_of, file_response
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import OnceOf
-from api.openapi import json_body
+from api.openapi_document import json_body
 from api.problems import errors
 from api.routes.jobs import post_job
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf

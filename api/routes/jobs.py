@@ -22,7 +22,7 @@ from api.documents import (
 )
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import Once, OnceOf, reply
-from api.openapi import json_body
+from api.openapi_document import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
 from deft.specs import OUTPUT_KIND, JobSpec, ScoreSpec, job_spec

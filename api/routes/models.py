@@ -11,7 +11,7 @@ from api.bodies import body_of
 from api.documents import ModelDocument, PageDocument, model_document
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import OnceOf, reply
-from api.openapi import json_body
+from api.openapi_document import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, ServicesOf, Writing
 from store import models

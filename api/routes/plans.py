@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from api.bodies import body_of
-from api.openapi import json_body
+from api.openapi_document import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, ServicesOf
 from deft.planning.documents import Plan
