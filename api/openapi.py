@@ -1,4 +1,4 @@
-"""`python -m api.openapi > docs/openapi.json` writes the committed copy of the OpenAPI document, which a test compares."""
+"""`python -m api.openapi > docs/openapi.json` writes the committed OpenAPI document, which a test compares."""
 
 import json
 import sys
