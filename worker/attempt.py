@@ -4,10 +4,8 @@ What it may touch is decided by the fence in every statement of `store.claims`; 
 another worker can begin. It knows no Celery and no other attempt.
 """
 
-import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +15,16 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy.orm import Session
 
-from deft.errors import InvalidInput, StorageFull, Unavailable
+from deft.errors import StorageFull, Unavailable
 from deft.failures import failure_of
 from deft.specs import OUTPUT_KIND
-from store import artifacts, claims, models, telling
+from store import claims, telling
 from store.claims import Claim, LeaseLost, Wish
-from store.tables import Model
 from worker import child as child_processes
 from worker import devices, resume
-from worker.child import Child, Order
+from worker.child import Child
 from worker.lease import Answer, LeaseKeeper, Terms
+from worker.preparation import Preparation
 from worker.reporter import Reporter
 from worker.workplace import Workplace
 
@@ -68,6 +66,7 @@ class Attempt:
         own = resume.attempt_folder(self._checkpoints, claim.fence)
         self._reporter = Reporter(place.database, claim, checkpoints=own, log=self._log_text)
         terms = Terms(claim.lease_seconds, place.settings.renew_seconds)
+        self._preparation = Preparation(place, claim, self._checkpoints, self._write)
         self._keeper = LeaseKeeper(self._renew, terms, on_lost=self._kill)
 
     @property
@@ -107,68 +106,14 @@ class Attempt:
         fetched = self._fetch_model()
         if fetched is not None and self._reporter.word != "done":
             return self._settle(fetched)
-        order = self._order(work)
+        order = self._preparation.order(work)
         ending = self._run(child_processes.command(order))
         return self._settle(ending, order.out)
 
     def _fetch_model(self) -> Ending | None:
         """Bring a model of the Hub here, in a child of its own; None: there is nothing to bring."""
-        model = self._model()
-        if model is None or model.hub_id is None or model.revision is None:
-            return None
-        folder = models.folder_of(self._place.settings, model)
-        if folder.is_dir():
-            return None
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return self._run([sys.executable, "-m", "worker.fetch", model.hub_id, model.revision, str(folder)])
-
-    def _order(self, work: Path) -> Order:
-        """Check the inputs and lay out the attempt's folders."""
-        spec, out = work / "spec.json", work / "out"
-        out.mkdir()
-        spec.write_text(json.dumps(self._claim.spec), encoding="utf-8")
-        rows = self._write(lambda session: claims.checkpoints(session, self._claim))
-        recorded = [resume.Recorded(row.fence, row.folder) for row in rows]
-        return Order(
-            spec=spec.resolve(),
-            inputs=self._inputs(),
-            out=out.resolve(),
-            checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
-            accepted=self._claim.accepted,
-            processes=self._processes(),
-        )
-
-    def _processes(self) -> int:
-        """Return in how many processes the job runs: a training in one a GPU where all of them are its own."""
-        if self._claim.kind != "train":
-            return 1
-        settings = self._place.settings
-        return max(1, len(devices.gpus(os.environ))) if settings.is_gpu_node else settings.train_processes
-
-    def _inputs(self) -> dict[str, Path]:
-        found = self._write(
-            lambda session: {
-                name: artifacts.get(session, self._claim.team_id, artifact_id)
-                for name, artifact_id in self._claim.inputs.items()
-            }
-        )
-        checked = {artifact.id: self._place.files.open_checked(artifact).resolve() for artifact in found.values()}
-        inputs = {name: checked[artifact.id] for name, artifact in found.items()}
-        model = self._model()
-        if model is not None:
-            inputs["model"] = self._model_folder(model)
-        return inputs
-
-    def _model(self) -> Model | None:
-        if self._claim.model_id is None:
-            return None
-        return self._write(lambda session: session.get(Model, self._claim.model_id))
-
-    def _model_folder(self, model: Model) -> Path:
-        folder = models.folder_of(self._place.settings, model).resolve()
-        if not folder.is_dir():
-            raise InvalidInput(f"the folder of the model {model.name} is not on this worker", code="model_missing")
-        return folder
+        command = self._preparation.fetching()
+        return None if command is None else self._run(command)
 
     def _run(self, arguments: Sequence[str]) -> Ending:
         """Run a child to its end, passing on what it says and what is asked of it."""

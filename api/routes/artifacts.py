@@ -15,12 +15,12 @@ from api.documents import (
     ArtifactDocument,
     DataReportDocument,
     EvaluationDocument,
-    JobDocument,
     PageDocument,
     ScoringDocument,
     artifact_document,
 )
 from api.downloads import entry_of, file_response
+from api.job_documents import JobDocument
 from api.lists import DEFAULT_LIMIT, After, Limit, Order, page_document
 from api.once import OnceOf
 from api.openapi_document import json_body

@@ -9,13 +9,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from api.answers import answer
 from api.bodies import body_of
-from api.documents import (
+from api.documents import PageDocument
+from api.job_documents import (
     EventDocument,
     JobDocument,
     JobStatus,
     LogDocument,
     MetricsDocument,
-    PageDocument,
     child_document,
     event_document,
     job_document,

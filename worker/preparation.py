@@ -1,0 +1,99 @@
+"""What a claimed job needs before its child can begin: its model here, its inputs checked, its folders laid out.
+
+It reads rows through the attempt's own way of asking the database, and starts no process.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from deft.errors import InvalidInput
+from store import artifacts, claims, models
+from store.claims import Claim
+from store.tables import Model
+from worker import devices, resume
+from worker.child import Order
+from worker.workplace import Workplace
+
+Ask = Callable[[Callable[[Session], Any]], Any]
+"""Does an action in a transaction, again while the database is away and the lease lasts, and returns its result."""
+
+
+class Preparation:
+    """Prepares one claimed job; *checkpoints* is the folder of its resume states, *ask* asks the database."""
+
+    def __init__(self, place: Workplace, claim: Claim, checkpoints: Path, ask: Ask) -> None:
+        self._place = place
+        self._claim = claim
+        self._checkpoints = checkpoints
+        self._ask = ask
+
+    def fetching(self) -> list[str] | None:
+        """Return the command that brings the job's model here from the Hub; None: there is nothing to bring."""
+        model = self._model()
+        if model is None or model.hub_id is None or model.revision is None:
+            return None
+        folder = models.folder_of(self._place.settings, model)
+        if folder.is_dir():
+            return None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return [sys.executable, "-m", "worker.fetch", model.hub_id, model.revision, str(folder)]
+
+    def order(self, work: Path) -> Order:
+        """Check the inputs, lay out the attempt's folders in *work*, and return what the child is to do.
+
+        Raises:
+            InvalidInput: the model's folder is not on this worker.
+            ArtifactCorrupt: an input is not what was stored.
+        """
+        spec, out = work / "spec.json", work / "out"
+        out.mkdir()
+        spec.write_text(json.dumps(self._claim.spec), encoding="utf-8")
+        rows = self._ask(lambda session: claims.checkpoints(session, self._claim))
+        recorded = [resume.Recorded(row.fence, row.folder) for row in rows]
+        return Order(
+            spec=spec.resolve(),
+            inputs=self._inputs(),
+            out=out.resolve(),
+            checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
+            accepted=self._claim.accepted,
+            processes=self._processes(),
+        )
+
+    def _processes(self) -> int:
+        """Return in how many processes the job runs: a training in one a GPU where all of them are its own."""
+        if self._claim.kind != "train":
+            return 1
+        settings = self._place.settings
+        return max(1, len(devices.gpus(os.environ))) if settings.is_gpu_node else settings.train_processes
+
+    def _inputs(self) -> dict[str, Path]:
+        found = self._ask(
+            lambda session: {
+                name: artifacts.get(session, self._claim.team_id, artifact_id)
+                for name, artifact_id in self._claim.inputs.items()
+            }
+        )
+        checked = {artifact.id: self._place.files.open_checked(artifact).resolve() for artifact in found.values()}
+        inputs = {name: checked[artifact.id] for name, artifact in found.items()}
+        model = self._model()
+        if model is not None:
+            inputs["model"] = self._model_folder(model)
+        return inputs
+
+    def _model(self) -> Model | None:
+        if self._claim.model_id is None:
+            return None
+        found: Model | None = self._ask(lambda session: session.get(Model, self._claim.model_id))
+        return found
+
+    def _model_folder(self, model: Model) -> Path:
+        folder = models.folder_of(self._place.settings, model).resolve()
+        if not folder.is_dir():
+            raise InvalidInput(f"the folder of the model {model.name} is not on this worker", code="model_missing")
+        return folder
