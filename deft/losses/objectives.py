@@ -1,22 +1,21 @@
-"""The losses as pure functions of tensors: M7 (DPO), M8 (PRO), SFT, M9 (the DEFT term), log-probabilities in chunks.
+"""The losses of a step: M7 (DPO), M8 (PRO), SFT, and M9 (the DEFT term).
 
 Knows no model, batch layout, optimiser or file. Shape letters: B examples of a micro-batch, N responses of the longest
-list among them, P response positions (flat, of all sequences), V vocabulary, D hidden width. Log-probabilities are in
-nats and float32. Every mean is one over the examples of the whole optimiser step, weighted by row where *weights* [B]
-are given; then *examples_in_step* is the sum of the weights of the step.
+list among them, P response positions (flat, of all sequences). Every mean is one over the examples of the whole
+optimiser step, weighted by row where *weights* [B] are given; then *examples_in_step* is the sum of the weights of the
+step.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deft.budgets import TRAINING_POSITIONS
+from deft.losses.sequences import sum_by_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,110 +183,6 @@ def mean_over_step(values: Tensor, examples_in_step: float | None = None, weight
     if weights is not None:
         return (values * weights).sum() / (weights.sum() if examples_in_step is None else examples_in_step)
     return values.mean() if examples_in_step is None else values.sum() / examples_in_step
-
-
-def sum_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
-    """Add up *values* [P] by their *sequence* number [P] (int64, 0..S-1) to [S], in float32."""
-    return torch.zeros(sequences, dtype=torch.float32, device=values.device).index_add(0, sequence, values.float())
-
-
-def mean_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
-    """Mean of *values* [P] or [P, D] by their *sequence* number [P] to [S] or [S, D], in float32."""
-    shape = (sequences, *values.shape[1:])
-    total = torch.zeros(shape, dtype=torch.float32, device=values.device).index_add(0, sequence, values.float())
-    count = torch.bincount(sequence, minlength=sequences).clamp(min=1).to(total.dtype)
-    return total / count.view(-1, *[1] * (values.dim() - 1))
-
-
-def response_logps(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    bias: Tensor | None = None,
-    scale: float = 1.0,
-    softcap: float | None = None,
-    positions_per_chunk: int = TRAINING_POSITIONS,
-) -> Tensor:
-    """Log-probability of each target token, from the hidden state at the position that predicts it.
-
-    Logits exist for *positions_per_chunk* positions at a time and are not kept for the backward pass: the gradient
-    of log p(target) by its hidden state, W[target] - sum_v p(v) W[v] for a plain head, is one D-vector a position and
-    is computed along with the value. Softmax is float32.
-
-    Args:
-        hidden: [P, D] states after the final norm.
-        weight: [V, D] of the head; no gradient flows to it.
-        targets: [P] int64.
-        bias: [V] of the head.
-        scale: what the logits are multiplied by.
-        softcap: c of c * tanh(logit / c), applied after the scale.
-        positions_per_chunk: chunk size.
-
-    Returns:
-        [P] float32.
-
-    Raises:
-        ValueError: the head's weight wants a gradient.
-    """
-    if weight.requires_grad and torch.is_grad_enabled():
-        raise ValueError("response_logps gives no gradient to the head: freeze it, or use logps_from_logits")
-    parts = [
-        _ChunkLogps.apply(h, weight, t, bias, scale, softcap)  # type: ignore[no-untyped-call]
-        for h, t in zip(
-            torch.split(hidden, positions_per_chunk), torch.split(targets, positions_per_chunk), strict=True
-        )
-    ]
-    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
-
-
-def logps_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability [P] float32 of *targets* [P] under *logits* [P, V]: the plain way, gradients everywhere."""
-    return torch.log_softmax(logits.float(), dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-
-
-def head_logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None = None, scale: float = 1.0, softcap: float | None = None
-) -> Tensor:
-    """Logits [P, V] float32 of *hidden* [P, D] under a head, scaled, then soft-capped."""
-    logits = functional.linear(hidden.to(weight.dtype), weight, bias).float()
-    if scale != 1.0:
-        logits = logits * scale
-    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
-
-
-class _ChunkLogps(torch.autograd.Function):
-    """log p(target) for one chunk; the forward pass keeps only d log p / d hidden, [P, D]."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 -- torch gives it no type
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        bias: Tensor | None,
-        scale: float,
-        softcap: float | None,
-    ) -> Tensor:
-        logits = head_logits(hidden, weight, bias, scale, softcap)
-        at = targets.unsqueeze(-1)
-        has_gradient = ctx.needs_input_grad[0]
-        slope = 1 - (logits / softcap).square() if softcap is not None and has_gradient else None
-        odds = logits.sub_(logits.amax(dim=-1, keepdim=True))  # in place from here: [P, V] is much to write
-        of_target = odds.gather(-1, at)
-        total = odds.exp_().sum(dim=-1, keepdim=True)
-        logps = (of_target - total.log()).squeeze(-1)
-        if has_gradient:
-            by_logit = odds.div_(total).scatter_add_(-1, at, of_target.new_full(of_target.shape, -1))
-            if slope is not None:
-                by_logit *= slope
-            ctx.save_for_backward((by_logit.to(weight.dtype) @ weight).mul_(-scale))
-        return logps
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 -- as above
-        (by_hidden,) = ctx.saved_tensors
-        return (grads[0].unsqueeze(-1) * by_hidden).to(by_hidden.dtype), None, None, None, None, None
 
 
 def _loss(losses: Tensor, facts: dict[str, Tensor], examples_in_step: float | None, weights: Tensor | None) -> Loss:
