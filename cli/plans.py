@@ -22,8 +22,6 @@ def print_plan(plan: Json) -> None:
         print("\nmemory on a GPU (calculated; a card counts with 92 % of its size)")
         cards = [f"{card['card_gib']} GB" for card in plan["memory"][0]["cards"]]
         print_table(("operation", "peak", "per 1k tokens", *cards), [_memory(each) for each in plan["memory"]])
-        if any(card["is_remedy_available"] is False for each in plan["memory"] for card in each["cards"]):
-            print("*: not there yet")
     if plan["speed"]:
         print("\ntime, one job after the other")
         print_table(("device", "FLOP/s", "basis", "total"), [_speed(each) for each in plan["speed"]])
@@ -90,7 +88,7 @@ def _card(card: Json) -> str:
         return f"micro-batch {card['largest_pass_examples']}"
     if card["remedy"] is None:
         return "no"
-    return f"needs {card['remedy']}{'' if card['is_remedy_available'] else '*'}"
+    return f"needs {card['remedy']}"
 
 
 def _speed(speed: Json) -> tuple[str, str, str, str]:

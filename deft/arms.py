@@ -128,6 +128,7 @@ def _score(spec: PipelineSpec) -> ScoreSpec:
         rows=scored_rows(spec),
         tokens=spec.tokens,
         precision=spec.optimisation.precision,
+        quantisation=spec.optimisation.quantisation,
         aspects=spec.aspects,
         gate=spec.gate,
     )
@@ -168,6 +169,7 @@ def _evaluate(spec: PipelineSpec, scoring: str, systems: list[System]) -> Evalua
         apart_from=ApartFrom(dataset=spec.dataset, rows=trained_rows(spec)),
         scoring=scoring,
         tokens=spec.tokens,
+        quantisation=spec.optimisation.quantisation,
         options=spec.evaluation,
         focus="deft" if "deft" in spec.arms else spec.arms[0],
     )

@@ -46,10 +46,13 @@ def known_error(error: BaseException) -> DeftError | None:
 
 MEMORY_SETTINGS: dict[str, str] = {
     "/optimisation/micro_batch_size": "lower it: activations take memory in proportion; 1 is the least",
+    "/optimisation/gradient_checkpointing": "on keeps one layer at a time: a tenth of the memory, a third more time",
     "/tokens/max_total_tokens": "lower it: activations grow with the longest row, attention with its square",
     "/options/max_new_tokens": "lower it: the cache of keys and values grows with it",
     "/optimisation/precision": "bf16 takes half the memory of fp32",
     "/precision": "bf16 takes half the memory of fp32",
+    "/optimisation/quantisation": "nf4 holds the base in a third of bf16's memory; it needs bitsandbytes",
+    "/quantisation": "nf4 holds the base in a third of bf16's memory; it needs bitsandbytes",
     "/lora/r": "lower it: gradients and AdamW's states are in proportion",
 }
 """The settings that take less memory, those of the most effect first, and how."""
@@ -63,17 +66,17 @@ def out_of_memory(error: BaseException, spec: Mapping[str, Any] | None = None) -
     ]
     names = ", then ".join((finding.pointer or "")[1:].replace("/", ".") for finding in findings)
     message = f"memory ran out: {error}"[:MESSAGE_CHARACTERS]
-    return OutOfMemory(f"{message}; lower {names}" if names else message, findings=findings)
+    return OutOfMemory(f"{message}; change {names}" if names else message, findings=findings)
 
 
 def _memory_settings_of(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return pointer and value of the settings of *spec* that can still be lowered."""
+    """Return pointer and value of the settings of *spec* that can still be changed."""
     found = []
     for pointer in MEMORY_SETTINGS:
         value: Any = spec
         for part in pointer[1:].split("/"):
             value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-        is_least = value == 1 if pointer.endswith(("size", "/r")) else value in ("bf16", "fp16")
+        is_least = value == 1 if pointer.endswith(("size", "/r")) else value in ("bf16", "fp16", "on", "nf4")
         if value is not _ABSENT and not is_least:
             found.append((pointer, "decided by memory" if value is None else shown(value)))
     return found

@@ -70,8 +70,15 @@ def _settings(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
             "response tokens trained": str(summary["trained_tokens"]),
             "learning rate": f"{spec['optimisation']['learning_rate']}, {spec['optimisation']['schedule']}",
             "precision, device": f"{summary['precision']}, {summary['device']}",
+            "base while training": _base_words(summary),
         }
     )
+
+
+def _base_words(summary: Mapping[str, Any]) -> str:
+    if summary["quantisation"] == "none":
+        return "its own weights"
+    return "NF4 (bitsandbytes, double quantisation): over its own weights this adapter gives slightly other logits"
 
 
 def _scores(summary: Mapping[str, Any]) -> str:

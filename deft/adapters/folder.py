@@ -137,9 +137,11 @@ def probe_difference(adapter: Path, base: Path | None) -> tuple[float, float]:
 
     Raises:
         ModelNotUsable: the base or the adapter does not load.
+        InvalidInput: it was trained over an NF4 base, which cannot be loaded here.
     """
-    precision = json.loads((adapter / "training.json").read_text(encoding="utf-8"))["precision"]
-    model = load_base(base or adapter / MERGED, precision=precision)
+    record = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
+    precision, quantisation = record["precision"], record.get("quantisation", "none")
+    model = load_base(base or adapter / MERGED, precision=precision, quantisation=quantisation)
     policy = model if base is None else load_policy(model, adapter)
     probe = load_file(adapter / "probe.safetensors")
     logits = probe_logits(policy, probe["input_ids"])

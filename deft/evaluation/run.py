@@ -83,7 +83,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     rows, left_out = held_out_rows(spec, inputs)
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
-    base = load_base(inputs["model"])
+    base = load_base(inputs["model"], quantisation=spec.quantisation)
     _refuse_long_prompts(spec, base, prompts)
     how = _passes(spec, base, tokenizer, inputs.get("scoring"), report)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []

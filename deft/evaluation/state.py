@@ -12,6 +12,7 @@ from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, RULES, AnswerFacts, Who, bleu_signature
 from deft.evaluation.systems import Adapter, Resident
 from deft.models.fit import GENERATED_METRICS
+from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
 from deft.specs import EvaluateSpec
 from deft.tokens import tokenizer_hash
@@ -89,7 +90,7 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
         "base_weights": base_hash,
         "tokenizer": tokenizer_hash(run.tokenizer),
         "tokens": run.spec.tokens.model_dump(mode="json"),
-        "precision": str(run.how.head.weight.dtype).removeprefix("torch."),
+        "precision": numbers_of(run.resident.base, run.how.head.weight.dtype),
         "bootstrap": options.bootstrap,
         "seed": options.seed,
     }

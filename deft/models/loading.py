@@ -22,13 +22,14 @@ from deft.folders import sha256_of
 from deft.models import fit
 from deft.models.files import CONFIG, read_settings, refusal, refuse_code, require_safetensors
 from deft.models.heads import head_refusal, unknown_head_fields
+from deft.models.quantisation import keep_gradients, loading_options
 from deft.models.surplus import check_layers, check_unused
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from deft.specs import TokenOptions
+    from deft.specs import Quantisation, TokenOptions
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,19 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
-def load_base(folder: Path, *, precision: Precision = "auto", device: str = "auto") -> PreTrainedModel:
+def load_base(
+    folder: Path, *, precision: Precision = "auto", device: str = "auto", quantisation: Quantisation = "none"
+) -> PreTrainedModel:
     """Return the causal language model in *folder*, frozen, in evaluation mode.
 
     Args:
         folder: holds config.json and *.safetensors.
         precision: `auto` is float32 on a CPU; bfloat16 on a GPU that has it, else float16.
         device: `auto` is the first GPU if there is one, else the CPU.
+        quantisation: `nf4` for the linear modules in four bits.
 
     Raises:
+        InvalidInput: NF4 is asked for where it does not work.
         ModelNotUsable: pickled or missing weights, code of its own, an unknown architecture, or weights that leave a
             part of the model unset or of which a part would be left out.
     """
@@ -81,10 +86,13 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
     refuse_code(folder)
     require_safetensors(folder, "model")
     place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype_of(precision, place)
+    options = loading_options(quantisation, dtype, place)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype_of(precision, place),
+            dtype=dtype,
+            **options,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -100,7 +108,8 @@ def load_base(folder: Path, *, precision: Precision = "auto", device: str = "aut
     check_layers(read_settings(folder, CONFIG), info["unexpected_keys"])
     check_unused(info["unexpected_keys"], model.state_dict())
     model.requires_grad_(False)
-    return cast("PreTrainedModel", model.to(place).eval())
+    keep_gradients(model)
+    return cast("PreTrainedModel", (model if options else model.to(place)).eval())
 
 
 def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> int:

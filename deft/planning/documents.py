@@ -80,10 +80,10 @@ class Card(Planned):
     card_gib: int
     usable_bytes: int = Field(description="Assumed: 92 % of the card; the rest is the driver's and fragmentation.")
     fits: bool = Field(description="With the micro-batch as asked, or as the code would choose it.")
+    has_checkpointing: bool = Field(description="Whether gradient checkpointing is on there, as asked or by auto.")
     largest_pass_tokens: int = Field(description="Padded tokens of one forward pass that fit; 0: not even the weights.")
     largest_pass_examples: int = Field(description="The same in examples as long as the longest one.")
     remedy: Remedy | None = Field(description="The first of these that would make it fit; null: none needed, or none.")
-    is_remedy_available: bool | None = Field(description="Whether today's code can do that.")
 
 
 class Memory(Planned):
@@ -93,10 +93,13 @@ class Memory(Planned):
     precision: Literal["fp32", "bf16", "fp16"]
     weights_bytes: int
     adapter_bytes: int = Field(description="LoRA parameters, their gradients and AdamW's two states, in float32.")
-    bytes_per_token: int = Field(description="What a token keeps for the backward pass; without one, working space.")
+    bytes_per_token: int = Field(
+        description="What a token keeps for the backward pass without gradient checkpointing; without one, working "
+        "space."
+    )
     checkpointed_bytes_per_token: int | None = Field(description="With gradient checkpointing; null: no training.")
     pass_tokens: int = Field(description="Padded tokens of the forward pass that is planned.")
-    pass_bytes: int
+    pass_bytes: int = Field(description="Of the forward pass; with checkpointing only where it was asked for.")
     logits_bytes: int = Field(description="Of the positions whose logits exist at one time.")
     cache_bytes: int = Field(0, description="Keys and values of the answers that are generated together.")
     peak_bytes: int

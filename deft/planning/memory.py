@@ -12,15 +12,13 @@ from typing import Literal
 from deft import budgets
 from deft.planning.documents import Card, Memory, Operation, Remedy
 from deft.planning.shapes import Shape
-from deft.specs import Lora
+from deft.specs import Lora, Quantisation
 
 GIB = 2**30
 CARDS_GIB = (80, 24, 16, 12)
 USABLE_SHARE = 0.92
 """Assumed: of a card's memory, what the driver, the CUDA context and fragmentation leave."""
 
-HAS_CHECKPOINTING = False
-HAS_NF4 = False
 HAS_FUSED_LORA = False
 """What the code can do today to need less memory; a test holds these against the code."""
 
@@ -31,6 +29,9 @@ ADAMW_BYTES = 16
 """Of one trainable parameter in float32: itself, its gradient and two moments (8 more in half precision: its copy)."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Checkpointing = Literal["auto", "on", "off"]
+PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""By the name of torch's dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,20 @@ def _outside_bytes(shape: Shape, precision: Precision, row_tokens: int) -> int:
     return b * row_tokens + 4 * shape.width + 2 * b * shape.width
 
 
-def training_memory(shape: Shape, lora: Lora, precision: Precision, weights_bytes: int, planned: Pass) -> Memory:
-    """Return the peak of a training: weights, adapter with AdamW, what the passes keep, and one chunk of logits."""
+def training_memory(
+    shape: Shape,
+    lora: Lora,
+    precision: Precision,
+    weights_bytes: int,
+    planned: Pass,
+    checkpointing: Checkpointing = "off",
+    quantisation: Quantisation = "none",
+) -> Memory:
+    """Return the peak of a training: weights, adapter with AdamW, what the passes keep, and one chunk of logits.
+
+    With *checkpointing* `auto` the peak is that without it; cards have it where one example does not fit otherwise.
+    *weights_bytes* are those in memory, in four bits where *quantisation* says so.
+    """
     half = precision != "fp32"
     by_logit = 8 + (2 if half else 0) + (4 if shape.head_softcap is not None else 0)
     need = _Need(
@@ -121,7 +134,8 @@ def training_memory(shape: Shape, lora: Lora, precision: Precision, weights_byte
         logits_bytes=budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit,
         bytes_per_token=saved_bytes_per_token(shape, lora, precision, planned.row_tokens),
         checkpointed=checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens),
-        saved_by_nf4=_saved_by_nf4(shape, precision),
+        checkpointing=checkpointing,
+        saved_by_nf4=0 if quantisation == "nf4" else saved_by_nf4(shape, precision),
     )
     return _memory(need, planned)
 
@@ -155,9 +169,17 @@ def cache_bytes_per_token(shape: Shape, precision: Precision) -> int:
     return 2 * shape.layers * shape.key_value_heads * shape.head_width * element_bytes(precision)
 
 
-def _saved_by_nf4(shape: Shape, precision: Precision) -> int:
-    elements = shape.layers * sum(linear.inputs * linear.outputs for linear in shape.linears)
-    return int(elements * (element_bytes(precision) - NF4_BYTES))
+def weights_in_memory(shape: Shape, precision: Precision, parameters: int, quantisation: Quantisation) -> int:
+    """Return the bytes of a base of so many *parameters*, as it lies in memory."""
+    whole = parameters * element_bytes(precision)
+    return whole - saved_by_nf4(shape, precision) if quantisation == "nf4" else whole
+
+
+def saved_by_nf4(shape: Shape, precision: Precision) -> int:
+    """Return the bytes that NF4 takes off the linear modules of all layers, less the largest, unpacked to be used."""
+    sizes = [linear.inputs * linear.outputs for linear in shape.linears]
+    saved = shape.layers * sum(sizes) * (element_bytes(precision) - NF4_BYTES)
+    return int(saved - max(sizes) * element_bytes(precision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +194,7 @@ class _Need:
     bytes_per_token: int
     cache_bytes: int = 0
     checkpointed: int | None = None
+    checkpointing: Checkpointing = "off"
     saved_by_nf4: int = 0
 
     @property
@@ -179,9 +202,15 @@ class _Need:
         """What it takes in any case."""
         return self.weights_bytes + self.adapter_bytes + self.logits_bytes
 
+    def per_token(self, usable: int | None, example_tokens: int) -> int:
+        """Return what a token keeps where *usable* bytes are there (None: as many as it takes)."""
+        is_short = usable is not None and self.fixed + example_tokens * self.bytes_per_token > usable
+        is_on = self.checkpointing == "on" or (self.checkpointing == "auto" and is_short)
+        return self.checkpointed if is_on and self.checkpointed is not None else self.bytes_per_token
+
 
 def _memory(need: _Need, planned: Pass) -> Memory:
-    pass_bytes = planned.tokens * need.bytes_per_token
+    pass_bytes = planned.tokens * need.per_token(None, planned.example_tokens)
     return Memory(
         operation=need.operation,
         precision=need.precision,
@@ -200,22 +229,23 @@ def _memory(need: _Need, planned: Pass) -> Memory:
 
 def _card(gib: int, need: _Need, planned: Pass) -> Card:
     usable = int(USABLE_SHARE * gib * GIB)
-    per_token = need.bytes_per_token + -(-need.cache_bytes // planned.tokens)
+    kept = need.per_token(usable, planned.example_tokens)
+    per_token = kept + -(-need.cache_bytes // planned.tokens)
     largest = max(0, (usable - need.fixed) // per_token)
     least = planned.example_tokens
     fits = (least if planned.is_halved else planned.tokens) <= largest
     cures: dict[Remedy, int] = {"smaller_micro_batch": need.fixed + least * per_token}
     if need.checkpointed is not None:
         cures["checkpointing"] = need.fixed + least * need.checkpointed
-        cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
+        if need.saved_by_nf4:
+            cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
     remedy = None if fits else next((name for name, size in cures.items() if size <= usable), None)
-    available = {"smaller_micro_batch": True, "checkpointing": HAS_CHECKPOINTING, "nf4": HAS_NF4}
     return Card(
         card_gib=gib,
         usable_bytes=usable,
         fits=fits,
+        has_checkpointing=kept == need.checkpointed,
         largest_pass_tokens=largest,
         largest_pass_examples=largest // least,
         remedy=remedy,
-        is_remedy_available=None if remedy is None else available[remedy],
     )

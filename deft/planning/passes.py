@@ -8,7 +8,7 @@ from deft.planning.documents import Memory
 from deft.planning.lengths import Sample, Sizes
 from deft.planning.memory import Pass, Precision
 from deft.planning.work import Counter
-from deft.specs import EvaluationOptions, Lora, Optimisation
+from deft.specs import EvaluateSpec, Lora, Optimisation, ScoreSpec
 
 CAPPED_LOGITS_BYTES, DIVERGENCE_LOGITS_BYTES = 6, 20
 """Of one logit: in half precision and in float32; and where two models' distributions are compared in float32."""
@@ -32,16 +32,16 @@ def precision_of(asked: str) -> Precision:
     return "fp32" if asked == "fp32" else "fp16" if asked == "fp16" else "bf16"
 
 
-def scoring_memory(counter: Counter, sample: Sample, rows: int, asked: str, parameters: int) -> Memory:
+def scoring_memory(counter: Counter, sample: Sample, rows: int, spec: ScoreSpec, parameters: int) -> Memory:
     """Return the peak of a scoring, which halves its passes by itself until they fit."""
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=False))
     tokens = min(rows * longest, max(budgets.SCORING_TOKENS["cuda"], longest))
     planned = Pass(tokens, _longest_row(counter, sample, has_end=False), longest, is_halved=True)
-    precision = precision_of(asked)
+    precision = precision_of(spec.precision)
     return memory.forward_memory(
         counter.shape,
         precision,
-        parameters * memory.element_bytes(precision),
+        memory.weights_in_memory(counter.shape, precision, parameters, spec.quantisation),
         planned,
         operation="score",
         logits_bytes=_capped_logits(counter) if counter.shape.head_softcap is not None else 0,
@@ -58,8 +58,10 @@ def training_memory(
     tokens = max(budgets.TRAINING_TOKENS, longest) if asked is None else asked * longest
     planned = Pass(min(tokens, step), _longest_row(counter, sample, has_end=True), longest)
     precision = precision_of(plan.precision)
-    weights = parameters * memory.element_bytes(precision)
-    return memory.training_memory(counter.shape, lora, precision, weights, planned)
+    weights = memory.weights_in_memory(counter.shape, precision, parameters, plan.quantisation)
+    return memory.training_memory(
+        counter.shape, lora, precision, weights, planned, plan.gradient_checkpointing, plan.quantisation
+    )
 
 
 def cpu_training_bytes(
@@ -69,7 +71,8 @@ def cpu_training_bytes(
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
     examples = min(plan.micro_batch_size or 1, plan.batch_size, rows)
     planned = Pass(examples * longest, _longest_row(counter, sample, has_end=True), longest)
-    one = memory.training_memory(counter.shape, lora, "fp32", 4 * parameters, planned)
+    weights = memory.weights_in_memory(counter.shape, "fp32", parameters, plan.quantisation)
+    one = memory.training_memory(counter.shape, lora, "fp32", weights, planned, plan.gradient_checkpointing)
     lanes = cpu_lanes(-(-min(plan.batch_size, rows) // examples), lora, cores=cores)
     held = int(CPU_HELD * lanes * (one.pass_bytes + one.logits_bytes))
     return CPU_PROCESS_BYTES + one.weights_bytes + one.adapter_bytes + held
@@ -81,13 +84,13 @@ def cpu_lanes(passes: int, lora: Lora, *, cores: int) -> int:
 
 
 def evaluation_memory(
-    counter: Counter, sample: Sample, pairs: int, prompts: int, options: EvaluationOptions, parameters: int
+    counter: Counter, sample: Sample, pairs: int, prompts: int, spec: EvaluateSpec, parameters: int
 ) -> Memory:
     """Return the peak of an evaluation, which divides its passes by itself until they fit.
 
     Pairs are judged together, or prompts answered together with their cache, whichever takes more.
     """
-    shape, budget = counter.shape, budgets.EVALUATION_TOKENS["cuda"]
+    shape, budget, options = counter.shape, budgets.EVALUATION_TOKENS["cuda"], spec.options
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
     prompt = sample.largest(lambda sizes: sizes.prompt)
     judged = min(pairs * longest, max(budget, longest))
@@ -99,7 +102,7 @@ def evaluation_memory(
     return memory.forward_memory(
         shape,
         "bf16",
-        parameters * memory.element_bytes("bf16"),
+        memory.weights_in_memory(shape, "bf16", parameters, spec.quantisation),
         planned,
         operation="evaluate",
         adapter_bytes=2 * 4 * counter.lora_parameters,  # two of them while they are swapped

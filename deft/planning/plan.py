@@ -119,7 +119,7 @@ class Planner:
         counter = self._counter(spec)
         if counter is not None and found.rows is not None:
             self.costs.append(work.scoring(counter, found.sample, found.rows, name))
-            self._note(passes.scoring_memory(counter, found.sample, found.rows, spec.precision, self._parameters))
+            self._note(passes.scoring_memory(counter, found.sample, found.rows, spec, self._parameters))
         return found
 
     def _select(self, name: str, spec: SelectSpec) -> Examples:
@@ -183,7 +183,7 @@ class Planner:
             prompts = min(options.prompts, found.prompts or found.rows)
             sample = found.sample
             self.costs.append(work.evaluation(counter, sample, pairs, prompts, len(spec.systems), options, name))
-            self._note(passes.evaluation_memory(counter, sample, pairs, prompts, options, self._parameters))
+            self._note(passes.evaluation_memory(counter, sample, pairs, prompts, spec, self._parameters))
         return found
 
     def _held_out(self, spec: EvaluateSpec) -> Examples:

@@ -42,6 +42,7 @@ def plan_document(
             *remarks,
             *_of_extension(spec),
             *_of_model(spec, planner),
+            *_of_quantisation(spec),
             *_of_selection(facts),
             *_of_lengths(sample),
             *_of_memory(list(planner.memory.values())),
@@ -128,6 +129,15 @@ def _of_model(spec: JobSpec, planner: Planner) -> list[Remark]:
     return found
 
 
+def _of_quantisation(spec: JobSpec) -> list[Remark]:
+    optimisation = getattr(spec, "optimisation", None)
+    if getattr(optimisation or spec, "quantisation", "none") == "none":
+        return []
+    message = "an NF4 base needs bitsandbytes on the worker (the extra `nf4`): that is seen when the job starts"
+    pointer = "/optimisation/quantisation" if optimisation else "/quantisation"
+    return [Remark(code="needs_bitsandbytes", message=message, pointer=pointer)]
+
+
 def _of_lengths(sample: Sample | None) -> list[Remark]:
     if sample is None or sample.basis != "counted":
         return []
@@ -162,8 +172,8 @@ def _of_memory(needs: Sequence[Memory]) -> list[Remark]:
         if not largest.fits:
             cure = {
                 "smaller_micro_batch": f"optimisation.micro_batch_size {largest.largest_pass_examples}",
-                "checkpointing": "gradient checkpointing, which is not there yet",
-                "nf4": "an NF4 base, which is not there yet",
+                "checkpointing": "optimisation.gradient_checkpointing auto",
+                "nf4": "optimisation.quantisation nf4 and gradient checkpointing",
                 None: "a smaller model or shorter max_total_tokens",
             }[largest.remedy]
             message = f"{need.operation} does not fit a card of {largest.card_gib} GB as asked; it would with {cure}"

@@ -95,7 +95,7 @@ def training(
     """Return the cost of training on *rows* examples for all epochs, the reference (DPO) once before, and the probe."""
     own = sample.picked(method)
     tokens = own.mean(lambda sizes: counter.tokens(sizes, has_end=True))
-    each = own.mean(counter.train)
+    each = own.mean(lambda sizes: _step(counter, sizes, plan))
     reference = own.mean(lambda sizes: counter.forward(sizes, has_end=True) + counter.head(sizes))
     passes = rows if method.type == "dpo" else 0
     steps = plan.epochs * math.ceil(rows / plan.batch_size)
@@ -103,6 +103,12 @@ def training(
     looks, probe = (0, 0.0) if drift is None else _probe(counter, sample, drift, rows, steps)
     forward = (tokens * passes, reference * passes + looks * probe)
     return _cost(name, "train", rows, forward=forward, trained=(tokens * seen, each * seen), steps=steps)
+
+
+def _step(counter: Counter, sizes: Sizes, plan: Optimisation) -> float:
+    """Return the FLOPs of one example in a step: where checkpointing is asked for, its layers forward once more."""
+    again = counter.forward(sizes, has_end=True) if plan.gradient_checkpointing == "on" else 0.0
+    return counter.train(sizes) + again
 
 
 def _probe(counter: Counter, sample: Sample, drift: Drift, rows: int, steps: int) -> tuple[int, float]:
@@ -119,7 +125,7 @@ def calibration(
     own = sample.picked(method)
     seen = min(rows, CALIBRATION_STEPS * plan.batch_size)
     tokens = own.mean(lambda sizes: counter.tokens(sizes, has_end=True))
-    each = 1.5 * own.mean(counter.train)
+    each = 1.5 * own.mean(lambda sizes: _step(counter, sizes, plan))
     return _cost(name, "measure_omega", seen, trained=(tokens * seen, each * seen))
 
 

@@ -17,6 +17,7 @@ from deft import distribution as distributions
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
+from deft.models.quantisation import numbers_of
 from deft.reports import Report
 from deft.reward import direction_of, head_of, projection_of
 from deft.scoring import projections
@@ -148,12 +149,12 @@ def _score(
         if len(tokenizer) > size:
             require_known_tokens(inputs["dataset"], rows, tokenizer, spec.tokens, size)
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
-        model = load_base(inputs["model"], precision=spec.precision)
+        model = load_base(inputs["model"], precision=spec.precision, quantisation=spec.quantisation)
         head = head_of(model)
         projection = projection_of(head, distribution) if head.softcap is None else None
         if projection is not None:
             projections.save(out, projection)
-    facts = {"base_weights_hash": weights.result(), "dtype": str(head.weight.dtype).removeprefix("torch.")}
+    facts = {"base_weights_hash": weights.result(), "dtype": numbers_of(model, head.weight.dtype)}
     with phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
         work = Work(scorer, tokenizer, spec.tokens, size)

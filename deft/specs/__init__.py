@@ -5,7 +5,7 @@ thing holds an id: of an artifact (`ds_`, `sc_`, `sub_`, `cal_`, `ad_`), or of a
 artifact; `references` lists them. Formula numbers M1..M12 are those of `docs/method.md`.
 """
 
-from deft.specs.base import Fraction, Id, Seed, Spec
+from deft.specs.base import Fraction, Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, End, Gate, Quota, Rows, Selection, SplitFractions, SplitName, TokenOptions
 from deft.specs.evaluation import ALL_METRICS, ApartFrom, EvaluationOptions, Metric, System
 from deft.specs.jobs import (
@@ -67,6 +67,7 @@ __all__ = [
     "Optimisation",
     "PipelineSpec",
     "ProMethod",
+    "Quantisation",
     "Quota",
     "Reference",
     "RewardTerm",

@@ -3,13 +3,20 @@
 Knows no field of any spec.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Quantisation = Annotated[
+    Literal["none", "nf4"],
+    Field(
+        description="Of the frozen base. nf4: its linear modules in four bits each, by bitsandbytes on the worker; "
+        "less memory, other numbers, which say so and are not mixed with those of a whole base."
+    ),
+]
 
 
 class Spec(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
-from deft.specs.base import Id, Seed, Spec
+from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
 from deft.specs.evaluation import ApartFrom, EvaluationOptions, System
 from deft.specs.training import DpoMethod, Drift, Lora, Method, Optimisation, RewardTerm, Tracker
@@ -36,12 +36,13 @@ class ScoreSpec(Spec):
     rows: Rows = Field(Rows(), description="The rows that are scored.")
     tokens: TokenOptions = TokenOptions()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    quantisation: Quantisation = "none"
     aspects: AspectWeights | None = Field(None, description="null: one Q_diff over all rows, whatever their aspect.")
     gate: Gate = "warn"
     extends: Id | None = Field(
         None,
-        description="An earlier scoring with the same model, precision and token options: rows with the content of "
-        "rows that it has scored take over their hidden states, and only the others go through the model.",
+        description="An earlier scoring with the same model, precision, quantisation and token options: rows with the "
+        "content of rows that it has scored take over their hidden states, and only the others go through the model.",
     )
 
 
@@ -86,6 +87,12 @@ class TrainSpec(Spec):
         False, description="Write the base with the adapter merged into its weights as well, to `merged/`."
     )
 
+    @model_validator(mode="after")
+    def _merges_into_whole_weights(self) -> "TrainSpec":
+        if self.merge and self.optimisation.quantisation != "none":
+            raise ValueError("merge needs the base's own weights: set merge to false, or optimisation.quantisation")
+        return self
+
 
 class MeasureOmegaSpec(Spec):
     """M10: the omega at which the term's mean gradient has 10 % of the norm of the base loss's, at step 0.
@@ -120,6 +127,7 @@ class EvaluateSpec(Spec):
         None, description="Where Q_diff for r_d_accuracy comes from; without it that metric is left out."
     )
     tokens: TokenOptions = TokenOptions()
+    quantisation: Quantisation = "none"
     options: EvaluationOptions = EvaluationOptions()
     focus: str | None = Field(None, max_length=80, description="The arm that the others are compared with.")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deft.specs.base import Id, Seed, Spec
+from deft.specs.base import Id, Quantisation, Seed, Spec
 
 Tracker = Literal["clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
@@ -80,6 +80,12 @@ class Optimisation(Spec):
     seed: Seed = 0
     checkpoint_steps: int = Field(20, ge=1, description="A resume checkpoint every this many optimiser steps.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    quantisation: Quantisation = "none"
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Layers keep their input alone and are computed again in the backward pass: less memory, about a "
+        "third more time, the same losses. auto: on a GPU where one example does not fit without it.",
+    )
     row_weights: bool = Field(
         True,
         description="Weigh every row by its `weight` (1 where it has none): the loss of a step is the weighted mean.",

@@ -75,6 +75,11 @@ class Objective:
             for example in self.examples
         ]
 
+    def largest_example(self) -> tuple[int, int]:
+        """Return the padded tokens of the largest example in a pass of its own, and those of its longest row."""
+        rows = (1 if self.shares_prompts else len(example.response_ids) for example in self.examples)
+        return max((count * length, length) for count, length in zip(rows, self._lengths, strict=True))
+
     def size_of(self, step: Sequence[int]) -> StepSize:
         """Return the divisors of an optimiser step."""
         tokens = [trained_tokens(self.examples[index]) for index in step]

@@ -36,6 +36,7 @@ from deft.training.methods import criterion_of
 from deft.training.objective import Objective
 from deft.training.policy import attach_lora
 from deft.training.ranks import present
+from deft.training.recomputation import recompute_where_needed
 from deft.training.supervision import RewardSource, row_weights, training_rewards
 
 DISTRIBUTION = "distribution.safetensors"
@@ -104,6 +105,7 @@ def prepare(
         ranks=present(),
     )
     plan = spec.optimisation
+    recompute_where_needed(model, objective, spec.lora, plan)
     steps = optimiser_steps(len(examples), batch_size=plan.batch_size, epochs=plan.epochs, seed=plan.seed)
     return Prepared(
         tokenizer=tokenizer,
@@ -141,7 +143,8 @@ def _policy(spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base
     start = inputs.get("adapter")
     if start is not None:
         _require_same_base(start, base_hash)
-    base = load_base(inputs["model"], precision=spec.optimisation.precision)
+    plan = spec.optimisation
+    base = load_base(inputs["model"], precision=plan.precision, quantisation=plan.quantisation)
     head = head_of(base)
     return fused(attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)), head
 

@@ -19,6 +19,8 @@ from deft.adapters.folder import Settings, check_in_fresh_process, save_adapter
 from deft.errors import Interrupted
 from deft.folders import sha256_of
 from deft.memory import with_one_retry
+from deft.models.loading import causal_model
+from deft.models.quantisation import quantisation_of
 from deft.reports import Report, stop_if_asked
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
 from deft.training import checkpoints as resume
@@ -31,6 +33,7 @@ from deft.training.omega import Calibration, measure_omega, read_omega
 from deft.training.policy import lora_of
 from deft.training.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.training.ranks import Ranks, present
+from deft.training.recomputation import recomputes
 from deft.training.trackers import require_trackers
 from deft.training.trainer import AlignmentTrainer, CheckpointStore
 
@@ -290,6 +293,8 @@ def _summary(
         "drift": None if trainer.drift is None else {"start": trainer.drift.start, "limits": trainer.drift.limits},
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
+        "quantisation": quantisation_of(causal_model(prepared.model)),
+        "gradient_checkpointing": recomputes(prepared.model),
         "device": str(weight.device),
         "processes": objective.ranks.size,
         "micro_batches_halved_in": objective.halved_in,

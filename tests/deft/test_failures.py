@@ -46,7 +46,7 @@ def test_memory_errors_are_capacity(monkeypatch):
 def test_what_helps_against_running_out_of_memory_is_named_in_the_order_of_its_effect():
     train = {"optimisation": {"micro_batch_size": 1, "precision": "bf16"}, "tokens": {"max_total_tokens": 512}}
     error = out_of_memory(MemoryError("9 GB"), {**train, "lora": {"r": 16}})
-    assert error.message == "memory ran out: 9 GB; lower tokens.max_total_tokens, then lora.r"
+    assert error.message == "memory ran out: 9 GB; change tokens.max_total_tokens, then lora.r"
     assert [(each.pointer, each.found) for each in error.findings] == [
         ("/tokens/max_total_tokens", "512"),
         ("/lora/r", "16"),

@@ -148,11 +148,42 @@ def test_cards_say_what_fits_and_what_would_help() -> None:
         for card in memory.training_memory(shape, lora, "bf16", 2 * shape.parameters, Pass(8192, 600, 600)).cards
     }
     assert list(cards) == [80, 24, 16, 12]
-    assert (cards[80].fits, cards[80].remedy, cards[80].is_remedy_available) == (True, None, None)
-    assert (cards[24].fits, cards[24].remedy, cards[24].is_remedy_available) == (False, "smaller_micro_batch", True)
-    assert (cards[16].fits, cards[16].remedy, cards[16].is_remedy_available) == (False, "nf4", memory.HAS_NF4)
+    assert (cards[80].fits, cards[80].remedy) == (True, None)
+    assert (cards[24].fits, cards[24].remedy) == (False, "smaller_micro_batch")
+    assert (cards[16].fits, cards[16].remedy) == (False, "nf4")
     assert (cards[12].fits, cards[12].remedy) == (False, "nf4")
     assert cards[16].largest_pass_tokens == cards[12].largest_pass_examples == 0
+
+
+def test_a_card_has_checkpointing_where_one_example_does_not_fit_without_or_where_it_is_asked_for() -> None:
+    shape, lora, weights = llama_3_8b(), Lora(r=16), 2 * 8_030_261_248
+    pair = Pass(8 * 1536, 1536, 1536)
+    off, auto, on = (
+        memory.training_memory(shape, lora, "bf16", weights, pair, asked) for asked in ("off", "auto", "on")
+    )
+    assert [card.has_checkpointing for card in auto.cards] == [False, True, True, True]
+    assert (off.cards[1].fits, off.cards[1].remedy) == (False, "checkpointing")
+    assert auto.cards[1].fits
+    assert auto.cards[1].largest_pass_tokens > 10 * off.cards[1].largest_pass_tokens
+    assert all(card.has_checkpointing for card in on.cards)
+    assert (auto.peak_bytes, auto.cards[0]) == (off.peak_bytes, off.cards[0])
+    assert on.pass_bytes == pair.tokens * (on.checkpointed_bytes_per_token or 0) < off.pass_bytes / 10
+
+
+def test_an_nf4_base_of_llama_3_8b_fits_small_cards_and_takes_what_the_readme_says() -> None:
+    shape, lora, pair = llama_3_8b(), Lora(r=16), Pass(600, 600, 600)
+    weights = memory.weights_in_memory(shape, "bf16", shape.parameters, "nf4")
+    assert memory.weights_in_memory(shape, "bf16", shape.parameters, "none") == 2 * shape.parameters
+    assert round(weights / 2**30, 1) == 5.4  # 1.05 G parameters of embedding and head in bfloat16, 6.98 G in NF4
+    found = memory.training_memory(shape, lora, "bf16", weights, pair, "auto", "nf4")
+    assert [(card.fits, card.has_checkpointing) for card in found.cards] == [(True, False)] * 4
+    long = memory.training_memory(shape, lora, "bf16", weights, Pass(1536, 1536, 1536), "auto", "nf4")
+    assert [(card.fits, card.has_checkpointing) for card in long.cards][2:] == [(True, True), (True, True)]
+    whole = memory.training_memory(shape, lora, "bf16", 2 * shape.parameters, pair, "auto")
+    assert [card.fits for card in whole.cards] == [True, True, False, False]
+    assert whole.cards[3].remedy == "nf4"
+    short = memory.training_memory(shape, lora, "bf16", weights, Pass(2**17, 2**13, 2**13), "off", "nf4")
+    assert {card.remedy for card in short.cards} == {"smaller_micro_batch", "checkpointing"}
 
 
 def test_the_largest_pass_is_the_largest_that_fits() -> None:
@@ -184,9 +215,7 @@ def test_a_soft_capped_model_keeps_the_scores_of_its_attention() -> None:
 
 
 def test_what_the_planner_says_the_code_can_do_is_what_it_can_do() -> None:
-    """A person who adds checkpointing or NF4 to the code is told here to say so to the planner."""
+    """A person who adds fused adapters to the code is told here to say so to the planner."""
     root = Path(deft.__file__).parent
     source = "".join(p.read_text() for p in root.rglob("*.py") if "planning" not in p.parts)
-    assert memory.HAS_CHECKPOINTING is ("checkpointing_enable" in source)
     assert memory.HAS_FUSED_LORA is ("fuse_lora(" in source)
-    assert memory.HAS_NF4 is ("load_in_4bit" in source or "BitsAndBytesConfig" in source)

@@ -151,7 +151,7 @@ def test_one_example_that_does_not_fit_is_a_failure_that_says_what_helps(
     monkeypatch.setattr("deft.scoring.scorer.shares_prompts", lambda *_: True)
     inputs, spec = {"dataset": dataset(tmp_path), "model": tiny_model_folder}, ScoreSpec(dataset="d", model="m")
     (tmp_path / "out").mkdir()
-    with pytest.raises(OutOfMemory, match=r"one example does not fit .* lower tokens.max_total_tokens, then precision"):
+    with pytest.raises(OutOfMemory, match=r"one example does not fit .* change tokens.max_total_tokens, then prec"):
         operations.run(spec, inputs=inputs, out=tmp_path / "out", checkpoints=None, report=Silent())
 
 

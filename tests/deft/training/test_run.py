@@ -278,13 +278,15 @@ def test_running_out_of_memory_says_which_settings_help(
     report = small_runs.Record()
     (tmp_path / "out").mkdir()
     with pytest.raises(
-        OutOfMemory, match=r"lower optimisation.micro_batch_size, then tokens.max_total_tokens"
+        OutOfMemory,
+        match=r"change optimisation.micro_batch_size, then optimisation.gradient_checkpointing, then",
     ) as raised:
         operations.run(
             small_runs.spec_of(), inputs=inputs, out=tmp_path / "out", checkpoints=tmp_path / "state", report=report
         )
     assert [(finding.pointer, finding.found) for finding in raised.value.findings] == [
         ("/optimisation/micro_batch_size", "decided by memory"),
+        ("/optimisation/gradient_checkpointing", "auto"),
         ("/tokens/max_total_tokens", "96"),
         ("/optimisation/precision", "auto"),
         ("/lora/r", "4"),
