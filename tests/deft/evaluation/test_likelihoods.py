@@ -79,7 +79,7 @@ def test_scores_are_those_of_one_response_at_a_time_and_count_the_end_token() ->
             assert tokens == len(whole)
             assert logp == pytest.approx(expected, abs=1e-4)
             own = reward_from_logits(logits[: len(ids)], q_diff - q_diff.mean()).item()
-            assert r_d == pytest.approx(own, abs=1e-5)
+            assert r_d == pytest.approx(own, abs=2e-7 * np.abs(q_diff).sum())  # float32's resolution of such a sum
 
 
 @pytest.mark.parametrize("options", [{"token_budget": 1}, {"token_budget": 10_000}, {"shares_prompts": False}])
