@@ -41,6 +41,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new or empty folder for the output")
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where training resumes from and writes to")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="what trainings keep for each other")
     parser.add_argument(
         "--accept", action="append", default=[], metavar="CODE", help="do not pause for this again: somebody has looked"
     )
@@ -80,6 +81,7 @@ def own_arguments(options: argparse.Namespace) -> list[str]:
     """Return the command line of one of several processes."""
     given = {"--input": options.input, "--accept": options.accept, "--out": [options.out]}
     given["--checkpoints"] = [] if options.checkpoints is None else [options.checkpoints]
+    given["--cache"] = [] if options.cache is None else [options.cache]
     pairs = [part for name, values in given.items() for value in values for part in (name, str(value))]
     return [str(options.spec), *pairs, *(["--events"] if options.events else [])]
 
@@ -180,7 +182,14 @@ def run(options: argparse.Namespace, report: Report, place: launch.Place | None 
     if options.checkpoints is not None:
         options.checkpoints.mkdir(parents=True, exist_ok=True)
     with launch.membership(place, options.meeting or "env://"):
-        return operations.run(spec, inputs=inputs, out=options.out, checkpoints=options.checkpoints, report=report)
+        return operations.run(
+            spec,
+            inputs=inputs,
+            out=options.out,
+            checkpoints=options.checkpoints,
+            cache=options.cache,
+            report=report,
+        )
 
 
 def read_spec(path: Path) -> AnyOperation:

@@ -27,13 +27,21 @@ def lanes_for(items: int, device: torch.device) -> int:
     return max(min(torch.get_num_threads(), items, LANES), 1) if device.type == "cpu" else 1
 
 
-def in_lanes(function: Callable[[T], R], items: Sequence[T], device: torch.device) -> Generator[R, None, None]:
+def threads_of(items: int, device: torch.device) -> int:
+    """Return how many threads each of so many passes has, side by side."""
+    return torch.get_num_threads() // lanes_for(items, device)
+
+
+def in_lanes(
+    function: Callable[[T], R], items: Sequence[T], device: torch.device, *, lanes: int | None = None
+) -> Generator[R, None, None]:
     """Yield function(item) for every item, in order, several at a time.
 
-    When *function* raises, or the caller stops listening, passes that have not begun are dropped and those that run are
+    *lanes* is how many at a time, each with its share of the threads; None: as `lanes_for` says for so many items. When
+    *function* raises, or the caller stops listening, passes that have not begun are dropped and those that run are
     waited for.
     """
-    lanes = lanes_for(len(items), device)
+    lanes = lanes or lanes_for(len(items), device)
     if lanes == 1:
         yield from map(function, items)
         return

@@ -40,6 +40,7 @@ class Operation(Protocol):
         out: Path,
         checkpoints: Path | None,
         report: Report,
+        **own: Any,  # noqa: ANN401 -- a training's cache
     ) -> dict[str, Any]:
         """Write the output's files into *out* and return the summary, a JSON object."""
 
@@ -116,9 +117,17 @@ def operation_of(kind: str) -> Operation:
 
 
 def run(
-    spec: AnyOperation, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
+    spec: AnyOperation,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,
+    report: Report,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Run the operation of *spec* and return its summary; *out* exists and is empty, and is not sealed here.
+
+    *cache* is a folder of this machine for what a training computes and another may use; it may be lost at any time.
 
     Raises:
         InvalidInput: the inputs are not those of the spec; and whatever the operation raises on purpose.
@@ -126,8 +135,9 @@ def run(
         Interrupted: it was asked to stop and has reached a safe point.
     """
     require_inputs(spec, inputs)
+    own: dict[str, Any] = {"cache": cache} if spec.kind == "train" and cache is not None else {}
     try:
-        return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
+        return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report, **own)
     except (RuntimeError, MemoryError, OutOfMemory) as error:
         if not is_out_of_memory(error):
             raise

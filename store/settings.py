@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         return self.data_folder / "checkpoints"
 
     @property
+    def cache_folder(self) -> Path:
+        """What a worker's jobs keep for each other, a folder a team; it may be lost at any time."""
+        return self.data_folder / "cache"
+
+    @property
     def model_folder(self) -> Path:
         """Where models of the Hub are kept once a worker has fetched them."""
         return self.data_folder / "models"

@@ -80,7 +80,7 @@ def misbehave(plan: dict[str, float], step: int, diary: Diary) -> None:
         time.sleep(600)
 
 
-def run_standin(spec, *, inputs, out, checkpoints, report: Report):
+def run_standin(spec, *, inputs, out, checkpoints, report: Report, **_):
     plan, diary = plan_of(spec.name), Diary(spec.name)
     step, value = latest(checkpoints)
     diary.write(what="started", step=step, inputs=sorted(inputs))

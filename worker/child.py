@@ -39,6 +39,7 @@ class Order(NamedTuple):
     """What a child is to do: the spec's file, input folders, the empty output folder, its checkpoint folder.
 
     *accepted* are codes of pauses that a person has accepted. It is to be done by *processes* of it, one a GPU.
+    *cache* is where jobs of one team keep for each other what may be lost.
     """
 
     spec: Path
@@ -47,6 +48,7 @@ class Order(NamedTuple):
     checkpoints: Path
     accepted: tuple[str, ...] = ()
     processes: int = 1
+    cache: Path | None = None
 
 
 def command(order: Order) -> list[str]:
@@ -56,6 +58,7 @@ def command(order: Order) -> list[str]:
     return [
         *(sys.executable, "-m", "deft", str(order.spec), *inputs, *accepted),
         *("--out", str(order.out), "--checkpoints", str(order.checkpoints), "--events"),
+        *(("--cache", str(order.cache)) if order.cache is not None else ()),
         *(("--processes", str(order.processes)) if order.processes > 1 else ()),
     ]
 

@@ -63,6 +63,7 @@ class Preparation:
             checkpoints=resume.take_over(self._checkpoints.resolve(), self._claim.fence, recorded),
             accepted=self._claim.accepted,
             processes=self._processes(),
+            cache=self._place.settings.cache_folder.resolve() / self._claim.team_id,
         )
 
     def _processes(self) -> int:

@@ -5,15 +5,16 @@ ids, a model and the reference. It knows no optimiser, file or spec but the meth
 of theirs, E examples of the run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from deft.lanes import in_lanes
+from deft.lanes import in_lanes, lanes_for, threads_of
 from deft.losses import response_logps, sum_by_sequence
 from deft.packing import Pack, row_length, separate, shared
 from deft.reward import Direction, Head, response_rewards
@@ -161,6 +162,16 @@ class Objective:
         return response_rewards(hidden[own], pack.sequence[own], pack.responses, direction)
 
 
+class Kept(Protocol):
+    """Log-probabilities of earlier runs: see `deft.training.reference`."""
+
+    def take(self, examples: Sequence[TokenizedExample], threads: int) -> Tensor | None:
+        """Return [B, 2] of the *examples* of a forward pass; None unless all are there."""
+
+    def put(self, examples: Sequence[TokenizedExample], threads: int, logps: Tensor) -> None:
+        """Keep *logps* [B, 2] of the *examples* of a forward pass."""
+
+
 def reference_logps(
     objective: Objective,
     model: nn.Module,
@@ -168,26 +179,51 @@ def reference_logps(
     *,
     reference: Callable[[], AbstractContextManager[object]],
     after_each: Callable[[int], None],
+    kept: Kept | None = None,
 ) -> Tensor:
     """Return [E, 2] summed log-probabilities of chosen and rejected under the reference model.
 
     *steps* are those of one epoch, cut as training will cut them: policy and reference then see equal batches, and the
     DPO loss of step 0 is ln 2 exactly. *reference* is the context in which *model* is the reference.
+    What is *kept* of earlier runs is not computed; what is computed is given to it.
     """
     table = torch.zeros(len(objective.examples), 2)
     done = 0
     model.eval()
     with reference():
         for step in steps:
-            batches = objective.micro_batches(step)
-            sums = in_lanes(partial(_summed_logps, objective, model), batches, objective.head.weight.device)
-            with closing(sums):
-                for indices, found in zip(batches, sums, strict=True):
-                    table[indices] = found.view(-1, 2).cpu()
+            with closing(_sums_of_step(objective, model, step, kept)) as passes:
+                for indices, found in passes:
+                    table[indices] = found
                     done += len(indices)
                     after_each(done)
     objective.ranks.add([table])
     return table
+
+
+def _sums_of_step(
+    objective: Objective, model: nn.Module, step: Sequence[int], kept: Kept | None
+) -> Generator[tuple[list[int], Tensor], None, None]:
+    """Yield the examples of each forward pass of *step*, and [B, 2] of them: first what is *kept*.
+
+    A pass has the threads that it has where nothing is kept, since their number may decide about its last bits.
+    """
+    device, batches = objective.head.weight.device, objective.micro_batches(step)
+    missing: list[list[int]] = []
+    lanes, threads = lanes_for(len(batches), device), threads_of(len(batches), device)
+    examples = {tuple(indices): [objective.examples[index] for index in indices] for indices in batches}
+    for indices in batches:
+        known = None if kept is None else kept.take(examples[tuple(indices)], threads)
+        if known is None:
+            missing.append(indices)
+        else:
+            yield indices, known
+    with closing(in_lanes(partial(_summed_logps, objective, model), missing, device, lanes=lanes)) as sums:
+        for indices, found in zip(missing, sums, strict=True):
+            pairs = found.view(-1, 2).cpu()
+            if kept is not None:
+                kept.put(examples[tuple(indices)], threads, pairs)
+            yield indices, pairs
 
 
 @torch.no_grad()

@@ -18,22 +18,20 @@ from transformers import TrainingArguments
 from deft.adapters.folder import Settings, check_in_fresh_process, save_adapter
 from deft.errors import Interrupted
 from deft.folders import sha256_of
-from deft.memory import with_one_retry
 from deft.models.loading import causal_model
 from deft.models.quantisation import quantisation_of
-from deft.reports import Report, stop_if_asked
+from deft.reports import Report
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
 from deft.training import checkpoints as resume
 from deft.training.batches import trained_tokens
 from deft.training.drift import DriftWatch, make_probe, review_of
 from deft.training.history import write_events
-from deft.training.methods import criterion_of
-from deft.training.objective import reference_logps
 from deft.training.omega import Calibration, measure_omega, read_omega
 from deft.training.policy import lora_of
 from deft.training.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
 from deft.training.ranks import Ranks, present
 from deft.training.recomputation import recomputes
+from deft.training.reference import set_reference
 from deft.training.trackers import require_trackers
 from deft.training.trainer import AlignmentTrainer, CheckpointStore
 
@@ -41,7 +39,13 @@ SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "
 
 
 def run_train(
-    spec: TrainSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None = None, report: Report
+    spec: TrainSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None = None,
+    cache: Path | None = None,
+    report: Report,
 ) -> dict[str, Any]:
     """Train an adapter by *spec* and write it to *out*; return the summary.
 
@@ -50,6 +54,7 @@ def run_train(
         inputs: folders `data`, `model` and, as the spec names them, `adapter`, `scoring`, `omega_from`.
         out: an empty folder.
         checkpoints: where resume state is kept between attempts; None: nothing is kept.
+        cache: where the reference's log-probabilities are kept for other runs; None: nothing is.
         report: hears phases, steps, metrics and checkpoints.
 
     Raises:
@@ -62,7 +67,7 @@ def run_train(
     """
     require_trackers(spec.report_to)
     with exact_arithmetic():
-        summary = _train_and_save(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report)
+        summary = _train_and_save(spec, inputs=inputs, out=out, checkpoints=checkpoints, cache=cache, report=report)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # the check needs room for the base model
@@ -76,7 +81,13 @@ def run_train(
 
 
 def _train_and_save(
-    spec: TrainSpec, *, inputs: Mapping[str, Path], out: Path, checkpoints: Path | None, report: Report
+    spec: TrainSpec,
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path | None,
+    cache: Path | None,
+    report: Report,
 ) -> dict[str, Any]:
     clock = _Clock()
     prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
@@ -85,7 +96,7 @@ def _train_and_save(
     start = None if store is None else _newest(store, prepared.objective.ranks, report)
     omega = _omega(spec, prepared, inputs, start, report)
     clock.lap("omega")
-    _set_reference(prepared, start, report)
+    reference = set_reference(prepared, inputs, start, cache, report)
     clock.lap("reference")
     if store is not None and omega.calibration is not None:
         store = replace(store, documents={"calibration": asdict(omega.calibration)})
@@ -101,7 +112,7 @@ def _train_and_save(
         return {}
     report.phase("save")
     write_events(trainer.history.points, out / "tensorboard")
-    summary = _summary(spec, prepared, trainer, omega, clock.laps)
+    summary = {**_summary(spec, prepared, trainer, omega, clock.laps), "reference": reference}
     own = {**spec_json(spec), "lora": lora_of(prepared.model, spec.lora)}
     settings = Settings(spec=own, summary=summary, base_folder=inputs["model"])
     summary["adapter_sha256"] = save_adapter(prepared.model, prepared.tokenizer, out, settings)
@@ -138,34 +149,6 @@ def _omega(
 
 def _measured(calibration: Calibration) -> _Omega:
     return _Omega(calibration.omega, "measured", calibration)
-
-
-def _set_reference(prepared: Prepared, start: Path | None, report: Report) -> None:
-    """Give the objective the reference's log-probabilities: from the checkpoint, else computed once."""
-    if not criterion_of(prepared.objective.method).has_reference:
-        return
-    if start is not None:
-        prepared.objective.reference = resume.read_group(start, "reference")["logps"]
-        return
-    report.phase("reference")
-    total = len(prepared.rows)
-
-    def after_each(done: int) -> None:
-        report.progress(min(done * prepared.objective.ranks.size, total), total, "examples")
-        stop_if_asked(report)
-
-    def compute() -> torch.Tensor:
-        return reference_logps(
-            prepared.objective,
-            prepared.model,
-            prepared.steps[: prepared.steps_in_epoch],
-            reference=prepared.as_reference,
-            after_each=after_each,
-        )
-
-    prepared.objective.reference = with_one_retry(
-        compute, objective=prepared.objective, place="reference", report=report
-    )
 
 
 def _other(inputs: Mapping[str, Path]) -> str:

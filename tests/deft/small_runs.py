@@ -104,6 +104,7 @@ def train(
     checkpoints: Path | None = None,
     report: Any = None,
     *,
+    cache: Path | None = None,
     threads: int = 1,
 ) -> Any:
     """Run the operation on *threads*, without the check in a fresh process; return its summary."""
@@ -116,7 +117,9 @@ def train(
     training.check_in_fresh_process = lambda *_: 0.0  # it costs seconds; one test is about it
     try:
         out.mkdir(parents=True)
-        return training.run_train(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report or Record())
+        return training.run_train(
+            spec, inputs=inputs, out=out, checkpoints=checkpoints, cache=cache, report=report or Record()
+        )
     finally:
         training.check_in_fresh_process = check
         torch.set_num_threads(1)

@@ -38,6 +38,12 @@ def test_several_processes_are_asked_for_only_where_there_are_to_be_some(tmp_pat
     assert child.command(order._replace(processes=4))[-2:] == ["--processes", "4"]
 
 
+def test_a_cache_is_named_only_where_there_is_one(tmp_path):
+    order = child.Order(tmp_path / "spec.json", {}, tmp_path / "out", tmp_path / "checkpoints")
+    assert "--cache" not in child.command(order)
+    assert child.command(order._replace(cache=tmp_path))[-2:] == ["--cache", str(tmp_path)]
+
+
 def wait_for(condition, seconds=5.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
