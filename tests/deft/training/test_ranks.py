@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deft.errors import DeftError, Interrupted
+from deft.errors import DeftError, Finding, Interrupted, InvalidInput
 from deft.failures import failure_of
 from deft.folders import sha256_of
 from deft.training.ranks import Ranks
@@ -161,12 +161,14 @@ def test_a_process_that_dies_is_no_failure_of_the_job(inputs: dict[str, Path], t
     assert 1 <= len(steps) < 8
 
 
-def test_a_strangers_failure_elsewhere_keeps_its_category() -> None:
+def test_a_failure_elsewhere_keeps_its_category_and_its_findings() -> None:
     from deft.training.ranks import _error_of
 
-    memory = _error_of({"category": "capacity", "code": "out_of_memory", "message": "no room"}, 3)
+    memory = _error_of(failure_of(MemoryError("no room")), 3)
     assert failure_of(memory)["code"] == "out_of_memory"
-    error = _error_of({"category": "system", "code": "internal", "message": "no room"}, 3)
+    error = _error_of(failure_of(RuntimeError("no room")), 3)
     assert type(error) is DeftError
-    assert (error.error_code, error.message) == ("internal", "in process 3: no room")
-    assert failure_of(_error_of({"category": "user", "code": "bad", "message": "no"}, 1))["category"] == "user"
+    assert (error.error_code, error.message) == ("internal", "in process 3: RuntimeError: no room")
+    finding = Finding("bad", "a", "b", "c", pointer="/d")
+    told = failure_of(_error_of(failure_of(InvalidInput("no", code="bad", findings=[finding])), 1))
+    assert (told["category"], told["code"], told["findings"]) == ("user", "bad", [finding.as_dict()])
