@@ -14,10 +14,12 @@ from bench.trl_dpo import train_trl
 from bench.workload import Workload, random_difference
 from deft.reward import head_direction
 from deft.scoring.scorer import score_examples
+from deft.tokens import TokenizedExample
 
-PAIRS = {"cpu": 60, "cuda": 1280}
+PAIRS = {"cpu": 40, "cuda": 1280}
 TRL_BATCHES = {"cpu": (1, 2, 4), "cuda": (4, 8, 16, 32)}
 KEEP = 0.05
+CLEARLY_SLOWER = 1.2
 SECONDS = 1000
 
 
@@ -62,20 +64,30 @@ def measure(work: Workload) -> dict[str, Any]:
 
 
 def trl_sweep(work: Workload) -> dict[str, dict[str, Any]]:
-    """Return seconds a pair of TRL's first epoch, and of a later one, by batch size and kind of reference."""
+    """Return seconds a pair of TRL's first epoch, and of a later one, by batch size and kind of reference.
+
+    The sizes rise until one is clearly slower than the fastest before it.
+    """
     pairs = work.pairs(8 if work.device == "cpu" else 128)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for batch in TRL_BATCHES[work.device]:
-        for precompute in (False, True):
-            clock = Clock()
-            train_trl(work, pairs, clock, batch=batch, precompute=precompute)
-            found[f"batch {batch}, reference {'before' if precompute else 'each step'}"] = {
-                "batch": batch,
-                "precompute": precompute,
-                "first": round(sum(clock.wall.values()) / len(pairs), 4),
-                "later": round(clock.wall["epoch"] / len(pairs), 4),
-            }
+        before = min((each["first"] for each in found.values()), default=float("inf"))
+        own = {f"batch {batch}, reference {name}": _tried(work, pairs, batch, name) for name in ("each step", "before")}
+        found |= own
+        if min(each["first"] for each in own.values()) > CLEARLY_SLOWER * before:
+            break
     return found
+
+
+def _tried(work: Workload, pairs: list[TokenizedExample], batch: int, reference: str) -> dict[str, Any]:
+    clock, precompute = Clock(), reference == "before"
+    train_trl(work, pairs, clock, batch=batch, precompute=precompute)
+    return {
+        "batch": batch,
+        "precompute": precompute,
+        "first": round(sum(clock.wall.values()) / len(pairs), 4),
+        "later": round(clock.wall["epoch"] / len(pairs), 4),
+    }
 
 
 def _rates(rounds: Rounds, pairs: int) -> dict[str, float]:
