@@ -4,7 +4,8 @@ Two layouts of the same meaning. `separate` gives every response a row of its ow
 example one row, prompt | response 0 | response 1 | ..., where each response sees the prompt and itself only, at the
 positions it would have had alone. Masks come from spans, never from pad ids. Three things corrupt a shared row without
 a word in transformers 5: restarted positions without a mask (they are taken for packed documents), a KV cache, and a
-2-D mask; so the pass always gets an explicit 4-D mask and `use_cache=False`, and `shares_prompts` tries it out.
+2-D mask; so the pass always gets an explicit 4-D mask and `use_cache=False`, and `shares_prompts` allows it to known
+families only and tries it out. `separate` is right for every causal model.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from deft.models.loading import causal_model, decoder
+from deft.models.prompt_sharing import may_share
 from deft.tokens import TokenizedExample
 
 _PROBE_TOLERANCE = {torch.float32: 1e-3}
@@ -77,6 +79,11 @@ def row_length(example: TokenizedExample, *, has_end: bool = False) -> int:
     return len(example.prompt_ids) + sum(len(ids) - (not has_end) for ids in example.response_ids)
 
 
+def longest_row(examples: Sequence[TokenizedExample]) -> int:
+    """Tokens of the longest shared row of *examples*, appended end tokens included; 0 without any."""
+    return max((row_length(example, has_end=True) for example in examples), default=0)
+
+
 def shared(
     examples: Sequence[TokenizedExample], dtype: torch.dtype, device: torch.device, *, end_id: int | None = None
 ) -> Pack:
@@ -120,19 +127,18 @@ def separate(examples: Sequence[TokenizedExample], device: torch.device, *, end_
     return _pack(inputs, spans, longest, device)
 
 
-def shares_prompts(model: nn.Module, longest: int) -> bool:
-    """Whether *model* computes the same in the shared layout, for rows whose sequences have up to *longest* tokens.
+def shares_prompts(model: nn.Module, longest_row: int) -> bool:
+    """Whether *model* computes the same in the shared layout, for rows of up to *longest_row* tokens (`row_length`).
 
-    Recurrent layers, position schemes that ignore position_ids and attention back-ends without masks do not; that is
-    tried out on a few tokens. A sliding or chunked window is only kept to by masks of the model's own making, so
-    sequences longer than it are not shared.
+    Only the families of `deft.models.prompt_sharing` do, within their windows; and since a setting or an attention
+    back-end may still be in the way, it is tried out on a few tokens.
     """
-    config = causal_model(model).config.get_text_config()
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    if any(window is not None and longest > window for window in windows):
+    config = causal_model(model).config
+    text = config.get_text_config()
+    if not may_share(config.model_type, text.to_dict(), longest_row):
         return False
     weight = next(p for p in model.parameters() if p.is_floating_point())
-    ids = torch.linspace(1, config.vocab_size - 1, 14).long().tolist()
+    ids = torch.linspace(1, text.vocab_size - 1, 14).long().tolist()
     examples = [TokenizedExample(ids[:5], [ids[5:9], ids[9:14]], [False, False])]
     examples.append(TokenizedExample(ids[7:9], [ids[2:6], ids[1:3]], [False, False]))
     was_training = model.training

@@ -41,15 +41,41 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "gemma2": ("gemma2", {"final_logit_softcapping": 3.0, "sliding_window": WINDOW}, "softcap"),
     "gemma3": ("gemma3_text", {"final_logit_softcapping": 3.0, "sliding_window": WINDOW}, "softcap"),
     "gemma3-uncapped": ("gemma3_text", {"final_logit_softcapping": None, "sliding_window": WINDOW}, "plain"),
+    "gpt_neox": ("gpt_neox", {}, "plain"),
+    "ministral": ("ministral", {"sliding_window": WINDOW}, "plain"),
+    "mixtral": ("mixtral", {"num_local_experts": 4}, "plain"),
+    "olmo": ("olmo", {}, "plain"),
+    "olmo2": ("olmo2", {}, "plain"),
+    "olmo3": ("olmo3", {"sliding_window": WINDOW}, "plain"),
+    "qwen3_moe": ("qwen3_moe", {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}, "plain"),
+    "smollm3": ("smollm3", {}, "plain"),
+    "stablelm": ("stablelm", {}, "plain"),
+    "starcoder2": ("starcoder2", {"sliding_window": WINDOW}, "plain"),
+    "gpt_neo": (
+        "gpt_neo",
+        {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": WINDOW},
+        "plain",
+    ),
+    "gptj": ("gptj", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}, "bias"),
+    "bloom": ("bloom", {"n_layer": 2, "n_head": 4}, "plain"),
     "mamba": ("mamba", {"state_size": 4}, "plain"),
 }
+_IDS = {"vocab_size", "bos_token_id", "eos_token_id"}
+_OWN_NAMES = {
+    "gpt2": _IDS,
+    "gptj": _IDS,
+    "bloom": _IDS | {"hidden_size"},
+    "gpt_neo": _IDS | {"hidden_size", "intermediate_size", "max_position_embeddings"},
+}
+"""The fields of SHAPE that a family which calls the others by names of its own is given."""
 
 
 def tiny(family: str) -> Any:
     """Return a model of *family* with V tokens, D = 32 and two layers, in float32, evaluating."""
     model_type, settings, _ = FAMILIES[family]
     torch.manual_seed(3)
-    shape = SHAPE if family != "gpt2" else {key: SHAPE[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")}
+    names = _OWN_NAMES.get(model_type, SHAPE)
+    shape = {name: value for name, value in SHAPE.items() if name in names}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**shape, **settings})).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -30,7 +30,8 @@ from deft.evaluation.systems import Resident, open_adapters
 from deft.memory import noted
 from deft.models.fit import GENERATED_METRICS, check_answers_fit, check_measurable
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
-from deft.packing import shares_prompts
+from deft.models.rope import switching_tokens
+from deft.packing import longest_row, shares_prompts
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
 from deft.scoring.counting import warnings_in
@@ -85,7 +86,8 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
     base = load_base(inputs["model"], quantisation=spec.quantisation)
     _refuse_long_prompts(spec, base, prompts)
-    how = _passes(spec, base, tokenizer, inputs.get("scoring"), report)
+    is_shared = shares_prompts(base, longest_row(pairs.tokenized))
+    how = _passes(spec, base, tokenizer, inputs.get("scoring"), report, is_shared=is_shared)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
     together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
     decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
@@ -93,9 +95,15 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
 
 
 def _passes(
-    spec: EvaluateSpec, base: "PreTrainedModel", tokenizer: "Tokenizer", scoring: Path | None, report: Report
+    spec: EvaluateSpec,
+    base: "PreTrainedModel",
+    tokenizer: "Tokenizer",
+    scoring: Path | None,
+    report: Report,
+    *,
+    is_shared: bool,
 ) -> Pass:
-    """Decide the layout of forward passes, and read Q_diff where R_d is asked for."""
+    """Return how forward passes are made; Q_diff is read where R_d is asked for."""
     head = head_of(base)
     direction = None
     if scoring is not None and "r_d_accuracy" in spec.options.metrics:
@@ -103,7 +111,6 @@ def _passes(
         require_same_tokenizer(counted, tokenizer)
         direction = direction_of(head, counted.q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
-    is_shared = shares_prompts(base, spec.tokens.max_total_tokens + 1)
     return Pass(head, end_token_id(tokenizer, len(head.weight)), is_shared, budget, direction, noted(report))
 
 
@@ -173,9 +180,11 @@ def _answer_measurements(run: Run, answers: list[Answered]) -> list[Measurement]
 def _refuse_long_prompts(spec: EvaluateSpec, base: "PreTrainedModel", prompts: HeldOut) -> None:
     """Refuse prompts that leave no room for the answer in the model's context."""
     if generates(spec):
+        settings = base.config.get_text_config()
         check_answers_fit(
             longest_prompt_tokens=max((len(example.prompt_ids) for example in prompts.tokenized), default=0),
             max_new_tokens=spec.options.max_new_tokens,
-            context_tokens=getattr(base.config.get_text_config(), "max_position_embeddings", None),
+            context_tokens=getattr(settings, "max_position_embeddings", None),
+            switching_tokens=switching_tokens(settings.to_dict()),
             pointer="/options/max_new_tokens",
         )

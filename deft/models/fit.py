@@ -17,13 +17,20 @@ FEW_IDS, FEW_OF_ALL = 64, 0.01
 
 
 def check_fit(
-    options: TokenOptions, *, tokenizer_tokens: int | None, vocabulary_size: int | None, context_tokens: int | None
+    options: TokenOptions,
+    *,
+    tokenizer_tokens: int | None,
+    vocabulary_size: int | None,
+    context_tokens: int | None,
+    switching_tokens: int | None = None,
 ) -> None:
     """Check that a tokenizer of *tokenizer_tokens* ids and the caps of *options* fit a model; None is not known.
 
+    *switching_tokens* are those beyond which a pass gets other rotary factors (`deft.models.rope`).
+
     Raises:
         ModelNotUsable: the tokenizer has more than a few ids beyond the vocabulary or fewer than a quarter as many, or
-            max_total_tokens does not fit into the model's context.
+            max_total_tokens does not fit into the model's context or exceeds *switching_tokens*.
     """
     if tokenizer_tokens is not None and vocabulary_size is not None:
         _check_vocabulary(tokenizer_tokens, vocabulary_size)
@@ -39,6 +46,20 @@ def check_fit(
             f"max_total_tokens is {options.max_total_tokens}, the model's context is {context_tokens}",
             findings=[finding],
         )
+    if switching_tokens is not None and options.max_total_tokens > switching_tokens:
+        finding = Finding(
+            code="rotary_factors_change",
+            pointer="/tokens/max_total_tokens",
+            found=str(options.max_total_tokens),
+            expected=_up_to_switch(switching_tokens),
+            fix=f"lower max_total_tokens to {switching_tokens} (and max_prompt_tokens below it)",
+        )
+        told = f"max_total_tokens is {options.max_total_tokens}, expected {finding.expected}; {finding.fix}"
+        raise ModelNotUsable(told, findings=[finding])
+
+
+def _up_to_switch(tokens: int) -> str:
+    return f"at most {tokens}: a longer sequence would change the rotary factors (longrope) of all others in its pass"
 
 
 def _check_vocabulary(tokens: int, rows: int) -> None:
@@ -59,23 +80,35 @@ def _check_vocabulary(tokens: int, rows: int) -> None:
 
 
 def check_answers_fit(
-    *, longest_prompt_tokens: int, max_new_tokens: int, context_tokens: int | None, pointer: str
+    *,
+    longest_prompt_tokens: int,
+    max_new_tokens: int,
+    context_tokens: int | None,
+    switching_tokens: int | None = None,
+    pointer: str,
 ) -> None:
     """Check that the longest prompt and its answer fit into the context; *pointer* is that of max_new_tokens.
 
+    Nor may they exceed *switching_tokens*, as in `check_fit`.
+
     Raises:
-        InvalidInput: they do not.
+        InvalidInput: they do not fit.
     """
-    if context_tokens is None or longest_prompt_tokens + max_new_tokens <= context_tokens:
+    together = longest_prompt_tokens + max_new_tokens
+    if context_tokens is not None and together > context_tokens:
+        code, expected = "context_too_short", f"together at most {context_tokens}, the model's context"
+    elif switching_tokens is not None and together > switching_tokens:
+        code, expected = "rotary_factors_change", f"together {_up_to_switch(switching_tokens)}"
+    else:
         return
     finding = Finding(
-        code="context_too_short",
+        code=code,
         pointer=pointer,
         found=f"{longest_prompt_tokens} prompt tokens and {max_new_tokens} new ones",
-        expected=f"together at most {context_tokens}, the model's context",
+        expected=expected,
         fix="lower tokens.max_prompt_tokens or max_new_tokens",
     )
-    raise InvalidInput("prompts and answers do not fit the context", code=finding.code, findings=[finding])
+    raise InvalidInput(f"prompts and answers do not fit: expected {expected}", code=code, findings=[finding])
 
 
 def check_measurable(options: EvaluationOptions, *, has_scoring: bool, pointer: str) -> None:

@@ -23,6 +23,7 @@ from deft.models import fit
 from deft.models.files import CONFIG, read_settings, refusal, refuse_code, require_safetensors
 from deft.models.heads import head_refusal, unknown_head_fields
 from deft.models.quantisation import keep_gradients, loading_options
+from deft.models.rope import switching_tokens
 from deft.models.surplus import check_layers, check_unused
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: Tok
 
     Raises:
         ModelNotUsable: the tokenizer has more than a few ids beyond the vocabulary or fewer than a quarter as many, or
-            max_total_tokens does not fit into the model's context.
+            max_total_tokens does not fit into the model's context or changes its rotary factors.
     """
     return _check_fit(causal_model(model).config.get_text_config(), tokenizer, options)
 
@@ -221,6 +222,7 @@ def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, options: TokenOp
         tokenizer_tokens=len(tokenizer),
         vocabulary_size=config.vocab_size,
         context_tokens=getattr(config, "max_position_embeddings", None),
+        switching_tokens=switching_tokens(config.to_dict()),
     )
     if len(tokenizer) > config.vocab_size:
         told = "the tokenizer has %d tokens, the model's vocabulary %d: a row that holds one beyond it will be refused"

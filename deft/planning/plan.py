@@ -176,6 +176,7 @@ class Planner:
                 longest_prompt_tokens=found.sample.largest(lambda sizes: sizes.prompt),
                 max_new_tokens=options.max_new_tokens,
                 context_tokens=self.model.size("max_position_embeddings"),
+                switching_tokens=self.model.switching_tokens,
                 pointer="/options/max_new_tokens",
             )
         if counter is not None and found.rows is not None:

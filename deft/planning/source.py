@@ -15,6 +15,7 @@ from deft.data.splits import apart_from, chosen_rows
 from deft.errors import InvalidInput, ModelNotUsable
 from deft.models.files import CONFIG, Weights, read_settings, read_weights, refuse_code
 from deft.models.fit import check_fit
+from deft.models.rope import switching_tokens
 from deft.planning.documents import ModelFacts
 from deft.planning.lengths import Sample, capped, sampled
 from deft.planning.shapes import Shape, check_architecture, shape_of, size_in, text_settings
@@ -53,6 +54,11 @@ class ModelSource:
             return self.shape.context_tokens
         return size_in(text_settings(self.config).get(name))
 
+    @property
+    def switching_tokens(self) -> int | None:
+        """Tokens beyond which a pass gets other rotary factors, None where it never does."""
+        return switching_tokens(text_settings(self.config))
+
     def check(self, options: TokenOptions, lora: Lora | None) -> None:
         """Check what can be known without the weights: architecture, head, tokenizer, context, LoRA's target modules.
 
@@ -66,6 +72,7 @@ class ModelSource:
             tokenizer_tokens=None if self.tokenizer is None else len(self.tokenizer),
             vocabulary_size=self.size("vocab_size"),
             context_tokens=self.size("max_position_embeddings"),
+            switching_tokens=self.switching_tokens,
         )
         if self.shape is not None and lora is not None:
             self.shape.targets(lora)

@@ -22,7 +22,7 @@ from deft.failures import is_out_of_memory
 from deft.lanes import in_lanes
 from deft.losses import mean_by_sequence
 from deft.memory import in_halves, noted
-from deft.packing import Pack, plan, row_length, separate, shared, shares_prompts
+from deft.packing import Pack, longest_row, plan, row_length, separate, shared, shares_prompts
 from deft.reports import Report, Silent, stop_if_asked
 from deft.reward import Direction, distribution_reward, response_rewards
 from deft.tokens import TokenizedExample
@@ -116,8 +116,7 @@ class Scorer:
     def _is_shared(self, tokenized: Sequence[TokenizedExample]) -> bool:
         if self.share is not None:
             return self.share
-        longest = max((len(e.prompt_ids) + max(map(len, e.response_ids)) for e in tokenized), default=0)
-        return shares_prompts(self.model, longest)
+        return shares_prompts(self.model, longest_row(tokenized))
 
     @staticmethod
     def _length(example: TokenizedExample, is_shared: bool) -> int:

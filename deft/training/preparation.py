@@ -25,7 +25,7 @@ from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
-from deft.packing import shares_prompts
+from deft.packing import longest_row, shares_prompts
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
@@ -96,7 +96,7 @@ def prepare(
         method=spec.method,
         examples=examples,
         end_id=end_token_id(tokenizer, size),
-        shares_prompts=_has_lists(examples) and shares_prompts(model, spec.tokens.max_total_tokens + 1),
+        shares_prompts=_has_lists(examples) and shares_prompts(model, longest_row(examples)),
         micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head,
         direction=None if q_diff is None else direction_of(head, q_diff),

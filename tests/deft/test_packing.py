@@ -100,7 +100,7 @@ def test_a_model_that_can_share_is_recognised_and_one_that_cannot_is_not() -> No
     assert not shares_prompts(AutoModelForCausalLM.from_config(config), 100)
 
 
-def test_sequences_beyond_a_sliding_window_are_not_shared() -> None:
+def test_rows_beyond_a_sliding_window_are_not_shared() -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = AutoConfig.for_model("mistral", vocab_size=40, num_key_value_heads=2, sliding_window=32, **sizes)
     model = AutoModelForCausalLM.from_config(config)

@@ -1,6 +1,6 @@
 """R_d by the scorer, for every family of models, against full logits of one response at a time.
 
-Lengths on both sides of the sliding windows, so that a layout that breaks a window would show.
+Lengths on both sides of the sliding windows and of the context, so that a layout that breaks one would show.
 """
 
 from typing import Any
@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from deft.models.prompt_sharing import SHARING_FAMILIES
 from deft.packing import shares_prompts
 from deft.reward import head_direction
 from deft.scoring.scorer import score_examples
 from deft.tokens import TokenizedExample
 from tests.families import FAMILIES, WINDOW, V, tiny
 
-WINDOWED = {"mistral", "cohere2", "gemma2", "gemma3", "gemma3-uncapped"}
-LENGTHS = {"short": [(3, 2, 4), (2, 5, 1), (1, 1, 6)], "long": [(12, 5, 9), (3, 14, 2), (7, 1, 20)]}
+LENGTHS = {
+    "short": [(3, 2, 4), (2, 5, 1), (1, 1, 6)],
+    "long": [(12, 5, 9), (3, 14, 2), (20, 40, 30)],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +58,12 @@ def test_scores_of_every_family_are_those_of_full_logits(family: str, lengths: s
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prompt_is_shared_where_the_family_can_and_never_beyond_its_window(family: str) -> None:
+def test_a_prompt_is_shared_by_the_families_on_the_list_and_never_beyond_a_window(family: str) -> None:
     model = tiny(family)
-    assert shares_prompts(model, WINDOW) == (family != "mamba")
-    assert shares_prompts(model, WINDOW + 1) == (family != "mamba" and family not in WINDOWED)
+    is_listed = FAMILIES[family][0] in SHARING_FAMILIES
+    assert shares_prompts(model, WINDOW) == is_listed
+    assert shares_prompts(model, WINDOW + 1) == (is_listed and FAMILIES[family][1].get("sliding_window") is None)
+
+
+def test_every_family_on_the_list_is_tested_here() -> None:
+    assert {model_type for model_type, _, _ in FAMILIES.values()} >= SHARING_FAMILIES
