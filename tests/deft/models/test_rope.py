@@ -64,7 +64,7 @@ def test_a_limit_beyond_the_switch_is_refused_by_plan_and_by_the_loaded_model() 
 
 
 def test_answers_that_cross_the_switch_are_refused() -> None:
-    sizes: dict[str, Any] = {"longest_prompt_tokens": 500, "context_tokens": 4096, "switching_tokens": 600, "pointer": "/at"}
-    check_answers_fit(max_new_tokens=100, **sizes)
+    sizes: dict[str, Any] = {"longest_prompt_tokens": 500, "context_tokens": 4096, "switching_tokens": 600}
+    check_answers_fit(max_new_tokens=100, pointer="/at", **sizes)
     with pytest.raises(InvalidInput, match="together at most 600"):
-        check_answers_fit(max_new_tokens=101, **sizes)
+        check_answers_fit(max_new_tokens=101, pointer="/at", **sizes)
