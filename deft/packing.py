@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from deft.models.attention import FLEX, attention_of
 from deft.models.loading import causal_model, decoder
 from deft.models.prompt_sharing import may_share
 from deft.tokens import TokenizedExample
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 _PROBE_TOLERANCE = {torch.float32: 1e-3}
 _PROBE_TOLERANCE_HALF = 5e-2
@@ -85,7 +89,12 @@ def longest_row(examples: Sequence[TokenizedExample]) -> int:
 
 
 def shared(
-    examples: Sequence[TokenizedExample], dtype: torch.dtype, device: torch.device, *, end_id: int | None = None
+    examples: Sequence[TokenizedExample],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    end_id: int | None = None,
+    is_flex: bool = False,
 ) -> Pack:
     """Lay out *examples* one a row, the prompt shared by its responses.
 
@@ -95,6 +104,7 @@ def shared(
         device: of the model.
         end_id: appended to every response that was not cut, and predicted; None leaves it out. The last token of a
             response predicts nothing that is asked for, and is left out of the row.
+        is_flex: whether the model computes flex attention, which takes the mask as a block mask.
     """
     spans: list[_Span] = []
     rows: list[list[int]] = []
@@ -106,7 +116,8 @@ def shared(
             ids += response[:-1]
         rows.append(ids)
     longest = max(map(len, rows))
-    positions, mask = _shared_positions(spans, examples, longest, dtype)
+    positions, block = _shared_positions(spans, examples, longest)
+    mask = _block_mask(block.to(device)) if is_flex else _dense_mask(block, dtype)
     inputs = {"input_ids": _padded(rows, longest), "position_ids": positions, "attention_mask": mask}
     return _pack(inputs, spans, longest, device)
 
@@ -138,14 +149,13 @@ def shares_prompts(model: nn.Module, longest_row: int) -> bool:
     if not may_share(config.model_type, text.to_dict(), longest_row):
         return False
     weight = next(p for p in model.parameters() if p.is_floating_point())
-    ids = torch.linspace(1, text.vocab_size - 1, 14).long().tolist()
-    examples = [TokenizedExample(ids[:5], [ids[5:9], ids[9:14]], [False, False])]
-    examples.append(TokenizedExample(ids[7:9], [ids[2:6], ids[1:3]], [False, False]))
+    examples = probe_examples(text.vocab_size)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            together = shared(examples, weight.dtype, weight.device).hidden(model).float()
+            is_flex = attention_of(model) == FLEX
+            together = shared(examples, weight.dtype, weight.device, is_flex=is_flex).hidden(model).float()
             apart = separate(examples, weight.device).hidden(model).float()
     except (TypeError, ValueError, RuntimeError, IndexError):
         return False
@@ -153,6 +163,15 @@ def shares_prompts(model: nn.Module, longest_row: int) -> bool:
         model.train(was_training)
     tolerance = _PROBE_TOLERANCE.get(weight.dtype, _PROBE_TOLERANCE_HALF)
     return bool((together - apart).norm() <= tolerance * apart.norm())
+
+
+def probe_examples(vocabulary_size: int) -> list[TokenizedExample]:
+    """Return two examples of a few tokens, with two responses each, on which layouts and kernels are tried out."""
+    ids = torch.linspace(1, vocabulary_size - 1, 14).long().tolist()
+    return [
+        TokenizedExample(ids[:5], [ids[5:9], ids[9:14]], [False, False]),
+        TokenizedExample(ids[7:9], [ids[2:6], ids[1:3]], [False, False]),
+    ]
 
 
 def _with_end(own: list[int], is_cut: bool, end_id: int | None) -> list[int]:
@@ -164,9 +183,9 @@ def _padded(rows: Sequence[list[int]], longest: int) -> Tensor:
 
 
 def _shared_positions(
-    spans: Sequence[_Span], examples: Sequence[TokenizedExample], longest: int, dtype: torch.dtype
+    spans: Sequence[_Span], examples: Sequence[TokenizedExample], longest: int
 ) -> tuple[Tensor, Tensor]:
-    """Position ids [B, L] and the additive mask [B, 1, L, L]: causal, and blind between responses."""
+    """Position ids [B, L], and the number of the response that a token belongs to [B, L], 0 of a prompt."""
     positions = torch.zeros(len(examples), longest, dtype=torch.int64)
     block = torch.zeros(len(examples), longest, dtype=torch.int64)
     for row, example in enumerate(examples):
@@ -175,13 +194,31 @@ def _shared_positions(
         size = len(span.ids) - 1
         positions[span.row, span.start : span.start + size] = torch.arange(span.prompt, span.prompt + size)
         block[span.row, span.start : span.start + size] = number
+    return positions, block
+
+
+def _block_mask(block: Tensor) -> BlockMask:
+    """Return what `_dense_mask` says, as flex attention wants it."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        del head
+        return ((block[row, query] == block[row, key]) | (block[row, key] == 0)) & (query >= key)
+
+    rows, longest = block.shape
+    return create_block_mask(sees, rows, None, longest, longest, device=str(block.device))
+
+
+def _dense_mask(block: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the additive mask [B, 1, L, L]: causal, and blind between responses."""
+    longest = block.shape[1]
     query, key = block.unsqueeze(2), block.unsqueeze(1)
     sees = ((query == key) | (key == 0)) & torch.ones(longest, longest, dtype=torch.bool).tril()
     mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
-    return positions, mask.unsqueeze(1)
+    return mask.unsqueeze(1)
 
 
-def _pack(inputs: dict[str, Tensor], spans: Sequence[_Span], longest: int, device: torch.device) -> Pack:
+def _pack(inputs: dict[str, Any], spans: Sequence[_Span], longest: int, device: torch.device) -> Pack:
     predict, targets, sequence, is_own = [], [], [], []
     for number, span in enumerate(spans):
         offset = span.row * longest

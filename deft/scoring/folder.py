@@ -36,6 +36,7 @@ class Run:
     dtype: str
     base_weights_hash: str
     is_prompt_shared: bool
+    attention: str
     rows_reused: int
     passes_halved: int
     seconds: Mapping[str, float]

@@ -105,6 +105,7 @@ def _together(runs: Sequence[Run], seconds: Mapping[str, float]) -> Run:
         dtype="+".join(sorted({run.dtype for run in runs})),
         base_weights_hash=runs[0].base_weights_hash,
         is_prompt_shared=runs[-1].is_prompt_shared,
+        attention=runs[-1].attention,
         rows_reused=sum(run.rows_reused for run in runs),
         passes_halved=sum(run.passes_halved for run in runs),
         seconds={**summed, **seconds},

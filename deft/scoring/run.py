@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deft import distribution as distributions
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
+from deft.models.attention import attention_of
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
 from deft.models.quantisation import numbers_of
 from deft.reports import Report
@@ -167,6 +168,7 @@ def _score(
         head=head.kind,
         width=int(scorer.direction.u.shape[0]),
         is_prompt_shared=scorer.is_shared,
+        attention=attention_of(model),
         rows_reused=work.reused,
         passes_halved=scorer.halvings,
         seconds=seconds,

@@ -81,6 +81,11 @@ class Optimisation(Spec):
     checkpoint_steps: int = Field(20, ge=1, description="A resume checkpoint every this many optimiser steps.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     quantisation: Quantisation = "none"
+    attention: Literal["auto", "sdpa", "flex", "flash"] = Field(
+        "auto",
+        description="What computes attention; auto: the model's own, scaled dot product where it has it. flex and "
+        "flash need a GPU and are tried against it before the first step; flash gives every response a row of its own.",
+    )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Layers keep their input alone and are computed again in the backward pass: less memory, about a "

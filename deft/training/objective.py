@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deft.lanes import in_lanes, lanes_for, threads_of
 from deft.losses import response_logps, sum_by_sequence
+from deft.models.attention import FLEX, attention_of
 from deft.packing import Pack, row_length, separate, shared
 from deft.reward import Direction, Head, response_rewards
 from deft.tokens import TokenizedExample
@@ -110,7 +111,8 @@ class Objective:
         weight = next(model.parameters())
         examples = [self.examples[index] for index in indices]
         if self.shares_prompts:
-            return shared(examples, weight.dtype, weight.device, end_id=self.end_id)
+            is_flex = attention_of(model) == FLEX
+            return shared(examples, weight.dtype, weight.device, end_id=self.end_id, is_flex=is_flex)
         return separate(examples, weight.device, end_id=self.end_id)
 
     def parts(self, model: nn.Module, indices: Sequence[int], size: StepSize, *, at_start: bool = False) -> Parts:

@@ -17,15 +17,16 @@ import torch
 import torch.utils.deterministic as deterministic
 from numpy.typing import NDArray
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deft.data.datasets import read_examples
 from deft.data.splits import chosen_rows
 from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
+from deft.models.attention import FLASH, Asked, attention_for, attention_of, machine_of, set_attention
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
-from deft.packing import longest_row, shares_prompts
+from deft.packing import Pack, longest_row, probe_examples, separate, shared, shares_prompts
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
@@ -91,12 +92,14 @@ def prepare(
     tokenized = encode_examples(rows, tokenizer, spec.tokens, size)
     examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
     base_hash = weights_hash(inputs["model"])
-    model, head = _policy(spec, inputs, base_hash)
+    model, head = _policy(spec, inputs, base_hash, report)
     objective = Objective(
         method=spec.method,
         examples=examples,
         end_id=end_token_id(tokenizer, size),
-        shares_prompts=_has_lists(examples) and shares_prompts(model, longest_row(examples)),
+        shares_prompts=_has_lists(examples)
+        and attention_of(model) != FLASH
+        and shares_prompts(model, longest_row(examples)),
         micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head,
         direction=None if q_diff is None else direction_of(head, q_diff),
@@ -138,15 +141,37 @@ def exact_arithmetic() -> Iterator[None]:
         memory.fill_uninitialized_memory = is_filling
 
 
-def _policy(spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base_hash: str) -> tuple[PeftModel, Head]:
-    """Load the base, look at its head, and put the adapter on it."""
+def _policy(
+    spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base_hash: str, report: Report
+) -> tuple[PeftModel, Head]:
+    """Load the base, look at its head and its attention, and put the adapter on it."""
     start = inputs.get("adapter")
     if start is not None:
         _require_same_base(start, base_hash)
     plan = spec.optimisation
     base = load_base(inputs["model"], precision=plan.precision, quantisation=plan.quantisation)
     head = head_of(base)
+    _choose_attention(base, plan.attention, report)
     return fused(attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)), head
+
+
+def _choose_attention(base: PreTrainedModel, asked: Asked, report: Report) -> None:
+    """Let *base* compute attention as it is *asked* for; where it then computes something else, note that it does not.
+
+    Raises:
+        InvalidInput: it does not work on this machine.
+    """
+    chosen = attention_for(asked, attention_of(base), base.dtype, machine_of(base.device))
+    examples = probe_examples(base.config.get_text_config().vocab_size)
+
+    def layout(is_flex: bool) -> Pack:
+        if chosen == FLASH:  # which is never given shared rows
+            return separate(examples, base.device)
+        return shared(examples, base.dtype, base.device, is_flex=is_flex)
+
+    reason = set_attention(base, chosen, layout)
+    if reason is not None:
+        report.note(f"attention: {reason}")
 
 
 def _has_lists(examples: list[TokenizedExample]) -> bool:

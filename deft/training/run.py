@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from deft.adapters.folder import Settings, check_in_fresh_process, save_adapter
 from deft.errors import Interrupted
 from deft.folders import sha256_of
+from deft.models.attention import attention_of
 from deft.models.loading import causal_model
 from deft.models.quantisation import quantisation_of
 from deft.reports import Report
@@ -276,6 +277,7 @@ def _summary(
         "drift": None if trainer.drift is None else {"start": trainer.drift.start, "limits": trainer.drift.limits},
         "layout": "shared" if objective.shares_prompts else "separate",
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
+        "attention": attention_of(prepared.model),
         "quantisation": quantisation_of(causal_model(prepared.model)),
         "gradient_checkpointing": recomputes(prepared.model),
         "device": str(weight.device),
