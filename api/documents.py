@@ -20,6 +20,7 @@ NOUNS: dict[str, str] = {
     "subset": "subsets",
     "calibration": "calibrations",
     "adapter": "adapters",
+    "tuned_model": "tuned_models",
     "evaluation": "evaluations",
 }
 """Kinds of artifact, and the noun under which the address has them."""

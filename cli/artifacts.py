@@ -1,4 +1,4 @@
-"""`deft subsets` and `deft adapters`: list, and pull to this machine."""
+"""`deft subsets`, `deft adapters` and `deft tuned-models`: list, and pull to this machine."""
 
 import sys
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from deft_client.artifacts import Artifacts
 
 subsets = typer.Typer(help="Kept subsets with their ledger.", no_args_is_help=True)
 adapters = typer.Typer(help="LoRA adapters.", no_args_is_help=True)
+tuned_models = typer.Typer(help="Models whose weights were all tuned.", no_args_is_help=True)
 
 ArtifactId = Annotated[str, typer.Argument(help="An id, or `last` for the newest.")]
 Folder = Annotated[Path | None, typer.Argument(help="Where to; by default a folder named by the id.")]
@@ -38,6 +39,13 @@ def list_adapters(limit: Limit = 20, as_json: AsJson = False) -> None:
         _print_list(list(client.adapters.list(limit=limit)), ("steps", "omega"), as_json)
 
 
+@tuned_models.command("ls")
+def list_tuned_models(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List tuned models, newest first."""
+    with connect() as client:
+        _print_list(list(client.tuned_models.list(limit=limit)), ("steps", "omega"), as_json)
+
+
 @subsets.command("pull")
 def pull_subset(artifact_id: ArtifactId, folder: Folder = None, only: Only = None) -> None:
     """Download a subset: kept rows and the ledger of every row, as JSONL and Parquet."""
@@ -50,6 +58,13 @@ def pull_adapter(artifact_id: ArtifactId, folder: Folder = None, only: Only = No
     """Download an adapter in the form that PEFT, vLLM and SGLang load."""
     with connect() as client:
         _pull(client.adapters, artifact_id, folder, only)
+
+
+@tuned_models.command("pull")
+def pull_tuned_model(artifact_id: ArtifactId, folder: Folder = None, only: Only = None) -> None:
+    """Download a tuned model, a folder that transformers loads and that can be registered as a model."""
+    with connect() as client:
+        _pull(client.tuned_models, artifact_id, folder, only)
 
 
 def _print_list(found: list[dict[str, Any]], facts: tuple[str, ...], as_json: bool) -> None:

@@ -96,10 +96,11 @@ def require_kinds(spec: AnyOperation, inputs: Mapping[str, Path]) -> None:
 
 
 def _require_kind(name: str, folder: Path, *, is_selecting: bool) -> None:
-    """Refuse a folder that is not what the input *name* (`adapter.0` is an adapter) asks for."""
+    """Refuse a folder that is not what the input *name* (`adapter.0` is an adapter or a tuned model) asks for."""
     kind = name.partition(".")[0]
     mark = "scores.parquet" if is_selecting and kind == "scoring" else MARKS[kind]
-    if (folder / mark).is_file():
+    is_tuned = name != "adapter" and kind == "adapter" and (folder / MARKS["model"]).is_file()
+    if is_tuned or (folder / mark).is_file():
         return
     finding = Finding(
         code="wrong_input",

@@ -136,6 +136,16 @@ def learning_direction(head: Head, q_diff: NDArray[np.float64]) -> Direction:
     return Direction(u, head.scale, offset)
 
 
+def check_fit(q_diff: NDArray[np.float64], head: Head) -> None:
+    """Check that *q_diff* (float64 [V]) has an entry a row of *head* and sums to 0.
+
+    Raises:
+        ModelNotUsable: V is not the head's size.
+        ValueError: *q_diff* is not float64 or does not sum to 0.
+    """
+    _fitting(q_diff, head)
+
+
 def _fitting(q_diff: NDArray[np.float64], head: Head) -> Tensor:
     """Return *q_diff*, which must have an entry a row of the head, on the head's device: float64 [V]."""
     if len(q_diff) != len(head.weight):

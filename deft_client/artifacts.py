@@ -1,4 +1,4 @@
-"""What the service made and hands out: datasets, scorings, subsets, adapters, evaluations."""
+"""What the service made and hands out: datasets, scorings, subsets, adapters, tuned models, evaluations."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -54,6 +54,7 @@ class Client:
         self.scorings = Artifacts(self.exchange, "scorings")
         self.subsets = Subsets(self.exchange, "subsets")
         self.adapters = Artifacts(self.exchange, "adapters")
+        self.tuned_models = Artifacts(self.exchange, "tuned_models")
         self.evaluations = Evaluations(self.exchange, "evaluations")
 
     def team(self) -> Json:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from deft.errors import Finding, InvalidInput, NotFound, shown
 from deft.scoring.shards import StoredSpec, stored_spec
-from deft.specs import OUTPUT_KIND, ArtifactKind, Reference, references, spec_hash, spec_json
+from deft.specs import ArtifactKind, Reference, output_kind, references, spec_hash, spec_json
 from store import models, moves, pipelines
 from store.database import lock_queue
 from store.ids import new_id
@@ -220,7 +220,8 @@ def _model_id(session: Session, team_id: str, spec: StoredSpec) -> str | None:
     try:
         return models.get(session, team_id, named).id
     except NotFound as error:
-        fix = "GET /v1/models lists the models that are there"
+        fix = "GET /v1/models lists the models that are there; a tuned model is downloaded, put below a model root and "
+        fix += "registered before it is one of them"
         raise NotFound(
             "there is no such model", code="model_not_found", findings=[_absent("/model", named, "a model", fix)]
         ) from error
@@ -232,7 +233,7 @@ def _resolved(session: Session, team_id: str, job_id: str, reference: Reference)
     )
     source = session.scalars(select(Job).where(Job.id == reference.id, Job.team_id == team_id)).first()
     if source is not None:
-        _check_kind(reference, OUTPUT_KIND[source.kind])
+        _check_kind(reference, output_kind(source.kind, source.spec))
         if source.status in ("failed", "cancelled"):
             raise InvalidInput(f"{source.id} has no output", code="input_failed", findings=[_ended(reference, source)])
         job_input.input_job_id, job_input.artifact_id = source.id, source.artifact_id

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from deft.errors import StorageFull, Unavailable
 from deft.failures import failure_of
-from deft.specs import OUTPUT_KIND
+from deft.specs import output_kind
 from store import claims, telling
 from store.claims import Claim, LeaseLost, Wish
 from worker import child as child_processes
@@ -199,7 +199,8 @@ class Attempt:
         return self._release(child_processes.describe_death(ending.status), counts=True)
 
     def _succeed(self, out: Path) -> str:
-        sealed = self._place.files.seal(OUTPUT_KIND[self._claim.kind], out, self._reporter.summary())
+        kind = output_kind(self._claim.kind, self._claim.spec)
+        sealed = self._place.files.seal(kind, out, self._reporter.summary())
         # On LeaseLost the folder stays as litter: after a commit that broke off we cannot know that it has no row.
         self._write(lambda session: claims.succeed(session, self._claim, sealed, log_tail=self._log_text()))
         resume.forget(self._checkpoints)

@@ -1,4 +1,4 @@
-"""Scorings, subsets, calibrations, adapters, evaluations: list, get, download. One router for each noun."""
+"""Scorings, subsets, adapters, tuned models, evaluations and more: list, get, download. One router for each noun."""
 
 import json
 from typing import Annotated, Any
@@ -44,7 +44,10 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def routers() -> list[APIRouter]:
     """Return the routers of all nouns but datasets, which have an upload of their own."""
-    kinds: tuple[ArtifactKind, ...] = ("data_report", "scoring", "subset", "calibration", "adapter", "evaluation")
+    kinds: tuple[ArtifactKind, ...] = (
+        *("data_report", "scoring", "subset", "calibration"),
+        *("adapter", "tuned_model", "evaluation"),
+    )
     made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
     for kind, router in made.items():
         add_routes(router, kind)

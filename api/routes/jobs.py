@@ -25,7 +25,7 @@ from api.once import Once, OnceOf, reply
 from api.openapi_document import json_body
 from api.problems import errors
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf, Writing
-from deft.specs import OUTPUT_KIND, JobSpec, ScoreSpec, job_spec
+from deft.specs import JobSpec, ScoreSpec, job_spec, output_kind
 from store import jobs, pipelines, preflight, sharding, wishes
 from store.accounts import Caller
 from store.bell import Ring
@@ -59,7 +59,7 @@ def document_of(session: Session, row: Job) -> JobDocument:
     below = {child.id: pipelines.children_of(session, child.id) for child in children if pipelines.is_parent(child)}
     return job_document(
         row,
-        artifact_kind=OUTPUT_KIND[row.kind],
+        artifact_kind=output_kind(row.kind, row.spec),
         told=told_by(row, children),
         children=[child_document(child, told_by(child, below.get(child.id, []))) for child in children],
         queue_position=jobs.queue_position(session, row),

@@ -33,6 +33,11 @@ class Duties:
     notice: str
 
 
+def is_whole_model(folder: Path) -> bool:
+    """Whether *folder*, the output of a training, is a model by itself and no adapter."""
+    return not (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file()
+
+
 def base_model(folder: Path) -> BaseModel:
     """Return what is on record of the model in *folder*: by `deft-model.json`, its config and its model card."""
     record = _json(folder / RECORD)

@@ -1,4 +1,4 @@
-"""What the README.md of an adapter, and of a merged model, says. Torch-free, pure text.
+"""What the README.md of an adapter, of a merged and of a tuned model says. Torch-free, pure text.
 
 Knows the resolved spec, the summary of the run and what is on record of the base; reads and writes nothing.
 """
@@ -49,6 +49,20 @@ def merged_card(base: BaseModel, spec: Mapping[str, Any], summary: Mapping[str, 
     return _card(base, "Merged model from", front, text)
 
 
+def tuned_card(base: BaseModel, spec: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return the README.md of a model whose weights were all tuned."""
+    front = {"library_name": "transformers", "tags": ["deft", spec["method"]["type"]]}
+    text = [
+        "The base model with all its weights tuned on preference data. `training.json` holds the whole spec, the final "
+        "metrics and the hashes of the weights, before and after; `tensorboard/` every step; `probe/` the logits that "
+        "the model must reproduce.\n",
+        _settings(spec, summary),
+        _scores(summary),
+        _licence(base, "model"),
+    ]
+    return _card(base, "All weights of", front, text)
+
+
 def _card(base: BaseModel, what: str, front: Mapping[str, Any], text: list[str]) -> str:
     """Put together front matter, the title that the base's licence asks for, and *text*."""
     duties = duties_of(base)
@@ -65,7 +79,7 @@ def _settings(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         {
             "method": _method_words(spec["method"], summary),
             "DEFT reward term, omega": term,
-            "LoRA": f"r {spec['lora']['r']}, alpha {spec['lora']['alpha']}, dropout {spec['lora']['dropout']}",
+            "tuned": _tuned_words(spec["lora"]),
             "examples": f"{summary['examples']}, {summary['epochs']} epoch(s), {summary['steps']} optimiser steps",
             "response tokens trained": str(summary["trained_tokens"]),
             "learning rate": f"{spec['optimisation']['learning_rate']}, {spec['optimisation']['schedule']}",
@@ -87,7 +101,7 @@ def _scores(summary: Mapping[str, Any]) -> str:
     rows = {words: f"{metrics[name]:.4g}" for name, words in LAST_STEP.items() if name in metrics}
     return (
         "At the last optimiser step, on the training data (held-out scores, with intervals and against control arms, "
-        "are in the evaluations that name this adapter):\n\n" + _table(rows)
+        "are in the evaluations that name this):\n\n" + _table(rows)
     )
 
 
@@ -111,6 +125,12 @@ def _vllm(base: BaseModel, serving: Serving) -> str:
 
 def _table(rows: Mapping[str, str]) -> str:
     return "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+
+
+def _tuned_words(lora: Mapping[str, Any] | None) -> str:
+    if lora is None:
+        return "all weights"
+    return f"LoRA, r {lora['r']}, alpha {lora['alpha']}, dropout {lora['dropout']}"
 
 
 def _method_words(method: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deft.adapters.bases import BaseModel, base_model, duties_of
+from deft.adapters.bases import BaseModel, base_model, duties_of, is_whole_model
 from deft.adapters.card import adapter_card, merged_card
 from deft.adapters.serving_rules import vllm_rules
 from deft.errors import ArtifactCorrupt
@@ -36,6 +36,12 @@ MERGED_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 5e-2}
 """The same of the merged model: every weight that had an adapter has been rounded once more."""
 
 MERGED = "merged"
+WHOLE_PROBE = "probe/probe.safetensors"
+"""The probe of a folder that is a whole model: every safetensors file beside its config.json holds weights."""
+
+WHOLE_TOLERANCE = {**MERGED_TOLERANCE, "fp32": TOLERANCE["fp32"]}
+"""The same of a tuned model, computed in float32 from weights that have been rounded to half precision."""
+
 SHARD = "5GB"
 """Largest file of a merged model's weights."""
 
@@ -95,13 +101,18 @@ def training_record(base: BaseModel, settings: Settings, weights: str) -> dict[s
     return {
         **settings.summary,
         "adapter_sha256": weights,
-        "base": {
-            "name": base.name,
-            "revision": base.revision,
-            "license": base.licence,
-            "weights_hash": settings.summary["base_weights_hash"],
-        },
+        "base": base_record(base, settings),
         "spec": settings.spec,
+    }
+
+
+def base_record(base: BaseModel, settings: Settings) -> dict[str, Any]:
+    """Return what `training.json` says of the base."""
+    return {
+        "name": base.name,
+        "revision": base.revision,
+        "license": base.licence,
+        "weights_hash": settings.summary["base_weights_hash"],
     }
 
 
@@ -124,43 +135,52 @@ def probe_logits(model: nn.Module, input_ids: Tensor) -> Tensor:
 
 def save_probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     """Record the logits of base and adapter on a short fixed text."""
+    save_file(probe_of(model, tokenizer), path)
+
+
+def probe_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """Return the ids of a short fixed text, and the logits of *model* on it."""
     ids = tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"][:PROBE_TOKENS]
     input_ids = torch.tensor([ids])
-    save_file({"input_ids": input_ids, "logits": probe_logits(model, input_ids).contiguous()}, path)
+    return {"input_ids": input_ids, "logits": probe_logits(model, input_ids).contiguous()}
 
 
-def probe_difference(adapter: Path, base: Path | None) -> tuple[float, float]:
-    """Load *adapter* on the model in *base*, or its merged model (None); compare its logits with the recorded ones.
+def probe_difference(folder: Path, base: Path | None) -> tuple[float, float]:
+    """Load the adapter in *folder* on the model in *base*; compare its logits with the recorded ones.
+
+    With *base* None: the merged model of the adapter, or where *folder* is a whole model, that.
 
     Returns:
         The largest absolute difference, and the one that is allowed on the same machine.
 
     Raises:
-        ModelNotUsable: the base or the adapter does not load.
+        ModelNotUsable: the base, the adapter or the model does not load.
         InvalidInput: it was trained over an NF4 base, which cannot be loaded here.
     """
-    record = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     precision, quantisation = record["precision"], record.get("quantisation", "none")
-    model = load_base(base or adapter / MERGED, precision=precision, quantisation=quantisation)
-    policy = model if base is None else load_policy(model, adapter)
-    probe = load_file(adapter / "probe.safetensors")
+    is_whole = is_whole_model(folder)
+    own = base or (folder if is_whole else folder / MERGED)
+    model = load_base(own, precision="fp32" if is_whole else precision, quantisation=quantisation)
+    policy = model if base is None else load_policy(model, folder)
+    probe = load_file(folder / (WHOLE_PROBE if is_whole else "probe.safetensors"))
     logits = probe_logits(policy, probe["input_ids"])
     if logits.shape != probe["logits"].shape:
         return float("inf"), 0.0
-    share = (TOLERANCE if base is not None else MERGED_TOLERANCE)[precision]
-    allowed = share * max(1.0, probe["logits"].abs().max().item())
+    tolerance = WHOLE_TOLERANCE if is_whole else TOLERANCE if base is not None else MERGED_TOLERANCE
+    allowed = tolerance[precision] * max(1.0, probe["logits"].abs().max().item())
     return (logits - probe["logits"]).abs().max().item(), allowed
 
 
 def check_in_fresh_process(adapter: Path, base: Path | None) -> float:
     """Load the adapter in a new Python process; return the largest difference of its logits from the recorded ones.
 
-    *base* None: its merged model instead.
+    *base* None: its merged model instead, or the whole model that the folder is.
 
     Raises:
         ArtifactCorrupt: it does not load there, or does not reproduce them.
     """
-    what = ["--merged"] if base is None else ["--base", str(base.resolve())]
+    what = ["--whole"] if base is None else ["--base", str(base.resolve())]
     command = [sys.executable, "-m", "deft.adapters", str(adapter.resolve()), *what]
     done = subprocess.run(  # noqa: S603 -- our own interpreter and module
         command,
@@ -174,7 +194,7 @@ def check_in_fresh_process(adapter: Path, base: Path | None) -> float:
     if done.returncode != 0:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         raise ArtifactCorrupt(
-            f"the {'adapter' if base else 'merged model'} was written, but loaded in a fresh process it is not the "
+            f"the {'adapter' if base else 'model'} was written, but loaded in a fresh process it is not the "
             f"same: {' '.join(last)[:200]}",
             code="adapter_does_not_reload",
         )

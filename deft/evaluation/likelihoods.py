@@ -110,12 +110,16 @@ def answer_divergences(
     examples: Sequence[TokenizedExample],
     how: Pass,
     on_progress: Progress = lambda _: None,
+    *,
+    base_head: Head | None = None,
 ) -> list[float]:
     """Return the sum over positions of the exact KL(policy || base) of the next token, for each example's answer.
 
     Teacher-forced: *examples* hold one response each, the policy's own answer as generated. Every position compares
-    the whole distributions over V, in float32; nothing is sampled. Unit: nats.
+    the whole distributions over V, in float32; nothing is sampled. *base_head*: the base's, where the policy has
+    another one than it. Unit: nats.
     """
+    heads = how.head, base_head or how.head
     found = [0.0] * len(examples)
     answered = [index for index, example in enumerate(examples) if example.response_ids[0]]
     lengths = [len(examples[i].prompt_ids) + len(examples[i].response_ids[0]) for i in answered]
@@ -123,7 +127,7 @@ def answer_divergences(
 
     def compare(batch: Sequence[int]) -> None:
         pack = separate([examples[index] for index in batch], how.head.weight.device)
-        divergence = token_divergences(policy_hidden(pack), base_hidden(pack), how.head)
+        divergence = token_divergences(policy_hidden(pack), base_hidden(pack), heads)
         for index, value in zip(batch, sum_by_sequence(divergence, pack.sequence, len(batch)).tolist(), strict=True):
             found[index] = value
 
@@ -134,11 +138,13 @@ def answer_divergences(
     return found
 
 
-def token_divergences(policy: Tensor, base: Tensor, head: Head) -> Tensor:
-    """Return KL(policy || base) [P] float32 between the next-token distributions of hidden states [P, D] each."""
+def token_divergences(policy: Tensor, base: Tensor, heads: tuple[Head, Head]) -> Tensor:
+    """Return KL(policy || base) [P] float32 of the next token, of hidden states [P, D] each, read by *heads*."""
     parts = []
     for ours, theirs in zip(_chunks(policy), _chunks(base), strict=True):
-        log_p, log_q = (torch.log_softmax(head.logits(hidden), dim=-1) for hidden in (ours, theirs))
+        log_p, log_q = (
+            torch.log_softmax(head.logits(hidden), dim=-1) for head, hidden in zip(heads, (ours, theirs), strict=True)
+        )
         parts.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0))
     return torch.cat(parts)
 

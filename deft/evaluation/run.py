@@ -1,8 +1,8 @@
-"""Evaluate one base and any number of adapters on held-out rows, and compare them.
+"""Evaluate one base and any number of adapters or tuned models on held-out rows, and compare them.
 
-One base stays in memory and adapters are swapped on it; the base's likelihoods are computed once. The operation turns
-a spec and input folders into metrics.json, pairs.parquet, generations.jsonl, comparison.json and evaluation.json. No
-text of a row goes into the summary or the log.
+One base stays in memory, adapters are swapped on it and tuned models loaded beside it; the base's likelihoods are
+computed once. The operation turns a spec and input folders into metrics.json, pairs.parquet, generations.jsonl,
+comparison.json and evaluation.json. No text of a row goes into the summary or the log.
 """
 
 import time
@@ -16,6 +16,7 @@ from deft.distribution import require_same_tokenizer
 from deft.evaluation.files import write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation.generation import Answer, Decoding, end_ids, generate
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out
+from deft.evaluation.intervals import Array
 from deft.evaluation.likelihoods import Pass, answer_divergences, score_pairs
 from deft.evaluation.metrics import (
     Measurement,
@@ -26,7 +27,7 @@ from deft.evaluation.metrics import (
     wanted,
 )
 from deft.evaluation.state import Answered, Run, generates, settings_of, who_is
-from deft.evaluation.systems import Resident, open_adapters
+from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
 from deft.models.fit import GENERATED_METRICS, check_answers_fit, check_measurable
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
@@ -86,30 +87,31 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
     base = load_base(inputs["model"], quantisation=spec.quantisation)
     _refuse_long_prompts(spec, base, prompts)
+    q_diff = _q_diff(spec, tokenizer, inputs.get("scoring"))
     is_shared = shares_prompts(base, longest_row(pairs.tokenized))
-    how = _passes(spec, base, tokenizer, inputs.get("scoring"), report, is_shared=is_shared)
+    how = _passes(base, tokenizer, q_diff, report, is_shared=is_shared)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
     together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
     decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
-    return Run(spec, Resident(base), tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings)
+    resident = Resident(base, spec.quantisation)
+    return Run(spec, resident, tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings, q_diff)
+
+
+def _q_diff(spec: EvaluateSpec, tokenizer: "Tokenizer", scoring: Path | None) -> Array | None:
+    """Return the Q_diff of *scoring* where R_d is asked for."""
+    if scoring is None or "r_d_accuracy" not in spec.options.metrics:
+        return None
+    counted = distribution.load(scoring / "distribution.safetensors")
+    require_same_tokenizer(counted, tokenizer)
+    return counted.q_diff
 
 
 def _passes(
-    spec: EvaluateSpec,
-    base: "PreTrainedModel",
-    tokenizer: "Tokenizer",
-    scoring: Path | None,
-    report: Report,
-    *,
-    is_shared: bool,
+    base: "PreTrainedModel", tokenizer: "Tokenizer", q_diff: Array | None, report: Report, *, is_shared: bool
 ) -> Pass:
-    """Return how forward passes are made; Q_diff is read where R_d is asked for."""
+    """Return how the forward passes of the base and its adapters are made."""
     head = head_of(base)
-    direction = None
-    if scoring is not None and "r_d_accuracy" in spec.options.metrics:
-        counted = distribution.load(scoring / "distribution.safetensors")
-        require_same_tokenizer(counted, tokenizer)
-        direction = direction_of(head, counted.q_diff)
+    direction = None if q_diff is None else direction_of(head, q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
     return Pass(head, end_token_id(tokenizer, len(head.weight)), is_shared, budget, direction, noted(report))
 
@@ -119,12 +121,15 @@ def _likelihoods(run: Run) -> list[PairScores]:
     if not set(run.spec.options.metrics) - GENERATED_METRICS:
         return []
     run.report.phase("likelihoods")
-    found = []
-    for index, adapter in enumerate(run.systems):
-        with run.resident.system(adapter) as model:
-            on_progress = run.progress(index, len(run.pairs.rows), "pairs")
-            found.append(score_pairs(model, run.pairs.tokenized, run.how, on_progress))
-    return found
+    return [_scored(run, index) for index in range(len(run.systems))]
+
+
+def _scored(run: Run, index: int) -> PairScores:
+    """Score the held-out pairs under one system, whose model is gone when this returns."""
+    adapter = run.systems[index]
+    on_progress = run.progress(index, len(run.pairs.rows), "pairs")
+    with run.resident.system(adapter) as model:
+        return score_pairs(model, run.pairs.tokenized, run.how_of(adapter, model), on_progress)
 
 
 def _answers(run: Run) -> list[Answered]:
@@ -132,18 +137,26 @@ def _answers(run: Run) -> list[Answered]:
     if not generates(run.spec):
         return []
     run.report.phase("answers")
-    found = []
-    for index, adapter in enumerate(run.systems):
-        with run.resident.system(adapter) as model:
-            on_progress = run.progress(index, len(run.prompts.rows), "answers")
-            prompts = [example.prompt_ids for example in run.prompts.tokenized]
-            answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
-            has_kl = adapter is not None and "kl" in run.spec.options.metrics
-            found.append(Answered(answers, _divergences(run, model, answers) if has_kl else None))
-    return found
+    return [_answered(run, index) for index in range(len(run.systems))]
 
 
-def _divergences(run: Run, model: Any, answers: list[Answer]) -> list[float]:  # noqa: ANN401 -- base or PEFT model
+def _answered(run: Run, index: int) -> Answered:
+    """Let one system answer the prompts; its model is gone when this returns."""
+    adapter = run.systems[index]
+    on_progress = run.progress(index, len(run.prompts.rows), "answers")
+    prompts = [example.prompt_ids for example in run.prompts.tokenized]
+    with run.resident.system(adapter) as model:
+        answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
+        has_kl = adapter is not None and "kl" in run.spec.options.metrics
+        return Answered(answers, _divergences(run, adapter, model, answers) if has_kl else None)
+
+
+def _divergences(
+    run: Run,
+    adapter: Adapter | None,
+    model: Any,  # noqa: ANN401 -- base, PEFT or tuned model
+    answers: list[Answer],
+) -> list[float]:
     """Return the KL of the active system to the base, summed over the positions of each of its own answers."""
     examples = [
         TokenizedExample(example.prompt_ids, [answer.chosen_ids], [True])
@@ -152,10 +165,15 @@ def _divergences(run: Run, model: Any, answers: list[Answer]) -> list[float]:  #
 
     def base_hidden(pack: Any) -> Any:  # noqa: ANN401 -- as Pack.hidden
         with run.resident.without_adapter():
-            return pack.hidden(model)
+            return pack.hidden(run.resident.base)
 
     return answer_divergences(
-        lambda pack: pack.hidden(model), base_hidden, examples, run.how, lambda _: stop_if_asked(run.report)
+        lambda pack: pack.hidden(model),
+        base_hidden,
+        examples,
+        run.how_of(adapter, model),
+        lambda _: stop_if_asked(run.report),
+        base_head=run.how.head,
     )
 
 

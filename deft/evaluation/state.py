@@ -3,17 +3,21 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from deft.evaluation.generation import RECIPE, Answer, Decoding
 from deft.evaluation.held_out import HeldOut
+from deft.evaluation.intervals import Array
 from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, RULES, AnswerFacts, Who, bleu_signature
 from deft.evaluation.systems import Adapter, Resident
 from deft.models.fit import GENERATED_METRICS
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
+from deft.reward import direction_of, head_of
 from deft.specs import EvaluateSpec
 from deft.tokens import tokenizer_hash
 
@@ -39,11 +43,20 @@ class Run:
     report: Report
     left_out: int
     warnings: list[str]
+    q_diff: Array | None = None
+    """Where R_d is measured."""
 
     @property
     def systems(self) -> list[Adapter | None]:
         """The base, then every adapter."""
         return [None, *self.adapters]
+
+    def how_of(self, adapter: Adapter | None, model: nn.Module) -> Pass:
+        """Return how passes of the lent *model* are made: a tuned model is read through a head of its own."""
+        if adapter is None or not adapter.is_whole:
+            return self.how
+        head = head_of(model)
+        return replace(self.how, head=head, direction=None if self.q_diff is None else direction_of(head, self.q_diff))
 
     def progress(self, system: int, each: int, unit: str) -> Callable[[int], None]:
         """Return what a loop over *each* units of the *system*-th system calls with the number done."""

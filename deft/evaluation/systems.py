@@ -1,4 +1,4 @@
-"""One resident base model and the adapters that are swapped on it, one at a time.
+"""One resident base model, the adapters that are swapped on it one at a time, and tuned models beside it.
 
 Knows PEFT and adapter folders; it must not know data or metrics.
 """
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from deft.adapters.bases import is_whole_model
 from deft.errors import Finding, InvalidInput, ModelNotUsable
-from deft.models.loading import load_policy
-from deft.specs import System
+from deft.models.loading import load_base, load_policy
+from deft.specs import Quantisation, System
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A system of the evaluation, its adapter's folder, and what its training was."""
+    """A system of the evaluation, the folder of its adapter or tuned model, and what its training was."""
 
     system: System
     folder: Path
     has_reward_term: bool
     weights_hash: str
+    is_whole: bool = False
+    """Whether the folder is a model by itself, whose weights were all tuned."""
 
 
 def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], base_hash: str) -> list[Adapter]:
@@ -44,14 +47,18 @@ def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], bas
 
 
 def _open(index: int, system: System, folder: Path | None, base_hash: str) -> Adapter:
-    if folder is None or not (folder / "adapter_config.json").is_file():
+    is_whole = folder is not None and is_whole_model(folder)
+    if folder is None or not (is_whole or (folder / "adapter_config.json").is_file()):
         raise _refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
     record = _record(folder)
     trained_on = record.get("base_weights_hash", base_hash)
     if trained_on != base_hash:
-        found = f"an adapter trained on a base whose weights hash to {str(trained_on)[:12]}"
+        found = (
+            f"{'a model' if is_whole else 'an adapter'} trained on a base whose weights hash to {str(trained_on)[:12]}"
+        )
         raise _refusal(index, system, found, f"one trained on {base_hash[:12]}", "adapter_of_another_base")
-    return Adapter(system, folder, record.get("omega") != 0, str(record.get("adapter_sha256", "")))
+    weights = record.get("weights_hash" if is_whole else "adapter_sha256", "")
+    return Adapter(system, folder, record.get("omega") != 0, str(weights), is_whole)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -76,21 +83,23 @@ def _refusal(index: int, system: System, found: str, expected: str, code: str) -
 class Resident:
     """A base model in memory; `system` lends it with one adapter active, or with none."""
 
-    def __init__(self, base: "PreTrainedModel") -> None:
-        self.base = base
+    def __init__(self, base: "PreTrainedModel", quantisation: Quantisation = "none") -> None:
+        self.base, self.quantisation = base, quantisation
         self._policy: PeftModel | None = None
         self._active = ""
 
     @contextmanager
     def system(self, adapter: Adapter | None) -> Iterator[nn.Module]:
-        """Lend the model as *adapter*'s system; None is the base alone.
+        """Lend the model as *adapter*'s system; None is the base alone. A tuned model goes when it is given back.
 
         Raises:
-            ModelNotUsable: the adapter does not fit the base.
+            ModelNotUsable: the adapter does not fit the base, or the tuned model does not load.
         """
         if adapter is None:
             with self.without_adapter():
                 yield self._policy or self.base
+        elif adapter.is_whole:
+            yield load_base(adapter.folder, quantisation=self.quantisation)
         else:
             yield self._load(adapter)
 

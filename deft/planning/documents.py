@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Basis = Literal["calculated", "counted", "measured", "given", "assumed"]
-Remedy = Literal["smaller_micro_batch", "checkpointing", "nf4"]
+Remedy = Literal["smaller_micro_batch", "checkpointing", "nf4", "sharding"]
 Operation = Literal["check_data", "score", "measure_omega", "train", "evaluate", "select"]
 
 
@@ -25,7 +25,9 @@ class ModelFacts(Planned):
     family: str | None = Field(description="model_type where its layers are known, so that all below is calculated.")
     basis: Basis = Field(description="Of `parameters`: counted in the weights' headers, else calculated.")
     parameters: int
-    trainable_parameters: int | None = Field(description="Of the LoRA adapter; exact. null: nothing is trained.")
+    trainable_parameters: int | None = Field(
+        description="Of the LoRA adapter, exact; where all weights are tuned all of them. null: nothing is trained."
+    )
     weights_bytes: int | None = Field(description="Of the files on disk.")
     context_tokens: int | None
     vocabulary_size: int | None
@@ -86,6 +88,14 @@ class Card(Planned):
     remedy: Remedy | None = Field(description="The first of these that would make it fit; null: none needed, or none.")
 
 
+class Sharded(Planned):
+    """Peak memory of each of several processes, a GPU each, among which a training of all weights is divided."""
+
+    processes: int
+    peak_bytes: int
+    smallest_card_gib: int | None = Field(description="The smallest of the planned cards that it fits; null: none.")
+
+
 class Memory(Planned):
     """Peak memory of one operation on a GPU; calculated."""
 
@@ -93,6 +103,9 @@ class Memory(Planned):
     precision: Literal["fp32", "bf16", "fp16"]
     weights_bytes: int
     adapter_bytes: int = Field(description="LoRA parameters, their gradients and AdamW's two states, in float32.")
+    tuned_bytes: int = Field(
+        0, description="Where all weights are tuned: their gradients and AdamW's two states, in float32."
+    )
     bytes_per_token: int = Field(
         description="What a token keeps for the backward pass without gradient checkpointing; without one, working "
         "space."
@@ -104,6 +117,9 @@ class Memory(Planned):
     cache_bytes: int = Field(0, description="Keys and values of the answers that are generated together.")
     peak_bytes: int
     cards: list[Card]
+    sharded: list[Sharded] = Field(
+        default_factory=list, description="Where all weights are tuned, with several processes; calculated."
+    )
 
 
 class Speed(Planned):

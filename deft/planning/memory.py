@@ -1,16 +1,17 @@
 """Peak memory of one forward pass, with or without its backward pass, calculated from a model's shape.
 
-What is kept for the backward pass follows PEFT's LoRA layers over a frozen base under autocast, as
-`deft.training.policy` runs them; a test counts the tensors that autograd really saves and holds these numbers against
-it. Letters: D width of the residual, F of the MLP, H of all heads together, L tokens of the longest row, b bytes of
-an element. It knows no data.
+What is kept for the backward pass follows PEFT's LoRA layers over a frozen base, or float32 weights that are all
+tuned, under autocast, as `deft.training.policy` runs them; a test counts the tensors that autograd really saves and
+holds these numbers against it. Letters: D width of the residual, F of the MLP, H of all heads together, L tokens of the
+longest row, b bytes of an element. It knows no data.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deft import budgets
-from deft.planning.documents import Card, Memory, Operation, Remedy
+from deft.planning.documents import Card, Memory, Operation, Remedy, Sharded
 from deft.planning.shapes import Shape
 from deft.specs import Lora, Quantisation
 
@@ -25,8 +26,14 @@ HAS_FUSED_LORA = False
 NF4_BYTES = 4.127 / 8
 """Of one parameter of a linear module in NF4 with double quantisation (arXiv 2305.14314, section 3)."""
 
+SHARDS = (2, 4, 8)
+"""Numbers of processes for which a plan says what each needs where all weights are tuned."""
+
 ADAMW_BYTES = 16
 """Of one trainable parameter in float32: itself, its gradient and two moments (8 more in half precision: its copy)."""
+
+TUNED_NORM_BYTES = {"rms": 8, "layer": 4, "layer_without_bias": 8, "plain": 4}
+"""What a norm over a float32 residual keeps of one element where its own weight is tuned too: input, normed input."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Checkpointing = Literal["auto", "on", "off"]
@@ -50,16 +57,19 @@ def element_bytes(precision: Precision) -> int:
     return 4 if precision == "fp32" else 2
 
 
-def saved_bytes_per_token(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
-    """Return what one token keeps in all layers for the backward pass, without gradient checkpointing."""
+def saved_bytes_per_token(shape: Shape, lora: Lora | None, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps in all layers for the backward pass, without gradient checkpointing.
+
+    *lora* None: all weights are tuned.
+    """
     own = shape.layers * _layer_bytes(shape, lora, precision, row_tokens)
-    return own + _outside_bytes(shape, precision, row_tokens)
+    return own + _outside_bytes(shape, lora, precision, row_tokens)
 
 
-def checkpointed_bytes_per_token(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
+def checkpointed_bytes_per_token(shape: Shape, lora: Lora | None, precision: Precision, row_tokens: int) -> int:
     """Return the same where only the input of every layer is kept, and one layer at a time is computed again."""
-    kept = shape.layers * shape.width * element_bytes(precision)
-    return kept + _layer_bytes(shape, lora, precision, row_tokens) + _outside_bytes(shape, precision, row_tokens)
+    kept = shape.layers * shape.width * (4 if lora is None else element_bytes(precision))
+    return kept + _layer_bytes(shape, lora, precision, row_tokens) + _outside_bytes(shape, lora, precision, row_tokens)
 
 
 def working_bytes_per_token(shape: Shape, precision: Precision, row_tokens: int) -> int:
@@ -71,16 +81,31 @@ def working_bytes_per_token(shape: Shape, precision: Precision, row_tokens: int)
     return 2 * shape.width * b + 8 * shape.width + widest + b * row_tokens
 
 
-def _layer_bytes(shape: Shape, lora: Lora, precision: Precision, row_tokens: int) -> int:
-    """Return what one token keeps in one layer: norms, adapters' inputs, attention, MLP."""
+def _layer_bytes(shape: Shape, lora: Lora | None, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps in one layer: norms, inputs of adapters or of tuned weights, attention, MLP."""
     b = element_bytes(precision)
     family, heads = shape.family, shape.heads * shape.head_width
     is_rms = family.norm in ("rms", "plain")
     by_norm = (8 if b == 2 else 4) if family.norm == "layer_without_bias" else 4 if is_rms else b
-    norms = family.norms * shape.width * by_norm + 4 * _qk_norm_elements(shape)
+    if lora is None:
+        by_norm = TUNED_NORM_BYTES[family.norm]
+    norms = family.norms * shape.width * by_norm + (4 if lora else 8) * _qk_norm_elements(shape)
     attention = 4 * heads * b + (8 * shape.heads * row_tokens if family.has_eager_attention else 4 * shape.heads)
     copies = 3 if family.is_gated else family.activation_copies
-    return norms + _adapter_bytes(shape, lora, precision) + attention + copies * shape.mlp_width * b
+    inputs = _input_bytes(shape, precision) if lora is None else _adapter_bytes(shape, lora, precision)
+    return norms + inputs + attention + copies * shape.mlp_width * b
+
+
+def _input_bytes(shape: Shape, precision: Precision) -> int:
+    """Return what the tuned linear modules of one layer keep of one token: their inputs.
+
+    The residual is float32, so in half precision each module that reads it keeps a rounded copy of its own; in float32
+    they share it. Attention's output is kept by attention already.
+    """
+    b = element_bytes(precision)
+    of_residual = [linear for linear in shape.linears if linear.reads in ("attention_input", "mlp_input")]
+    own = {(linear.reads if precision == "fp32" else linear.name): linear.inputs * b for linear in of_residual}
+    return sum(own.values()) + shape.mlp_width * b
 
 
 def _qk_norm_elements(shape: Shape) -> int:
@@ -104,10 +129,58 @@ def _adapter_bytes(shape: Shape, lora: Lora, precision: Precision) -> int:
     return inner + sum(read.values())
 
 
-def _outside_bytes(shape: Shape, precision: Precision, row_tokens: int) -> int:
-    """Return what one token keeps outside the layers: the mask's row, the final norm, the head's gradient."""
+def _outside_bytes(shape: Shape, lora: Lora | None, precision: Precision, row_tokens: int) -> int:
+    """Return what one token keeps outside the layers: the mask's row, the final norm, the head's gradient or input."""
     b = element_bytes(precision)
+    if lora is None:
+        return b * row_tokens + (TUNED_NORM_BYTES[shape.family.norm] + 4) * shape.width
     return b * row_tokens + 4 * shape.width + 2 * b * shape.width
+
+
+def full_training_memory(
+    shape: Shape, precision: Precision, parameters: int, planned: Pass, checkpointing: Checkpointing = "off"
+) -> Memory:
+    """Return the peak of a training of all weights: they, their gradients and AdamW's states in float32, and passes.
+
+    In half precision autocast keeps a copy of every weight for as long as a pass lasts. Sharded over processes, each
+    has its part, and whole what is computed with at the time. *checkpointing* as in `training_memory`.
+    """
+    b = element_bytes(precision)
+    head_gradient = 4 * shape.vocabulary_size * shape.width
+    need = _Need(
+        operation="train",
+        precision=precision,
+        weights_bytes=parameters * (4 if precision == "fp32" else 4 + b),
+        adapter_bytes=0,
+        tuned_bytes=12 * parameters,
+        logits_bytes=_chunk_bytes(shape, precision) + head_gradient,
+        bytes_per_token=saved_bytes_per_token(shape, None, precision, planned.row_tokens),
+        checkpointed=checkpointed_bytes_per_token(shape, None, precision, planned.row_tokens),
+        checkpointing=checkpointing,
+        sharded={count: held_by_each(shape, precision, parameters, count) for count in SHARDS},
+    )
+    return _memory(need, planned)
+
+
+def held_by_each(shape: Shape, precision: Precision, parameters: int, processes: int) -> int:
+    """Return what each of several *processes* holds of weights, gradients and AdamW's states of all weights."""
+    return -(-ADAMW_BYTES * parameters // processes) + _gathered_bytes(shape, element_bytes(precision))
+
+
+def _gathered_bytes(shape: Shape, b: int) -> int:
+    """Return what one process holds of the others' parts at one time, with its gradients before they are added.
+
+    Embedding, final norm and head from the forward to the end of the backward pass, and two layers: the one at work
+    and the one that is fetched.
+    """
+    layer = shape.linear_parameters // max(shape.layers, 1)
+    together = shape.embedding_parameters + shape.head_parameters + 2 * layer
+    return together * (2 * b + 4)
+
+
+def _chunk_bytes(shape: Shape, precision: Precision) -> int:
+    by_logit = 8 + (2 if precision != "fp32" else 0) + (4 if shape.head_softcap is not None else 0)
+    return budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit
 
 
 def training_memory(
@@ -125,13 +198,12 @@ def training_memory(
     *weights_bytes* are those in memory, in four bits where *quantisation* says so.
     """
     half = precision != "fp32"
-    by_logit = 8 + (2 if half else 0) + (4 if shape.head_softcap is not None else 0)
     need = _Need(
         operation="train",
         precision=precision,
         weights_bytes=weights_bytes,
         adapter_bytes=shape.lora_parameters(lora) * (ADAMW_BYTES + (2 if half else 0)),
-        logits_bytes=budgets.TRAINING_POSITIONS * shape.vocabulary_size * by_logit,
+        logits_bytes=_chunk_bytes(shape, precision),
         bytes_per_token=saved_bytes_per_token(shape, lora, precision, planned.row_tokens),
         checkpointed=checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens),
         checkpointing=checkpointing,
@@ -196,11 +268,14 @@ class _Need:
     checkpointed: int | None = None
     checkpointing: Checkpointing = "off"
     saved_by_nf4: int = 0
+    tuned_bytes: int = 0
+    sharded: Mapping[int, int] = field(default_factory=dict)
+    """By number of processes: what each holds in any case in place of weights, gradients and states."""
 
     @property
     def fixed(self) -> int:
         """What it takes in any case."""
-        return self.weights_bytes + self.adapter_bytes + self.logits_bytes
+        return self.weights_bytes + self.adapter_bytes + self.tuned_bytes + self.logits_bytes
 
     def per_token(self, usable: int | None, example_tokens: int) -> int:
         """Return what a token keeps where *usable* bytes are there (None: as many as it takes)."""
@@ -216,6 +291,7 @@ def _memory(need: _Need, planned: Pass) -> Memory:
         precision=need.precision,
         weights_bytes=need.weights_bytes,
         adapter_bytes=need.adapter_bytes,
+        tuned_bytes=need.tuned_bytes,
         bytes_per_token=need.bytes_per_token,
         checkpointed_bytes_per_token=need.checkpointed,
         pass_tokens=planned.tokens,
@@ -224,7 +300,13 @@ def _memory(need: _Need, planned: Pass) -> Memory:
         cache_bytes=need.cache_bytes,
         peak_bytes=need.fixed + need.cache_bytes + pass_bytes,
         cards=[_card(gib, need, planned) for gib in CARDS_GIB],
+        sharded=[_sharded(count, held + need.logits_bytes + pass_bytes) for count, held in need.sharded.items()],
     )
+
+
+def _sharded(processes: int, peak: int) -> Sharded:
+    fitting = (gib for gib in reversed(CARDS_GIB) if peak <= int(USABLE_SHARE * gib * GIB))
+    return Sharded(processes=processes, peak_bytes=peak, smallest_card_gib=next(fitting, None))
 
 
 def _card(gib: int, need: _Need, planned: Pass) -> Card:
@@ -237,8 +319,10 @@ def _card(gib: int, need: _Need, planned: Pass) -> Card:
     cures: dict[Remedy, int] = {"smaller_micro_batch": need.fixed + least * per_token}
     if need.checkpointed is not None:
         cures["checkpointing"] = need.fixed + least * need.checkpointed
-        if need.saved_by_nf4:
-            cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
+    if need.checkpointed is not None and need.saved_by_nf4:
+        cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
+    if need.sharded:
+        cures["sharding"] = min(need.sharded.values()) + need.logits_bytes + least * per_token
     remedy = None if fits else next((name for name, size in cures.items() if size <= usable), None)
     return Card(
         card_gib=gib,

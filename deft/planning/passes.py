@@ -49,7 +49,7 @@ def scoring_memory(counter: Counter, sample: Sample, rows: int, spec: ScoreSpec,
 
 
 def training_memory(
-    counter: Counter, sample: Sample, rows: int, lora: Lora, plan: Optimisation, parameters: int
+    counter: Counter, sample: Sample, rows: int, lora: Lora | None, plan: Optimisation, parameters: int
 ) -> Memory:
     """Return the peak of a training on *rows* examples with the responses that its method picks."""
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
@@ -58,6 +58,8 @@ def training_memory(
     tokens = max(budgets.TRAINING_TOKENS, longest) if asked is None else asked * longest
     planned = Pass(min(tokens, step), _longest_row(counter, sample, has_end=True), longest)
     precision = precision_of(plan.precision)
+    if lora is None:
+        return memory.full_training_memory(counter.shape, precision, parameters, planned, plan.gradient_checkpointing)
     weights = memory.weights_in_memory(counter.shape, precision, parameters, plan.quantisation)
     return memory.training_memory(
         counter.shape, lora, precision, weights, planned, plan.gradient_checkpointing, plan.quantisation
@@ -65,22 +67,29 @@ def training_memory(
 
 
 def cpu_training_bytes(
-    counter: Counter, sample: Sample, rows: int, lora: Lora, plan: Optimisation, parameters: int, *, cores: int
+    counter: Counter, sample: Sample, rows: int, lora: Lora | None, plan: Optimisation, parameters: int, *, cores: int
 ) -> int:
-    """Return the peak resident memory of a training on a CPU: float32, `cpu_lanes` passes side by side."""
+    """Return the peak resident memory of a training on a CPU: float32, `cpu_lanes` passes side by side.
+
+    Where all weights are tuned each of these passes has gradients of its own until they are added.
+    """
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
     examples = min(plan.micro_batch_size or 1, plan.batch_size, rows)
     planned = Pass(examples * longest, _longest_row(counter, sample, has_end=True), longest)
-    weights = memory.weights_in_memory(counter.shape, "fp32", parameters, plan.quantisation)
-    one = memory.training_memory(counter.shape, lora, "fp32", weights, planned, plan.gradient_checkpointing)
+    shape, checkpointing = counter.shape, plan.gradient_checkpointing
+    if lora is None:
+        one, gradients = memory.full_training_memory(shape, "fp32", parameters, planned, checkpointing), 4 * parameters
+    else:
+        weights = memory.weights_in_memory(shape, "fp32", parameters, plan.quantisation)
+        one, gradients = memory.training_memory(shape, lora, "fp32", weights, planned, checkpointing), 0
     lanes = cpu_lanes(-(-min(plan.batch_size, rows) // examples), lora, cores=cores)
-    held = int(CPU_HELD * lanes * (one.pass_bytes + one.logits_bytes))
-    return CPU_PROCESS_BYTES + one.weights_bytes + one.adapter_bytes + held
+    held = int(CPU_HELD * lanes * (one.pass_bytes + one.logits_bytes)) + lanes * gradients
+    return CPU_PROCESS_BYTES + one.weights_bytes + one.adapter_bytes + one.tuned_bytes + held
 
 
-def cpu_lanes(passes: int, lora: Lora, *, cores: int) -> int:
+def cpu_lanes(passes: int, lora: Lora | None, *, cores: int) -> int:
     """Return how many of a step's *passes* run side by side on *cores*; with dropout, drawn in order, one."""
-    return 1 if lora.dropout else max(1, min(cores, passes, budgets.LANES))
+    return 1 if lora is not None and lora.dropout else max(1, min(cores, passes, budgets.LANES))
 
 
 def evaluation_memory(
@@ -105,7 +114,8 @@ def evaluation_memory(
         memory.weights_in_memory(shape, "bf16", parameters, spec.quantisation),
         planned,
         operation="evaluate",
-        adapter_bytes=2 * 4 * counter.lora_parameters,  # two of them while they are swapped
+        # two adapters while they are swapped; or one tuned model beside the base
+        adapter_bytes=parameters * memory.element_bytes("bf16") if counter.is_full else 2 * 4 * counter.lora_parameters,
         cache_bytes=together * answer * memory.cache_bytes_per_token(shape, "bf16"),
         logits_bytes=max(_capped_logits(counter), divergence, 2 * together * shape.vocabulary_size),
     )

@@ -59,6 +59,8 @@ class Planner:
     model: ModelSource | None
     data: dict[str, DataSource]
     lora: Lora | None = None
+    is_full: bool = False
+    """Whether the spec asks for all weights to be tuned."""
     outputs: dict[str, Examples] = field(default_factory=dict)
     costs: list[Cost] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Planner:
             ModelNotUsable: the model, its head, its tokenizer or its context.
         """
         self.lora = getattr(spec, "lora", None)
+        self.is_full = self.lora is None and hasattr(spec, "lora")
         if not isinstance(spec, PipelineSpec):
             self._add(spec.kind, spec)
             return
@@ -218,7 +221,8 @@ class Planner:
         longest = spec.tokens.max_total_tokens + (not isinstance(spec, ScoreSpec))
         fits_window = shape.window_tokens is None or longest <= shape.window_tokens
         trained = 0 if self.lora is None else shape.lora_parameters(self.lora)
-        return Counter(shape, trained, is_shared=fits_window and not isinstance(method, SftMethod))
+        is_shared = fits_window and not isinstance(method, SftMethod)
+        return Counter(shape, trained, is_shared, is_full=self.is_full)
 
     @property
     def _parameters(self) -> int:

@@ -77,17 +77,18 @@ class ModelSource:
         if self.shape is not None and lora is not None:
             self.shape.targets(lora)
 
-    def facts(self, lora: Lora | None) -> ModelFacts | None:
+    def facts(self, lora: Lora | None, *, is_full: bool = False) -> ModelFacts | None:
         """Return what the plan says of the model, None where nothing is known of its size."""
         shape, parameters = self.shape, self.parameters
         if parameters is None:
             return None
+        trained = None if shape is None or lora is None else shape.lora_parameters(lora)
         return ModelFacts(
             name=self.name,
             family=None if shape is None else shape.model_type,
             basis="calculated" if self.weights is None or self.is_quantised else "counted",
             parameters=parameters,
-            trainable_parameters=None if shape is None or lora is None else shape.lora_parameters(lora),
+            trainable_parameters=parameters if is_full else trained,
             weights_bytes=None if self.weights is None else self.weights.file_bytes,
             context_tokens=self.size("max_position_embeddings"),
             vocabulary_size=self.size("vocab_size"),

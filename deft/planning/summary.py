@@ -29,7 +29,7 @@ def plan_document(
         spec=spec_json(spec),
         spec_hash=spec_hash(spec),
         arms=[arm.system for arm in arms(spec)] if isinstance(spec, PipelineSpec) else [],
-        model=None if planner.model is None else planner.model.facts(planner.lora),
+        model=None if planner.model is None else planner.model.facts(planner.lora, is_full=planner.is_full),
         data=_data(spec, facts),
         lengths=None if sample is None else sample.lengths(),
         work=[cost.work for cost in planner.costs],
@@ -174,11 +174,18 @@ def _of_memory(needs: Sequence[Memory]) -> list[Remark]:
                 "smaller_micro_batch": f"optimisation.micro_batch_size {largest.largest_pass_examples}",
                 "checkpointing": "optimisation.gradient_checkpointing auto",
                 "nf4": "optimisation.quantisation nf4 and gradient checkpointing",
+                "sharding": f"{_processes(need, largest.card_gib)} processes, a card each (DEFT_TRAIN_PROCESSES)",
                 None: "a smaller model or shorter max_total_tokens",
             }[largest.remedy]
             message = f"{need.operation} does not fit a card of {largest.card_gib} GB as asked; it would with {cure}"
             found.append(Remark(code="does_not_fit", message=message, pointer="/optimisation/micro_batch_size"))
     return found
+
+
+def _processes(need: Memory, card_gib: int) -> int:
+    """Return the smallest number of processes of which each fits a card, with the smallest passes the largest."""
+    fitting = [each.processes for each in need.sharded if (each.smallest_card_gib or card_gib + 1) <= card_gib]
+    return min(fitting, default=max(each.processes for each in need.sharded))
 
 
 def _of_power(can_see: Detectable | None) -> list[Remark]:

@@ -1,6 +1,7 @@
 """Tokens, steps and FLOPs of every operation, from a model's shape and a sample of lengths. Pure arithmetic.
 
 A frozen base costs one forward-sized unit forward and one backward (no gradient of its weights); LoRA its own three.
+Where all weights are tuned it is three, and four for the head, whose logits are computed again in the backward pass.
 Attention is counted over whole rows: its dense mask skips nothing. Padding is left out.
 """
 
@@ -35,6 +36,8 @@ class Counter:
     shape: Shape
     lora_parameters: int
     is_shared: bool
+    is_full: bool = False
+    """Whether all weights are tuned."""
 
     def tokens(self, sizes: Sizes, *, has_end: bool) -> int:
         """Return the tokens of one example in the model."""
@@ -50,6 +53,8 @@ class Counter:
         """Return the FLOPs of one example forward and backward with its head, the reference not counted."""
         tokens = self.tokens(sizes, has_end=True)
         attention = tokens * self._attention(sizes.longest_row(is_shared=self.is_shared, has_end=True))
+        if self.is_full:
+            return 3 * tokens * self._dense + 3 * attention + 4 * self.head(sizes)
         layers = 2 * tokens * self._dense + 3 * attention + 6 * tokens * self.lora_parameters
         return layers + 2 * self.head(sizes)
 

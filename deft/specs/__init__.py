@@ -1,8 +1,8 @@
 """What a job asks for: one pydantic class that is the request body, the row's JSON and the argument of the method.
 
 Torch-free. Specs are frozen, refuse unknown fields and take no value of another JSON type. A field that names another
-thing holds an id: of an artifact (`ds_`, `sc_`, `sub_`, `cal_`, `ad_`), or of a job (`job_`) whose output will be that
-artifact; `references` lists them. Formula numbers M1..M12 are those of `docs/method.md`.
+thing holds an id: of an artifact (`ds_`, `sc_`, `sub_`, `cal_`, `ad_`, `tm_`), or of a job (`job_`) whose output will
+be that artifact; `references` lists them. Formula numbers M1..M12 are those of `docs/method.md`.
 """
 
 from deft.specs.base import Fraction, Id, Quantisation, Seed, Spec
@@ -22,7 +22,7 @@ from deft.specs.jobs import (
     TrainSpec,
     job_spec,
 )
-from deft.specs.references import ID_PREFIX, OUTPUT_KIND, ArtifactKind, Reference, references
+from deft.specs.references import ID_PREFIX, OUTPUT_KIND, ArtifactKind, Reference, output_kind, references
 from deft.specs.resolved import spec_hash, spec_json
 from deft.specs.training import (
     DpoMethod,
@@ -85,6 +85,7 @@ __all__ = [
     "Tracker",
     "TrainSpec",
     "job_spec",
+    "output_kind",
     "references",
     "spec_hash",
     "spec_json",

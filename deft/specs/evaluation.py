@@ -40,11 +40,11 @@ class EvaluationOptions(Spec):
 
 
 class System(Spec):
-    """One adapter in an evaluation. Systems that share `arm` are draws of one arm."""
+    """One adapter, or one tuned model, in an evaluation. Systems that share `arm` are draws of one arm."""
 
     name: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[a-z0-9_\-]+$")]
     arm: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[a-z0-9_\-]+$")]
-    adapter: Id
+    adapter: Id = Field(description="An adapter, or a tuned model, that was made from `model`.")
 
 
 class ApartFrom(Spec):

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
 from deft.specs.evaluation import ApartFrom, EvaluationOptions, System
-from deft.specs.training import DpoMethod, Drift, Lora, Method, Optimisation, RewardTerm, Tracker
+from deft.specs.training import DpoMethod, Drift, Lora, LoraOrNull, Method, Optimisation, RewardTerm, Tracker
 
 
 class CheckDataSpec(Spec):
@@ -61,6 +61,23 @@ class SelectSpec(Spec):
     selection: Selection = Selection()
 
 
+def _without_start(value: Lora | None, info: ValidationInfo) -> Lora | None:
+    """Return *value*, the field `lora`, unless it is null beside an adapter to start from."""
+    if value is None and info.data.get("adapter") is not None:
+        raise ValueError(
+            "LoRA settings, or no `adapter`: with null all weights are tuned, and an adapter to start from would have "
+            "to be merged into them first (train it with `merge`, register its merged/ as a model)"
+        )
+    return value
+
+
+def _of_whole_weights(value: Optimisation, info: ValidationInfo) -> Optimisation:
+    """Return *value*, the field `optimisation`, unless all weights are tuned of a base in four bits."""
+    if value.quantisation != "none" and info.data.get("lora", Lora()) is None:
+        raise ValueError("quantisation none, since `lora` is null: weights that are tuned cannot be in four bits")
+    return value
+
+
 class TrainSpec(Spec):
     """Fine-tune a model on a dataset or subset, with or without the DEFT term."""
 
@@ -75,7 +92,7 @@ class TrainSpec(Spec):
     scoring: Id | None = Field(None, description="Where Q_diff comes from when `data` is a dataset.")
     method: Method = DpoMethod()
     deft: RewardTerm | None = RewardTerm()
-    lora: Lora = Lora()
+    lora: LoraOrNull = Lora()
     optimisation: Optimisation = Optimisation()
     drift: Drift | None = Field(Drift(), description="Null: drift is not looked at.")
     report_to: list[Tracker] = Field(
@@ -86,6 +103,23 @@ class TrainSpec(Spec):
     merge: bool = Field(
         False, description="Write the base with the adapter merged into its weights as well, to `merged/`."
     )
+
+    @field_validator("lora")
+    @classmethod
+    def _starts_from_no_adapter(cls, value: Lora | None, info: ValidationInfo) -> Lora | None:
+        return _without_start(value, info)
+
+    @field_validator("merge")
+    @classmethod
+    def _has_something_to_merge(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("lora", Lora()) is None:
+            raise ValueError("false, since `lora` is null: the output is a whole model already")
+        return value
+
+    @field_validator("optimisation")
+    @classmethod
+    def _tunes_whole_weights(cls, value: Optimisation, info: ValidationInfo) -> Optimisation:
+        return _of_whole_weights(value, info)
 
     @model_validator(mode="after")
     def _merges_into_whole_weights(self) -> "TrainSpec":
@@ -108,9 +142,19 @@ class MeasureOmegaSpec(Spec):
     adapter: Id | None = None
     scoring: Id | None = None
     method: Method = DpoMethod()
-    lora: Lora = Lora()
+    lora: LoraOrNull = Lora()
     optimisation: Optimisation = Optimisation()
     tokens: TokenOptions = TokenOptions()
+
+    @field_validator("lora")
+    @classmethod
+    def _starts_from_no_adapter(cls, value: Lora | None, info: ValidationInfo) -> Lora | None:
+        return _without_start(value, info)
+
+    @field_validator("optimisation")
+    @classmethod
+    def _tunes_whole_weights(cls, value: Optimisation, info: ValidationInfo) -> Optimisation:
+        return _of_whole_weights(value, info)
 
 
 class EvaluateSpec(Spec):
@@ -168,7 +212,7 @@ class PipelineSpec(Spec):
     selection: Selection = Selection()
     method: Method = DpoMethod()
     deft: RewardTerm = RewardTerm()
-    lora: Lora = Lora()
+    lora: LoraOrNull = Lora()
     optimisation: Optimisation = Optimisation()
     drift: Drift | None = Field(Drift(), description="Of every arm; null: drift is not looked at.")
     report_to: list[Tracker] = Field(default_factory=list, description="Of every arm, as in a train job.")
@@ -186,6 +230,11 @@ class PipelineSpec(Spec):
         if value is not None and value == info.data.get("dataset"):
             raise ValueError("a dataset that is not trained on; null holds out a split of `dataset` itself")
         return value
+
+    @field_validator("optimisation")
+    @classmethod
+    def _tunes_whole_weights(cls, value: Optimisation, info: ValidationInfo) -> Optimisation:
+        return _of_whole_weights(value, info)
 
     @model_validator(mode="after")
     def _can_be_compared(self) -> "PipelineSpec":

@@ -3,13 +3,15 @@
 Knows nothing of where artifacts are stored.
 """
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 from deft.specs.base import Spec
 from deft.specs.jobs import EvaluateSpec, TrainSpec
 
-ArtifactKind = Literal["dataset", "data_report", "scoring", "part", "subset", "calibration", "adapter", "evaluation"]
+ArtifactKind = Literal[
+    "dataset", "data_report", "scoring", "part", "subset", "calibration", "adapter", "tuned_model", "evaluation"
+]
 """`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
 
 OUTPUT_KIND: dict[str, ArtifactKind] = {
@@ -24,6 +26,8 @@ OUTPUT_KIND: dict[str, ArtifactKind] = {
     "evaluate": "evaluation",
     "pipeline": "evaluation",
 }
+"""Kind of job to what it makes; see `output_kind` for the one exception."""
+
 ID_PREFIX: dict[ArtifactKind, str] = {
     "dataset": "ds",
     "data_report": "rep",
@@ -32,8 +36,19 @@ ID_PREFIX: dict[ArtifactKind, str] = {
     "subset": "sub",
     "calibration": "cal",
     "adapter": "ad",
+    "tuned_model": "tm",
     "evaluation": "ev",
 }
+
+
+def output_kind(kind: str, spec: Mapping[str, Any]) -> ArtifactKind:
+    """Return what a job of *kind* with the *spec* (JSON, every default written in) makes."""
+    is_full = kind == "train" and "lora" in spec and spec["lora"] is None
+    return "tuned_model" if is_full else OUTPUT_KIND[kind]
+
+
+TUNED: tuple[ArtifactKind, ...] = ("adapter", "tuned_model")
+"""What a training makes."""
 
 
 class Reference(NamedTuple):
@@ -71,4 +86,4 @@ def references(spec: Spec) -> Iterator[Reference]:
         if spec.apart_from is not None:
             yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
         for index, system in enumerate(spec.systems):
-            yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, ("adapter",))
+            yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, TUNED)

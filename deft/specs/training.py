@@ -64,6 +64,15 @@ class Lora(Spec):
     )
 
 
+LoraOrNull = Annotated[
+    Lora | None,
+    Field(
+        description="null: no adapter, all weights are tuned. Then the output is a whole model (`tuned_model`), the "
+        "reference is the model before the first step, and the weights are held in float32."
+    ),
+]
+
+
 class Optimisation(Spec):
     """The optimiser and its schedule. A step is one optimiser update over `batch_size` examples."""
 

@@ -36,14 +36,16 @@ class Accumulation:
         The gradient is still multiplied by the scale.
         """
         totals = StepTotals(torch.zeros((), device=device))
-        batches, size = self.objective.micro_batches(step), self.objective.size_of(step)
+        batches, size = self.objective.passes(step), self.objective.size_of(step)
         model.zero_grad()
-        if device.type != "cpu" or draws_dropout(model):  # a GPU is busy; dropout's draws have an order
+        is_busy = device.type != "cpu" or self.objective.is_sharded
+        if is_busy or draws_dropout(model):  # a GPU is busy, shards wait for each other; dropout's draws have an order
             for indices in batches:
-                parts = self.objective.parts(model, indices, size)
+                parts = self.objective.parts(model, indices or self.objective.along, size)
                 loss = self.loss(parts, size)
-                self.scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
-                totals.add(parts, loss, size.examples)
+                torch.autograd.backward(self.scale.scaled(loss if indices else 0 * loss))
+                if indices:
+                    totals.add(parts, loss, size.examples)
             return totals
         self._in_lanes(batches, size, model, totals)
         return totals

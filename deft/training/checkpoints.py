@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from deft.errors import ArtifactCorrupt, InvalidInput
 from deft.folders import publish, seal, verify
 from deft.reports import Report
+from deft.sharding import like
 
 KEPT = 2
 """How many of the newest checkpoints stay on disk: the newest, and one to fall back to."""
@@ -109,9 +110,11 @@ def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.T
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, parameter_groups: list[dict[str, Any]]) -> None:
     """Put back what `optimizer_parts` took."""
     state: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        place = parameters[int(index)]
+        state.setdefault(int(index), {})[name] = like(value, place) if value.shape == place.shape else value
     optimizer.load_state_dict({"state": state, "param_groups": parameter_groups})
 
 

@@ -19,12 +19,13 @@ from deft.budgets import DIVERGENCE_POSITIONS
 from deft.errors import Finding, ReviewNeeded
 from deft.losses import sum_by_sequence
 from deft.packing import Pack
-from deft.reward import Head, response_rewards
+from deft.reward import Direction, Head, response_rewards
+from deft.sharding import release
 from deft.specs import Drift
 from deft.training.batches import with_responses
+from deft.training.heads import on_device
 from deft.training.methods import criterion_of
 from deft.training.objective import Objective
-from deft.training.policy import predicting_states
 from deft.training.ranks import ALONE
 
 PREFIX = "deft/probe_"
@@ -40,10 +41,15 @@ class Probe:
     objective: Objective
     packs: Sequence[Pack]
     reference: Sequence[Tensor]
+    head: Head
+    """The reference's head; on the host where the policy's is trained."""
 
-    def at_start(self) -> dict[str, float]:
-        """Return the numbers of the reference itself, as `measure` does of a policy."""
-        return self._numbers(self.reference)
+    @torch.no_grad()
+    def at_start(self, model: nn.Module) -> dict[str, float]:
+        """Return the numbers of the reference itself, as `measure` does of a policy; *model* still is the reference."""
+        if self.objective.is_sharded:
+            self._states(model)  # gathers the head
+        return self._numbers(self.reference, model)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
@@ -54,37 +60,45 @@ class Probe:
         end the response on its own somewhere before its true end: sum over t of the probability that it has not ended
         before t. `deft/probe_r_d`: M5, where there is a distribution.
         """
-        model.eval()
-        return self._numbers([predicting_states(model, pack) for pack in self.packs])
+        return self._numbers(self._states(model), model)
 
-    @torch.no_grad()
-    def _numbers(self, states: Sequence[Tensor]) -> dict[str, float]:
-        parts = [self._of_pack(*each) for each in zip(self.packs, states, self.reference, strict=True)]
+    def _states(self, model: nn.Module) -> list[Tensor]:
+        model.eval()
+        return [self.objective.states(model, pack) for pack in self.packs]
+
+    def _numbers(self, states: Sequence[Tensor], model: nn.Module) -> dict[str, float]:
+        reading = self.objective.read()
+        heads = reading.computed, on_device(self.head, states[0].device)
+        parts = [
+            self._of_pack(*each, heads, reading.direction)
+            for each in zip(self.packs, states, self.reference, strict=True)
+        ]
+        release(model)
         return {name: torch.cat([part[name] for part in parts]).mean().item() for name in parts[0]}
 
-    def _of_pack(self, pack: Pack, policy: Tensor, reference: Tensor) -> dict[str, Tensor]:
+    def _of_pack(
+        self, pack: Pack, policy: Tensor, reference: Tensor, heads: tuple[Head, Head], direction: Direction | None
+    ) -> dict[str, Tensor]:
         """Return each number for every example of *pack*."""
-        kl, entropy, end = position_numbers(policy, reference, self.objective.head, self.objective.end_id)
+        kl, entropy, end = position_numbers(policy, reference, heads, self.objective.end_id)
         count = torch.bincount(pack.sequence, minlength=pack.responses)
         found = {
             PREFIX + "kl": sum_by_sequence(kl, pack.sequence, pack.responses) / count,
             PREFIX + "entropy": sum_by_sequence(entropy, pack.sequence, pack.responses) / count,
             PREFIX + "length": torch.stack([expected_length(own) for own in torch.split(end, count.tolist())]),
         }
-        if self.objective.direction is not None:
+        if direction is not None:
             own = pack.is_own
-            found[PREFIX + "r_d"] = response_rewards(
-                policy[own], pack.sequence[own], pack.responses, self.objective.direction
-            )
+            found[PREFIX + "r_d"] = response_rewards(policy[own], pack.sequence[own], pack.responses, direction)
         return found
 
 
 class DriftWatch:
     """A probe set with its budget: when to look, and what is too much."""
 
-    def __init__(self, probe: Probe, budget: Drift) -> None:
+    def __init__(self, probe: Probe, budget: Drift, model: nn.Module) -> None:
         self.probe, self.budget = probe, budget
-        self.start = probe.at_start()
+        self.start = probe.at_start(model)
         self.limits = limits_of(budget, has_reference=criterion_of(probe.objective.method).has_reference)
 
     def is_due(self, step: int, last: int) -> bool:
@@ -165,18 +179,23 @@ def make_probe(
     )
     packs = [own.pack(indices, model) for indices in own.micro_batches(range(len(chosen)))]
     model.eval()
+    head = own.head if own.trained is None else own.trained.kept()
     with reference():
-        return Probe(own, packs, [predicting_states(model, pack) for pack in packs])
+        return Probe(own, packs, [own.states(model, pack) for pack in packs], head)
 
 
-def position_numbers(policy: Tensor, reference: Tensor, head: Head, end_id: int) -> tuple[Tensor, Tensor, Tensor]:
+def position_numbers(
+    policy: Tensor, reference: Tensor, heads: tuple[Head, Head], end_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return [P] float32 each, of hidden states [P, D]: KL(policy || reference), the policy's entropy and p(*end_id*).
 
-    [., V] exists for a few positions at a time.
+    *heads* are the policy's and the reference's. [., V] exists for a few positions at a time.
     """
     found = []
     for ours, theirs in zip(*(torch.split(each, DIVERGENCE_POSITIONS) for each in (policy, reference)), strict=True):
-        log_p, log_q = (torch.log_softmax(head.logits(hidden), dim=-1) for hidden in (ours, theirs))
+        log_p, log_q = (
+            torch.log_softmax(head.logits(hidden), dim=-1) for head, hidden in zip(heads, (ours, theirs), strict=True)
+        )
         p = log_p.exp()
         found.append(((p * (log_p - log_q)).sum(dim=-1).clamp(min=0), -(p * log_p).sum(dim=-1), p[:, end_id]))
     kl, entropy, end = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deft.errors import ArtifactCorrupt, InvalidInput
-from deft.lanes import in_lanes
+from deft.errors import ArtifactCorrupt, Interrupted, InvalidInput
 from deft.losses import mean_over_step
 from deft.memory import with_one_retry
 from deft.reports import Report, stop_if_asked
+from deft.sharding import whole
 from deft.specs import MeasureOmegaSpec
 from deft.training.loss_scale import gradients_by
 from deft.training.methods import StepSize
-from deft.training.objective import Objective
+from deft.training.objective import Objective, Parts
 from deft.training.preparation import exact_arithmetic, prepare
 
 Gradients = Sequence[Tensor | None]
@@ -82,8 +82,9 @@ def measure_omega(
     first = steps[:BATCHES]
     was_training = model.training
     model.eval()
+    norms = _sharded_norms if objective.is_sharded else _summed_norms
     base, term = with_one_retry(
-        lambda: _summed_norms(model, objective, first, report), objective=objective, place="omega", report=report
+        lambda: norms(model, objective, first, report), objective=objective, place="omega", report=report
     )
     model.train(was_training)
     return calibration_of(base / len(first), term / len(first), batches=len(first))
@@ -98,7 +99,7 @@ def _summed_norms(
     for number, step in enumerate(steps):
         size = objective.size_of(step)
         find = partial(_gradients, model, objective, size, parameters)
-        with closing(in_lanes(find, objective.micro_batches(step), objective.head.weight.device)) as passes:
+        with closing(objective.each(find, objective.micro_batches(step))) as passes:
             for of_base, of_term in passes:
                 _add(base, of_base)
                 _add(term, of_term)
@@ -106,6 +107,38 @@ def _summed_norms(
         stop_if_asked(report)
     objective.ranks.add([*base, *term])
     return _norm(base), _norm(term)
+
+
+def _sharded_norms(
+    model: nn.Module, objective: Objective, steps: Sequence[Sequence[int]], report: Report
+) -> tuple[float, float]:
+    """Return the same over a sharded model, whose gradients are where a backward pass leaves them: a round for each."""
+    return _round(model, objective, steps, report, False), _round(model, objective, steps, report, True)
+
+
+def _round(
+    model: nn.Module, objective: Objective, steps: Sequence[Sequence[int]], report: Report, is_term: bool
+) -> float:
+    """Return the norm of the gradient of L_base, or of R_d, added up over *steps* and all processes."""
+    model.zero_grad()
+    for number, step in enumerate(steps):
+        size = objective.size_of(step)
+        for indices in objective.passes(step):
+            parts = objective.parts(model, indices or objective.along, size, at_start=True)
+            value = _mean_reward(parts, size) if is_term else parts.base
+            torch.autograd.backward(value if indices else 0 * value)
+        report.progress(number + 1 + is_term * len(steps), 2 * len(steps), "batches")
+        if any(objective.ranks.gather(report.is_stopping)):
+            raise Interrupted
+    found = [whole(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    return _norm(found)
+
+
+def _mean_reward(parts: Parts, size: StepSize) -> Tensor:
+    if parts.r_d is None:
+        raise RuntimeError("omega is measured against a distribution, and there is none")
+    return mean_over_step(parts.r_d, size.examples, parts.weights)
 
 
 def calibration_of(base_norm: float, term_norm: float, *, batches: int) -> Calibration:
@@ -147,10 +180,8 @@ def _gradients(
 ) -> tuple[Gradients, Gradients]:
     """Return the gradients of a micro-batch's L_base and of its mean R_d, from one forward pass."""
     parts = objective.parts(model, indices, size, at_start=True)
-    if parts.r_d is None:
-        raise RuntimeError("omega is measured against a distribution, and there is none")
-    rewards = mean_over_step(parts.r_d, size.examples, parts.weights)
-    dtype = objective.head.weight.dtype
+    rewards = _mean_reward(parts, size)
+    dtype = objective.computed_in
     return gradients_by(parts.base, parameters, dtype), gradients_by(rewards, parameters, dtype)
 
 

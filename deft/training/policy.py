@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from deft.models.loading import causal_model, decoder, load_policy
 from deft.packing import Pack
 from deft.planning.shapes import unknown_target_modules
+from deft.sharding import is_sharded, states_of_all
 from deft.specs import Lora
 
 
@@ -95,12 +96,13 @@ def draws_dropout(model: nn.Module) -> bool:
     )
 
 
-def predicting_states(model: nn.Module, pack: Pack) -> Tensor:
+def predicting_states(model: nn.Module, pack: Pack, dtype: torch.dtype | None = None) -> Tensor:
     """Return the [P, D] hidden states (past the final norm) that predict the response tokens of *pack*.
 
-    Over a half-precision base the adapter, kept in float32, is computed in the base's precision.
+    Over a half-precision base the adapter, kept in float32, is computed in the base's precision; weights that are all
+    trained, in float32, in *dtype*.
     """
     first = next(decoder(model).parameters())
-    is_full = first.dtype == torch.float32
-    with nullcontext() if is_full else torch.autocast(first.device.type, dtype=first.dtype):
-        return pack.hidden(model)
+    computed = dtype or first.dtype
+    with nullcontext() if computed == torch.float32 else torch.autocast(first.device.type, dtype=computed):
+        return states_of_all(model, pack) if is_sharded(model) else pack.hidden(model)

@@ -17,6 +17,7 @@ import torch
 import torch.utils.deterministic as deterministic
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deft.data.datasets import read_examples
@@ -25,14 +26,16 @@ from deft.distribution import load as load_distribution
 from deft.distribution import require_same_tokenizer
 from deft.errors import Finding, InvalidInput
 from deft.models.attention import FLASH, Asked, attention_for, attention_of, machine_of, set_attention
-from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
+from deft.models.loading import check_settings, dtype_of, load_base, load_tokenizer, weights_hash
 from deft.packing import Pack, longest_row, probe_examples, separate, shared, shares_prompts
 from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
+from deft.sharding import is_sharded, shard
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
 from deft.tokens import TokenizedExample, encode_examples, end_token_id
 from deft.training.batches import optimiser_steps, with_responses
 from deft.training.fused_lora import fused
+from deft.training.heads import trained_head
 from deft.training.methods import criterion_of
 from deft.training.objective import Objective
 from deft.training.policy import attach_lora
@@ -48,7 +51,8 @@ class Prepared:
     """Everything that a run needs before its first gradient."""
 
     tokenizer: PreTrainedTokenizerBase
-    model: PeftModel
+    model: nn.Module
+    """The base with an adapter, or all of it to be tuned."""
     objective: Objective
     rows: list[int]
     steps: list[list[int]]
@@ -64,9 +68,12 @@ class Prepared:
     def as_reference(self) -> AbstractContextManager[Any]:
         """Return the context in which the untrained model is the reference.
 
-        That is the base without its fresh adapter, or with the adapter that it starts from.
+        That is the base without its fresh adapter, or with the adapter that it starts from; where all weights are
+        tuned, the model as it is.
         """
-        context: AbstractContextManager[Any] = nullcontext() if self.has_start_adapter else self.model.disable_adapter()
+        if self.has_start_adapter or not isinstance(self.model, PeftModel):
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.model.disable_adapter()
         return context
 
 
@@ -92,20 +99,24 @@ def prepare(
     tokenized = encode_examples(rows, tokenizer, spec.tokens, size)
     examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
     base_hash = weights_hash(inputs["model"])
-    model, head = _policy(spec, inputs, base_hash, report)
+    model, head, dtype = _policy(spec, inputs, base_hash, report)
+    trained = trained_head(model, head, dtype, q_diff) if spec.lora is None else None
+    is_shared = _has_lists(examples) and attention_of(model) != FLASH and shares_prompts(model, longest_row(examples))
+    if trained is not None and present().size > 1:
+        shard(model, present().size, _device(), dtype)  # the layout was tried out on the whole
     objective = Objective(
         method=spec.method,
         examples=examples,
         end_id=end_token_id(tokenizer, size),
-        shares_prompts=_has_lists(examples)
-        and attention_of(model) != FLASH
-        and shares_prompts(model, longest_row(examples)),
+        shares_prompts=is_shared,
         micro_batch_size=_micro_batch_size(spec.optimisation),
-        head=head,
-        direction=None if q_diff is None else direction_of(head, q_diff),
+        head=head if trained is None else trained.head,
+        direction=None if q_diff is None or trained is not None else direction_of(head, q_diff),
         rewards=rewards,
         weights=weights,
         ranks=present(),
+        trained=trained,
+        is_sharded=is_sharded(model),
     )
     plan = spec.optimisation
     recompute_where_needed(model, objective, spec.lora, plan)
@@ -143,8 +154,13 @@ def exact_arithmetic() -> Iterator[None]:
 
 def _policy(
     spec: TrainSpec | MeasureOmegaSpec, inputs: Mapping[str, Path], base_hash: str, report: Report
-) -> tuple[PeftModel, Head]:
-    """Load the base, look at its head and its attention, and put the adapter on it."""
+) -> tuple[nn.Module, Head, torch.dtype]:
+    """Load the base, look at its head and its attention, and put the adapter on it, or free all its weights.
+
+    The last is what a pass computes in.
+    """
+    if spec.lora is None:
+        return _whole_policy(spec, inputs["model"], report)
     start = inputs.get("adapter")
     if start is not None:
         _require_same_base(start, base_hash)
@@ -152,7 +168,33 @@ def _policy(
     base = load_base(inputs["model"], precision=plan.precision, quantisation=plan.quantisation)
     head = head_of(base)
     _choose_attention(base, plan.attention, report)
-    return fused(attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start)), head
+    policy = fused(attach_lora(base, spec.lora, seed=spec.optimisation.seed, start=start))
+    return policy, head, head.weight.dtype
+
+
+def _whole_policy(
+    spec: TrainSpec | MeasureOmegaSpec, folder: Path, report: Report
+) -> tuple[nn.Module, Head, torch.dtype]:
+    """Load all weights in float32, to be tuned; of several processes each holds them on the host until they share."""
+    ranks = present()
+    dtype = dtype_of(spec.optimisation.precision, _device())
+    if dtype == torch.float16 and ranks.size > 1:
+        raise _refusal(
+            "fp16_in_several_processes",
+            "/optimisation/precision",
+            f"fp16 in {ranks.size} processes",
+            "bf16 or fp32 where all weights are tuned in several processes",
+            "set optimisation.precision to bf16, or run it in one process",
+        )
+    base = load_base(folder, precision="fp32", device="auto" if ranks.size == 1 else "cpu")
+    head = head_of(base)
+    _choose_attention(base, spec.optimisation.attention, report)
+    base.requires_grad_(True)
+    return base, head, dtype
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _choose_attention(base: PreTrainedModel, asked: Asked, report: Report) -> None:

@@ -18,13 +18,22 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from deft.errors import Finding, InvalidInput
 from deft.models.loading import causal_model, decoder
-from deft.planning.memory import PRECISIONS, USABLE_SHARE, Pass, training_memory
+from deft.planning.memory import (
+    PRECISIONS,
+    USABLE_SHARE,
+    Pass,
+    full_training_memory,
+    held_by_each,
+    training_memory,
+)
 from deft.planning.shapes import shape_of
 from deft.specs import Lora, Optimisation
 from deft.training.objective import Objective
 
 
-def recompute_where_needed(model: nn.Module, objective: Objective, lora: Lora, optimisation: Optimisation) -> None:
+def recompute_where_needed(
+    model: nn.Module, objective: Objective, lora: Lora | None, optimisation: Optimisation
+) -> None:
     """Switch gradient checkpointing on in *model* if it is asked for, or if one example would not fit without it.
 
     Raises:
@@ -52,17 +61,24 @@ def is_wanted(asked: str, needed_bytes: int | None, usable_bytes: int | None) ->
     return needed_bytes is not None and usable_bytes is not None and needed_bytes > usable_bytes
 
 
-def needed_bytes(model: nn.Module, objective: Objective, lora: Lora) -> int | None:
+def needed_bytes(model: nn.Module, objective: Objective, lora: Lora | None) -> int | None:
     """Return the peak of a pass of the largest example without checkpointing; None: a shape the planner does not know.
 
-    The weights are counted as they lie in memory.
+    The weights are counted as they lie in memory; where all are tuned, by several processes, those of one of them.
     """
     shape = shape_of(causal_model(model).config.to_dict())
     if shape is None:
         return None
-    weights = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     tokens, row_tokens = objective.largest_example()
-    precision = PRECISIONS[str(objective.head.weight.dtype).removeprefix("torch.")]
+    precision = PRECISIONS[str(objective.computed_in).removeprefix("torch.")]
+    if lora is None:
+        parameters = sum(p.numel() for p in model.parameters())
+        need = full_training_memory(shape, precision, parameters, Pass(tokens, row_tokens, tokens))
+        if not objective.is_sharded:
+            return need.peak_bytes
+        own = held_by_each(shape, precision, parameters, objective.ranks.size)
+        return own + need.logits_bytes + need.pass_bytes
+    weights = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     return training_memory(shape, lora, precision, weights, Pass(tokens, row_tokens, tokens)).peak_bytes
 
 

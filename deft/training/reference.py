@@ -148,6 +148,7 @@ def context_of(prepared: Prepared, inputs: Mapping[str, Path]) -> dict[str, str]
         "end": str(objective.end_id),
         "device": _device(objective.head.weight.device),
         "torch": torch.__version__,
+        "computed": f"{objective.computed_in}, {'frozen' if objective.trained is None else 'trained'} head",
         "way": str(_WAY),
     }
 

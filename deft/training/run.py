@@ -1,4 +1,4 @@
-"""The operation `train`: from a spec and input folders to a LoRA adapter that has been loaded again and found right.
+"""The operation `train`: from a spec to an adapter, or a whole model, that was loaded again and found right.
 
 Build data and model, measure or read omega, compute the reference once, train, save, check. The loop is
 `deft.training.trainer`, the losses `deft.training.objective`, the files handed out `deft.adapters.folder`.
@@ -16,6 +16,7 @@ import torch
 from transformers import TrainingArguments
 
 from deft.adapters.folder import Settings, check_in_fresh_process, save_adapter
+from deft.adapters.tuned import save_tuned, take_state
 from deft.errors import Interrupted
 from deft.folders import sha256_of
 from deft.models.attention import attention_of
@@ -48,7 +49,7 @@ def run_train(
     cache: Path | None = None,
     report: Report,
 ) -> dict[str, Any]:
-    """Train an adapter by *spec* and write it to *out*; return the summary.
+    """Train an adapter, or all weights, by *spec* and write it to *out*; return the summary.
 
     Args:
         spec: what to train, how.
@@ -75,7 +76,7 @@ def run_train(
     if not present().is_first:
         return summary
     report.phase("check")
-    summary["probe_difference"] = check_in_fresh_process(out, inputs["model"])
+    summary["probe_difference"] = check_in_fresh_process(out, None if spec.lora is None else inputs["model"])
     if spec.merge:
         summary["merged_probe_difference"] = check_in_fresh_process(out, None)
     return summary
@@ -109,15 +110,27 @@ def _train_and_save(
         raise Interrupted
     if trainer.overruns:
         raise review_of(trainer.overruns, trainer.state.global_step)
-    if not trainer.ranks.is_first:
+    if not trainer.ranks.is_first and not prepared.objective.is_sharded:
         return {}
     report.phase("save")
-    write_events(trainer.history.points, out / "tensorboard")
     summary = {**_summary(spec, prepared, trainer, omega, clock.laps), "reference": reference}
+    if spec.lora is None:
+        return _save_whole(prepared, out, Settings(spec_json(spec), summary, inputs["model"]), trainer)
+    write_events(trainer.history.points, out / "tensorboard")
     own = {**spec_json(spec), "lora": lora_of(prepared.model, spec.lora)}
     settings = Settings(spec=own, summary=summary, base_folder=inputs["model"])
     summary["adapter_sha256"] = save_adapter(prepared.model, prepared.tokenizer, out, settings)
     return summary
+
+
+def _save_whole(prepared: Prepared, out: Path, settings: Settings, trainer: AlignmentTrainer) -> dict[str, Any]:
+    """Write the tuned model, which the first process gathers; return the summary, of the others nothing."""
+    is_first = trainer.ranks.is_first
+    gathering = take_state(prepared.model, prepared.tokenizer, dtype=prepared.objective.computed_in, keeps=is_first)
+    if not is_first:
+        return {}
+    write_events(trainer.history.points, out / "tensorboard")
+    return {**settings.summary, "weights_hash": save_tuned(gathering, prepared.tokenizer, out, settings)}
 
 
 def _newest(store: CheckpointStore, ranks: Ranks, report: Report) -> Path | None:
@@ -187,7 +200,7 @@ def _drift(spec: TrainSpec, prepared: Prepared) -> DriftWatch | None:
         seed=spec.optimisation.seed,
         reference=prepared.as_reference,
     )
-    return DriftWatch(probe, spec.drift)
+    return DriftWatch(probe, spec.drift, prepared.model)
 
 
 def _trainer(
@@ -220,7 +233,7 @@ def training_arguments(
     report_to: Sequence[str] = (),
     name: str | None = None,
 ) -> TrainingArguments:
-    """Return the Trainer's settings for a model whose frozen weights look like *weight*: AdamW, nothing saved.
+    """Return the Trainer's settings for a model on the device of *weight*: AdamW, nothing saved.
 
     *report_to* are experiment trackers, in which the run is called *name*. Mixed precision is the objective's business,
     the loss scale of float16 that of `deft.training.loss_scale`.
@@ -276,7 +289,7 @@ def _summary(
         "metrics": trainer.metrics,
         "drift": None if trainer.drift is None else {"start": trainer.drift.start, "limits": trainer.drift.limits},
         "layout": "shared" if objective.shares_prompts else "separate",
-        "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[weight.dtype],
+        "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[objective.computed_in],
         "attention": attention_of(prepared.model),
         "quantisation": quantisation_of(causal_model(prepared.model)),
         "gradient_checkpointing": recomputes(prepared.model),

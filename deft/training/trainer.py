@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from deft.errors import Finding
 from deft.memory import with_one_retry
 from deft.reports import Report
+from deft.sharding import all_there, gathered, like
 from deft.training import checkpoints
 from deft.training.accumulation import Accumulation, gradients_of
 from deft.training.batches import read_tokens
@@ -72,7 +73,7 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.overruns: list[Finding] = []
         self._has_noted_drift = False
         self._guard = DivergenceGuard()
-        self.loss_scale = loss_scale_of(objective.head.weight.dtype)
+        self.loss_scale = loss_scale_of(objective.computed_in)
         self.ranks = objective.ranks
         self._numbers: StepNumbers | None = None
         self._is_told_to_stop = False
@@ -99,15 +100,24 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
 
     def _accumulate(self, model: nn.Module, inputs: Sequence[int], step: int) -> StepNumbers | None:
         """Accumulate the gradient of *step* over all processes; None: it overflowed, and the loss scale is halved."""
-        found = self.ranks.together(lambda: self._own_share(model, inputs, step))
+        if self.objective.is_sharded:
+            found = self._share_of_shards(model, inputs, step)
+        else:
+            found = self.ranks.together(lambda: self._own_share(model, inputs, step))
         numbers = added_up([numbers for numbers, _ in found])
         self._is_told_to_stop = any(is_stopping for _, is_stopping in found)
         if not math.isfinite(numbers.loss):
             raise not_finite("loss", numbers.loss, step)
-        if self.ranks.size > 1:
+        if self.ranks.size > 1 and not self.objective.is_sharded:
             self.ranks.add(gradients_of(model))
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         return numbers if self.loss_scale.settle(gradients) else None
+
+    def _share_of_shards(self, model: nn.Module, inputs: Sequence[int], step: int) -> list[tuple[StepNumbers, bool]]:
+        """Return the same of all processes, whose passes wait for each other: who fails says nothing, but goes."""
+        with all_there():
+            own = self._own_share(model, inputs, step)
+        return self.ranks.gather(own)
 
     def _own_share(self, model: nn.Module, inputs: Sequence[int], step: int) -> tuple[StepNumbers, bool]:
         """Accumulate this process's part of the gradient; return its numbers, and whether it was asked to stop."""
@@ -157,7 +167,8 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         """Look at the probe set where this step is one to do so; beyond the budget, ask for a checkpoint and stop."""
         if self.drift is None or not self.drift.is_due(self.state.global_step, self.state.max_steps):
             return {}
-        found = self.ranks.first(self.drift.probe.measure(self.model) if self.ranks.is_first else {})
+        has_part = self.ranks.is_first or self.objective.is_sharded
+        found = self.ranks.first(self.drift.probe.measure(self.model) if has_part else {})
         overruns = self.drift.overruns(found)
         if overruns and self.store is not None and OVERRUN not in self.report.accepted:
             self.overruns = overruns
@@ -178,12 +189,15 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         if self.store is None:
             return
         random = self.ranks.gather(checkpoints.random_state())
+        optimizer, parameter_groups = checkpoints.optimizer_parts(self.optimizer)
+        weights: Mapping[str, Tensor] = _trainable(self.model)
+        if self.objective.is_sharded:
+            weights, optimizer = (gathered(each, keeps=self.ranks.is_first) for each in (weights, optimizer))
         if not self.ranks.is_first:
             return
-        optimizer, parameter_groups = checkpoints.optimizer_parts(self.optimizer)
         step = self.state.global_step
         groups: dict[str, Mapping[str, Tensor]] = {
-            "adapter": _trainable(self.model),
+            self._weights_group: weights,
             "optimizer": optimizer,
             **{random_name(rank): generators for rank, (generators, _) in enumerate(random)},
         }
@@ -205,13 +219,17 @@ class AlignmentTrainer(Trainer):  # type: ignore[misc]
         self.report.checkpoint(step, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Put the adapter of a checkpoint into the model."""
+        """Put the trained weights of a checkpoint into the model."""
         parameters = _trainable(model or self.model)
-        saved = checkpoints.read_group(Path(resume_from_checkpoint), "adapter")
+        saved = checkpoints.read_group(Path(resume_from_checkpoint), self._weights_group)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(saved[name])
+                parameter.copy_(like(saved[name], parameter))
         self._load_told(Path(resume_from_checkpoint))
+
+    @property
+    def _weights_group(self) -> str:
+        return "adapter" if self.objective.trained is None else "weights"
 
     def _load_told(self, folder: Path) -> None:
         """Put back what was measured up to the checkpoint in *folder*."""

@@ -89,6 +89,23 @@ def test_every_number_is_there_with_its_basis(client: TestClient, upload: Upload
     assert fewer["data"]["keep_reason"].startswith("0.5 of ")
 
 
+def test_a_plan_of_all_weights_says_what_each_of_several_processes_needs(
+    client: TestClient, upload: Upload, model: str
+) -> None:
+    plan = ask(client, pipeline(upload(60), model, lora=None))
+    assert plan["model"]["trainable_parameters"] == plan["model"]["parameters"]
+    needs = {memory["operation"]: memory for memory in plan["memory"]}
+    train = needs["train"]
+    assert train["weights_bytes"] + train["tuned_bytes"] == 18 * plan["model"]["parameters"]
+    parts = ("weights_bytes", "tuned_bytes", "pass_bytes", "logits_bytes")
+    assert (train["adapter_bytes"], train["peak_bytes"]) == (0, sum(train[part] for part in parts))
+    peaks = [each["peak_bytes"] for each in train["sharded"]]
+    assert [each["processes"] for each in train["sharded"]] == [2, 4, 8]
+    assert peaks == sorted(peaks, reverse=True)
+    assert needs["evaluate"]["adapter_bytes"] == 2 * plan["model"]["parameters"], "a tuned model stands beside the base"
+    assert needs["score"]["sharded"] == []
+
+
 def spoil_tokenizer(folder: Path) -> None:
     core = byte_core()
     core.add_tokens([f"more {n}" for n in range(5)])

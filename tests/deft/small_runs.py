@@ -79,7 +79,7 @@ def make_inputs(root: Path, *, rows: int = 13, row: Callable[[int], dict[str, An
 
 
 def spec_of(**changes: Any) -> Any:
-    """Return a small TrainSpec; *changes* are fields, `optimisation` and `lora` merged into the small ones."""
+    """Return a small TrainSpec; *changes* are fields; `optimisation` and `lora`, unless null, are merged."""
     from deft.specs import TrainSpec
 
     optimisation = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "checkpoint_steps": 2}
@@ -91,7 +91,7 @@ def spec_of(**changes: Any) -> Any:
         "tokens": TOKENS,
         "drift": {"max_kl": None, "max_entropy_change": None, "max_length_change": None},  # of a random model
         **changes,
-        "lora": {"r": 4, **changes.get("lora", {})},
+        "lora": None if changes.get("lora", {}) is None else {"r": 4, **changes.get("lora", {})},
         "optimisation": {**optimisation, **changes.get("optimisation", {})},
     }
     return TrainSpec.model_validate(document)

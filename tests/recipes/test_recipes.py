@@ -57,7 +57,7 @@ def spec_of(recipe: str) -> Any:
 
 def test_every_recipe_is_run_here_and_described() -> None:
     page = (ROOT / "README.md").read_text()
-    assert RECIPES == ["deft-dpo-llama3-8b-hh", "dpo-hh-lora", "pro-hh-lora"]
+    assert RECIPES == ["deft-dpo-llama3-8b-hh", "dpo-hh-lora", "pro-hh-full", "pro-hh-lora"]
     assert all(f"`{recipe}.json`" in page for recipe in RECIPES)
     assert [spec_of(recipe).name for recipe in RECIPES] == RECIPES
 
@@ -76,7 +76,8 @@ def test_a_training_recipe_runs(
     assert (summary["method"], summary["examples"], summary["precision"]) == (spec.method.type, ROWS, "bf16")
     assert summary["layout"] == "shared"
     assert summary["metrics"]["learning_rate"] == pytest.approx(spec.optimisation.learning_rate)
-    assert summary["spec"]["lora"]["r"] == spec.lora.r
+    assert (summary["spec"]["lora"] is None) is (spec.lora is None)
+    assert (out / ("model.safetensors" if spec.lora is None else "adapter_model.safetensors")).is_file()
 
 
 def test_the_whole_recipe_runs(dataset: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -116,6 +117,11 @@ def test_the_whole_recipe_runs(dataset: Path, tiny_model_folder: Path, tmp_path:
 def test_the_published_numbers_are_the_published_ones() -> None:
     """PRO's script for HH and the DPO paper's appendix B; LoRA's rate is 10 times theirs, 15 times in a short run."""
     pro, dpo, deft = (spec_of(name) for name in ("pro-hh-lora", "dpo-hh-lora", "deft-dpo-llama3-8b-hh"))
+    full = spec_of("pro-hh-full")
+    assert (full.lora, full.optimisation.learning_rate) == (None, 5e-6)
+    own = {"name": pro.name, "lora": pro.lora, "optimisation": pro.optimisation}
+    assert full.optimisation.model_copy(update={"learning_rate": 5e-5}) == pro.optimisation
+    assert full.model_copy(update=own) == pro, "the two differ in nothing but what is tuned, and how fast"
     assert (pro.method.sft_weight, pro.optimisation.batch_size, pro.optimisation.epochs) == (0.05, 2 * 7 * 8, 2)
     assert pro.optimisation.learning_rate == pytest.approx(10 * 5e-6)
     assert (dpo.method.beta, dpo.optimisation.batch_size, dpo.optimisation.warmup_fraction) == (0.1, 64, 0.06)

@@ -29,6 +29,21 @@ def test_a_job_is_queued_with_every_default_written_in(database, team_id, model_
     assert (event.seq, event.data["status"], event.data["reason"]) == (1, "queued", "created")
 
 
+def test_a_job_that_tunes_all_weights_makes_a_model_that_can_be_evaluated_but_not_started_from(
+    database, team_id, model_id, dataset_id
+):
+    train = TrainSpec(data=dataset_id, model="tiny", lora=None, deft=None)
+    tuned = create(database, team_id, train).id
+    system = System(name="a", arm="deft", adapter=tuned)
+    assert create(database, team_id, EvaluateSpec(model="tiny", dataset=dataset_id, systems=[system]))
+    with pytest.raises(InvalidInput) as caught:
+        create(database, team_id, TrainSpec(data=dataset_id, model="tiny", deft=None, adapter=tuned))
+    assert caught.value.findings[0].found == "tuned_model"
+    with pytest.raises(NotFound) as absent:
+        create(database, team_id, ScoreSpec(dataset=dataset_id, model=tuned))
+    assert "register" in absent.value.findings[0].fix
+
+
 @pytest.mark.parametrize(
     ("kind", "needs"),
     [

@@ -141,8 +141,8 @@ def test_kl_by_hand() -> None:
     identity = Head(torch.eye(2))
     p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
     expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
-    assert token_divergences(p, q, identity).item() == pytest.approx(expected, abs=1e-6)
-    assert token_divergences(p, p, identity).item() == 0.0
+    assert token_divergences(p, q, (identity, identity)).item() == pytest.approx(expected, abs=1e-6)
+    assert token_divergences(p, p, (identity, identity)).item() == 0.0
 
 
 def test_kl_of_answers_is_summed_over_positions_whatever_the_batches() -> None:

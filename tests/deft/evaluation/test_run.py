@@ -124,6 +124,33 @@ def _json(path: Path) -> list | dict:
     return json.loads(path.read_text())
 
 
+def test_a_tuned_model_is_judged_by_its_own_head_beside_adapters(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Of two copies of the base the one with another head differs in everything, the untouched one in nothing."""
+    given = {**inputs, "adapter.1": tmp_path / "same", "adapter.2": tmp_path / "other"}
+    for name in ("adapter.1", "adapter.2"):
+        model = load_base(inputs["model"])
+        if name == "adapter.2":
+            generator = torch.Generator().manual_seed(0)
+            model.lm_head.weight.data.add_(0.05 * torch.randn(model.lm_head.weight.shape, generator=generator))
+        model.save_pretrained(given[name])
+        load_tokenizer(inputs["model"]).save_pretrained(given[name])
+        record = {"omega": 0.0, "base_weights_hash": weights_hash(inputs["model"])}
+        (given[name] / "training.json").write_text(json.dumps(record))
+    _run(_spec(), given, tmp_path / "out")
+    found = {}
+    for row in _json(tmp_path / "out" / "metrics.json"):
+        found[row["system"], row["metric"]] = row["value"]
+    assert found["random", "kl"] == found["random", "margin"] == found["random", "chosen_logp_change"] == 0
+    assert found["random-2", "kl"] > 0.01
+    assert found["random-2", "chosen_logp_change"] != 0
+    pairs = pl.read_parquet(tmp_path / "out" / "pairs.parquet").to_dicts()
+    r_d = {
+        name: [row["r_d_chosen"] for row in pairs if row["system"] == name] for name in ("base", "random", "random-2")
+    }
+    assert r_d["random"] == r_d["base"]
+    assert not set(r_d["random-2"]) & set(r_d["base"])
+
+
 def test_files_are_those_of_the_contract(evaluated: tuple) -> None:
     out, _, _ = evaluated
     names = {"metrics.json", "pairs.parquet", "generations.jsonl", "comparison.json", "evaluation.json"}

@@ -16,6 +16,7 @@ from deft.planning.shapes import Shape, shape_of
 from deft.reward import Head
 from deft.specs import DpoMethod, Lora
 from deft.tokens import TokenizedExample
+from deft.training.heads import trained_head
 from deft.training.objective import Objective, StepSize
 from deft.training.policy import attach_lora, set_training_mode
 from tests.deft.planning.test_shapes import ONE_KEY_A_HEAD, config_of
@@ -62,12 +63,16 @@ def kept_bytes(run: Callable[[], object], apart_from: torch.nn.Module) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def training_of(family: str, precision: Precision, lora: Lora) -> tuple[Any, Callable[[], object], Shape, int]:
-    """A policy, one forward pass of two pairs that share their prompts, its shape, and its tokens."""
+def sized_config(family: str) -> Any:
     sizes = {"hidden_size": WIDTH, "intermediate_size": MLP, "vocab_size": 128, "max_position_embeddings": 256}
     if family == "gpt2":
         sizes = {"n_embd": WIDTH, "n_inner": MLP, "vocab_size": 128, "n_positions": 256}
-    config = config_of(family, **sizes, **({} if family in ONE_KEY_A_HEAD | {"gpt2"} else {"num_key_value_heads": 2}))
+    return config_of(family, **sizes, **({} if family in ONE_KEY_A_HEAD | {"gpt2"} else {"num_key_value_heads": 2}))
+
+
+def training_of(family: str, precision: Precision, lora: Lora) -> tuple[Any, Callable[[], object], Shape, int]:
+    """A policy, one forward pass of two pairs that share their prompts, its shape, and its tokens."""
+    config = sized_config(family)
     base = AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision]).eval()
     base.requires_grad_(False)
     policy = attach_lora(base, lora, seed=0)
@@ -96,6 +101,58 @@ def test_what_a_token_keeps_for_the_backward_pass(family: str, precision: Precis
     real = kept_bytes(forward, policy) / tokens
     planned = memory.saved_bytes_per_token(shape, lora, precision, 3 * THIRD)
     assert planned == pytest.approx(real, rel=0.13), "the planner's account of activations is no longer the code's"
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"), [*((each, "bf16") for each in KINDS), *((each, "fp32") for each in IN_FLOAT32)]
+)
+def test_what_a_token_keeps_where_all_weights_are_tuned(family: str, precision: Precision) -> None:
+    """Per token of two more pairs: the copies of the weights that autocast keeps are counted with the weights."""
+    (fewer, fewer_tokens, shape), (more, more_tokens, _) = (full_tuning_of(family, precision, n) for n in (2, 4))
+    real = (more - fewer) / (more_tokens - fewer_tokens)
+    planned = memory.saved_bytes_per_token(shape, None, precision, 3 * THIRD)
+    assert planned == pytest.approx(real, rel=0.13), "the planner's account of activations is no longer the code's"
+
+
+def full_tuning_of(family: str, precision: Precision, examples: int) -> tuple[int, int, Shape]:
+    """What autograd keeps of a forward pass of *examples* pairs, their tokens, and the model's shape."""
+    config = sized_config(family)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    pairs = [TokenizedExample([3] * THIRD, [[4] * THIRD, [5] * THIRD], [False, False])] * examples
+    module = model.get_output_embeddings()
+    head = Head(module.weight, getattr(module, "bias", None))
+    trained = trained_head(model, head, DTYPES[precision], None)
+    objective = Objective(DpoMethod(), pairs, 2, True, None, head, trained=trained)
+    shape, indices = shape_of(config.to_dict()), list(range(examples))
+    assert shape is not None
+    kept = kept_bytes(lambda: objective.parts(model, indices, StepSize(2, 100), at_start=True), model)
+    return kept, objective.pack(indices, model).tokens, shape
+
+
+def test_the_figures_of_all_weights_of_llama_3_8b() -> None:
+    shape, pair = llama_3_8b(), Pass(1024, 1024, 1024)
+    found = memory.full_training_memory(shape, "bf16", shape.parameters, pair)
+    gib = {
+        "weights": found.weights_bytes / 2**30,
+        "gradients and states": found.tuned_bytes / 2**30,
+        "pass": found.pass_bytes / 2**30,
+        "logits": found.logits_bytes / 2**30,
+        "peak": found.peak_bytes / 2**30,
+    }
+    assert {name: round(value, 1) for name, value in gib.items()} == {
+        "weights": 44.9,
+        "gradients and states": 89.7,
+        "pass": 7.8,
+        "logits": 2.3,
+        "peak": 144.7,
+    }
+    assert 16 * shape.parameters < found.weights_bytes + found.tuned_bytes == 18 * shape.parameters
+    assert [(card.fits, card.remedy) for card in found.cards] == [(False, "sharding"), *[(False, None)] * 3]
+    sharded = {each.processes: (round(each.peak_bytes / 2**30, 1), each.smallest_card_gib) for each in found.sharded}
+    assert sharded == {2: (81.0, None), 4: (51.1, 80), 8: (36.1, 80)}
+    page = (Path(deft.__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8").replace("\n", " ")
+    for words in ("134.6 GiB", "81.0 GiB each with 2 processes, 51.1 with 4 and 36.1 with 8"):
+        assert words in page
 
 
 def test_fewer_adapters_keep_less() -> None:

@@ -15,6 +15,7 @@ from deft.planning.work import Counter
 from deft.reward import head_of
 from deft.specs import DpoMethod, Drift, EvaluationOptions, Lora, Optimisation, ProMethod, SftMethod
 from deft.tokens import TokenizedExample
+from deft.training.heads import trained_head
 from deft.training.methods import criterion_of
 from deft.training.objective import Objective, StepSize
 from deft.training.policy import attach_lora, set_training_mode
@@ -104,6 +105,21 @@ def test_the_flops_of_a_training_step_are_those_that_torch_counts(method: Any) -
     assert planned.training_flops == pytest.approx(flops_of(step), rel=0.1)
     assert planned.work.trained_tokens == objective.pack([0, 1], policy).tokens
     assert planned.work.steps == 1
+
+
+def test_the_flops_of_a_step_of_all_weights_are_those_that_torch_counts() -> None:
+    model, one = countable_llama(), example(40, 20, 30)
+    head, trained = head_of(model), trained_head(model, head_of(model), torch.float32, None)
+    model.requires_grad_(True)
+    objective = Objective(DpoMethod(), [one, one], 2, True, None, head, trained=trained)
+
+    def step() -> None:
+        objective.parts(model, [0, 1], StepSize(2, 104), at_start=True).base.backward()
+
+    counter = Counter(tiny_shape(model), 0, is_shared=True, is_full=True)
+    sample = Sample("counted", (sizes_of(one),))
+    planned = work.training(counter, sample, 2, DpoMethod(), Optimisation(batch_size=2))
+    assert planned.training_flops == pytest.approx(flops_of(step), rel=0.02)
 
 
 def counter_of() -> tuple[Counter, Sample]:

@@ -73,8 +73,8 @@ def test_the_numbers_are_those_of_the_whole_distributions() -> None:
 def test_at_the_start_there_is_no_divergence_at_all() -> None:
     model, objective = policy_and_objective()
     probe = make_probe(objective, model, examples=1, seed=0, reference=model.disable_adapter)
-    assert probe.at_start()["deft/probe_kl"] == 0
-    assert probe.measure(model) == probe.at_start()
+    assert probe.at_start(model)["deft/probe_kl"] == 0
+    assert probe.measure(model) == probe.at_start(model)
 
 
 def test_the_expected_length_of_known_odds() -> None:
@@ -165,9 +165,8 @@ def test_without_a_place_for_checkpoints_a_drift_is_noted_and_nothing_is_lost(
 def watch_of(*, method: Any = None, **budget: Any) -> DriftWatch:
     model, objective = policy_and_objective()
     objective.method = method or objective.method
-    return DriftWatch(
-        make_probe(objective, model, examples=2, seed=0, reference=model.disable_adapter), Drift(**budget)
-    )
+    probe = make_probe(objective, model, examples=2, seed=0, reference=model.disable_adapter)
+    return DriftWatch(probe, Drift(**budget), model)
 
 
 def test_each_limit_is_one_of_its_own_number_and_of_both_directions() -> None:
