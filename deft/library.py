@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from deft import distribution as distributions
@@ -22,13 +23,14 @@ from deft.data.formats import Columns
 from deft.data.importers import importer_for
 from deft.data.row_checks import BadRow
 from deft.distribution import Distribution
-from deft.errors import InvalidRows, ModelNotUsable
+from deft.errors import Finding, InvalidInput, InvalidRows, ModelNotUsable, shown
 from deft.examples import Example
 from deft.models.loading import check_fit
 from deft.reward import Direction, direction_of, head_of, learning_direction, response_rewards
 from deft.scoring.scorer import score_examples
 from deft.selection import ScoredRow
 from deft.selection import select as select_rows
+from deft.spec_errors import findings_of
 from deft.specs import Selection, TokenOptions
 from deft.tokens import encode_examples, iter_responses, special_token_ids, tokenizer_hash
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
 _ROWS_TO_TELL_THE_FORMAT = 100
+_REWARD = "deft_r_d"
 
 
 class Rows(Protocol):
@@ -141,22 +144,24 @@ def select(
         seed: of the random end.
 
     Returns:
-        The kept rows in their order, with R_d of the chosen response, in nats, as the column `deft_r_d`: a list of
-        dicts for a list, a `datasets.Dataset` for a `datasets.Dataset`.
+        The kept rows in their order, with R_d of the chosen response, in nats, as the column `deft_r_d` (in place of
+        one that is there): a list of dicts for a list, a `datasets.Dataset` for a `datasets.Dataset`.
 
     Raises:
-        InvalidInput: nothing was scored, or an R_d is not finite.
+        InvalidInput: a setting is not one of those above, nothing was scored, or an R_d is not finite.
         ValueError: *scores* are not those of *rows*.
     """
     if len(rows) != len(scores):
         raise ValueError(f"{len(rows)} rows, but {len(scores)} scores: give the scores of these rows")
-    chosen = select_rows(scores, Selection(keep=keep, end=end, by=by, seed=seed))
+    chosen = select_rows(scores, _selection({"keep": keep, "end": end, "by": by, "seed": seed}))
     kept = [index for index, is_kept in enumerate(chosen.kept) if is_kept]
     r_d = [scores[index].chosen for index in kept]
     if hasattr(rows, "select") and hasattr(rows, "add_column"):
-        return cast(R, rows.select(kept).add_column("deft_r_d", r_d))
+        subset = rows.select(kept)
+        old = [_REWARD] if _REWARD in subset.column_names else []  # of a subset that was selected before
+        return cast(R, subset.remove_columns(old).add_column(_REWARD, r_d))
     listed = list(rows)
-    return cast(R, [{**listed[index], "deft_r_d": value} for index, value in zip(kept, r_d, strict=True)])
+    return cast(R, [{**listed[index], _REWARD: value} for index, value in zip(kept, r_d, strict=True)])
 
 
 def reward_term(model: nn.Module, distribution: Distribution) -> Callable[[Tensor, Tensor], Tensor]:
@@ -200,13 +205,36 @@ def _fitted(q_diff: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return np.pad(q_diff[:size], (0, max(0, size - len(q_diff))))
 
 
+def _selection(settings: dict[str, Any]) -> Selection:
+    """Return *settings* as a selection.
+
+    Raises:
+        InvalidInput: one of them is not valid; findings name it.
+    """
+    try:
+        return Selection.model_validate(settings)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        findings = findings_of([dict(detail) for detail in details], settings, Selection.model_json_schema())
+        told = "; ".join(f"{(at.pointer or '')[1:]}: expected {at.expected}, found {at.found}" for at in findings)
+        raise InvalidInput(told, findings=findings) from error
+
+
 def _examples(rows: Rows) -> Iterator[Example]:
     """Yield the example of every row.
 
     Raises:
+        InvalidInput: there are none, or *rows* are several splits.
         InvalidRows: a row cannot be used; the finding has its 1-based number.
     """
-    importer = importer_for([dict(row) for row in islice(rows, _ROWS_TO_TELL_THE_FORMAT)], Columns())
+    if isinstance(rows, Mapping):
+        found = f"a {type(rows).__name__} with the splits {shown(', '.join(map(str, rows)))}"
+        fix = 'choose one: rows["train"], or load_dataset(..., split="train")'
+        raise _rows_refusal("several_splits", found, "the rows of one split", fix)
+    first = [dict(row) for row in islice(rows, _ROWS_TO_TELL_THE_FORMAT)]
+    if not first:
+        raise _rows_refusal("no_rows", "no rows", "at least one preference row", "give rows; was a filter too narrow?")
+    importer = importer_for(first, Columns())
     for number, row in enumerate(rows, start=1):
         try:
             yield importer.example(number, dict(row))
@@ -215,3 +243,8 @@ def _examples(rows: Rows) -> Iterator[Example]:
             raise InvalidRows(
                 f"row {number}: expected {finding.expected}, found {finding.found}; {finding.fix}", findings=[finding]
             ) from bad
+
+
+def _rows_refusal(code: str, found: str, expected: str, fix: str) -> InvalidInput:
+    finding = Finding(code, found, expected, fix)
+    return InvalidInput(f"expected {expected}, found {found}: {fix}", code=code, findings=[finding])

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 import deft
+import deft.library
 from deft.errors import InvalidInput, InvalidRows, ModelNotUsable
 from deft.reward import reward_from_logits
 from tests.models import byte_tokenizer, tiny_llama
@@ -58,6 +59,39 @@ def test_what_is_kept_has_the_lowest_reward(tiny_model_folder: Path) -> None:
     assert [row["deft_r_d"] for row in kept] == [scores[n].chosen for n in sorted(lowest)]
     highest = deft.select(ROWS, scores, keep=0.25, end="highest")
     assert min(row["deft_r_d"] for row in highest) > max(row["deft_r_d"] for row in kept)
+
+
+def test_a_subset_can_be_selected_from_again() -> None:
+    model, tokenizer = tiny_llama(), byte_tokenizer()
+    distribution = deft.count_distribution(ROWS, tokenizer)
+    for rows in (ROWS, Dataset.from_list(ROWS)):
+        subset: Any = deft.select(rows, deft.score(model, tokenizer, rows, distribution), keep=0.5)
+        stale = [{**row, "deft_r_d": 9.0} for row in subset]
+        again = deft.select(subset, deft.score(model, tokenizer, subset, distribution), keep=0.5)
+        renewed = deft.select(stale, deft.score(model, tokenizer, stale, distribution), keep=0.5)
+        assert type(again) is type(rows)
+        assert len(again) == 10
+        assert [row["deft_r_d"] for row in again] == pytest.approx([row["deft_r_d"] for row in renewed], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [({"keep": 0}, "greater"), ({"keep": float("nan")}, "number"), ({"end": "low"}, "'lowest'"), ({"by": 1}, "chosen")],
+)
+def test_a_setting_that_is_none_is_told_with_found_and_expected(setting: dict[str, Any], expected: str) -> None:
+    scores = [deft.library.ScoredRow(row, float(row), None, 3) for row in range(40)]
+    with pytest.raises(InvalidInput, match=expected) as refused:
+        deft.select(ROWS, scores, **setting)
+    assert {finding.pointer for finding in refused.value.findings} == {f"/{next(iter(setting))}"}
+
+
+def test_splits_and_no_rows_are_called_what_they_are() -> None:
+    splits: Any = DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS))
+    with pytest.raises(InvalidInput, match=r"splits train, test.*split="):
+        deft.count_distribution(splits, byte_tokenizer())
+    with pytest.raises(InvalidInput, match="found no rows") as refused:
+        deft.count_distribution([], byte_tokenizer())
+    assert "file" not in str(refused.value)
 
 
 def test_score_is_the_definition_also_when_the_head_has_more_rows_than_tokens() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deft.errors import Interrupted, InvalidInput
+from deft.errors import Interrupted, InvalidInput, TrainingDiverged
 from deft.folders import sha256_of
 from tests.deft import small_runs
 
@@ -104,6 +104,17 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
     assert sorted(resumed.steps) == [4, 5, 6, 7, 8]
     assert "reference" not in resumed.phases, "the reference was computed again"
     assert weights_of(tmp_path / "second") == straight["one"]
+
+
+def test_steps_without_a_margin_are_counted_on_across_a_resume(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deft.training.divergence.PATIENCE", 6)
+    spec = small_runs.spec_of(optimisation={"learning_rate": 1e-30}, deft=None)
+    with pytest.raises(Interrupted):
+        small_runs.train(spec, inputs, tmp_path / "first", tmp_path / "checkpoints", StopsAtStep3())
+    with pytest.raises(TrainingDiverged, match="6 optimiser steps up to 6"):
+        small_runs.train(spec, inputs, tmp_path / "second", tmp_path / "checkpoints")
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(
