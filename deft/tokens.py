@@ -90,7 +90,7 @@ def iter_responses(
         for at, prompt_ids in zip(unsure, prompts, strict=True):
             size = len(prompt_ids) + (0 if texts[at][2] else len(before))
             room = options.max_total_tokens - min(size, options.max_prompt_tokens)
-            found[at] = [response[:room] for response in found[at]]
+            found[at] = [response if len(response) <= room else response[:room] for response in found[at]]
         _refuse_beyond(batch, found, vocabulary_size)
         yield from found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deft.errors import Finding, InvalidInput, ModelNotUsable
+from deft.errors import Finding, InvalidInput, ModelNotUsable, shown
 from deft.models.heads import head_settings, unknown_head_fields
 from deft.planning.families import FAMILIES, RENAMED, Family, Flag
 from deft.specs import Lora
@@ -146,6 +146,7 @@ def check_architecture(config: Mapping[str, Any]) -> None:
     Raises:
         ModelNotUsable: with the reason.
     """
+    _check_sizes(config)
     names = config.get("architectures")
     named = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     causal = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ModelWithLMHead", "Decoder")
@@ -157,6 +158,22 @@ def check_architecture(config: Mapping[str, Any]) -> None:
     if unknown:
         found = f"a head whose logits are changed by {', '.join(unknown)}"
         raise _refusal("unknown_head", found, "a head whose logits are W h (+ b), scaled or soft-capped")
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse settings of no model: without a type, or with a size that is none. What is absent may have a default."""
+    settings = text_settings(config)
+    model_type = settings.get("model_type", config.get("model_type"))
+    if not isinstance(model_type, str):
+        raise _refusal(
+            "no_model_type", "a config.json without model_type", "the config.json of a model of transformers"
+        )
+    own = RENAMED.get(model_type, {})
+    heads = ("num_attention_heads",) if model_type in FAMILIES else ()  # some models without attention write 0
+    for name in (own.get(each, each) for each in ("hidden_size", "num_hidden_layers", "vocab_size", *heads)):
+        value = settings.get(name)
+        if value is not None and size_in(value) is None:
+            raise _refusal("no_size", f"{name} {shown(value)} in its config.json", f"a number from 1 to {LARGEST_SIZE}")
 
 
 def _refusal(code: str, found: str, expected: str) -> ModelNotUsable:

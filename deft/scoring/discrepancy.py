@@ -257,7 +257,7 @@ def _mixed(parts: Parts, is_chosen: Sequence[NDArray[np.bool_]]) -> Floats:
 def _difference(table: TokenTable, is_chosen: NDArray[np.bool_]) -> Floats:
     """Return Q_diff [U, B] when the responses *is_chosen* [S, B] count as chosen and all others as rejected."""
     chosen = table.totals(is_chosen)
-    total = np.asarray(table.counts.sum(axis=0), np.float64)[:, None]
+    total = table.sums.astype(np.float64)[:, None]
     return _normalised(chosen) - _normalised(total - chosen)
 
 

@@ -131,6 +131,12 @@ REFUSED = [
     ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "not_causal"),
     ({"architectures": ["xLSTMForCausalLM"], "output_logit_soft_cap": 30.0}, "unknown_head"),
     ({"text_config": {"logits_mup_width_multiplier": 4}}, "unknown_head"),
+    ({"hidden_size": 0}, "no_size"),
+    ({"hidden_size": "32"}, "no_size"),
+    ({"text_config": {"num_hidden_layers": -1}}, "no_size"),
+    ({"model_type": "llama", "num_attention_heads": 0}, "no_size"),
+    ({"model_type": "gpt2", "n_embd": 10**30}, "no_size"),
+    ({"model_type": None}, "no_model_type"),
 ]
 
 

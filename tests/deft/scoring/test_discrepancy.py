@@ -195,6 +195,18 @@ def test_large_totals_are_counted_exactly() -> None:
     assert huge.totals(members)[:, 0].tolist() == [4 * (2**24 + 1), 0]
 
 
+def test_a_table_of_many_batches_is_that_of_one_and_takes_eight_bytes_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = made_up(np.random.default_rng(0), 50)
+    one = token_table(responses, [3])
+    monkeypatch.setattr("deft.scoring.token_table._EXAMPLES_PER_BATCH", 7)
+    monkeypatch.setattr("deft.scoring.token_table._RESPONSES_PER_BLOCK", 9)
+    many = token_table(responses, [3])
+    assert (many.counts != one.counts).nnz == 0
+    assert many.counts.data.itemsize + many.counts.indices.itemsize == 8
+    assert many.totals(many.is_chosen[:, None]).tolist() == (one.counts[one.is_chosen].sum(axis=0)[:, None]).tolist()
+    assert many.sums.tolist() == one.counts.sum(axis=0).tolist()
+
+
 def test_aspects_are_mixed_by_their_weights() -> None:
     """M12: Q_diff = 2 Q_a - the parts' norms do not add up, the vectors do."""
     rng = np.random.default_rng(4)
