@@ -31,6 +31,8 @@ MethodType = Annotated[str | None, typer.Option(help="dpo, pro or sft. [default:
 Epochs = Annotated[int | None, typer.Option(min=1)]
 Arms = Annotated[str | None, typer.Option(help="Comma-separated, for example deft,random.")]
 RandomDraws = Annotated[int | None, typer.Option(min=1)]
+Adapter = Annotated[str | None, typer.Option(help="An adapter id: what scoring and training start from.")]
+Sft = Annotated[bool, typer.Option("--sft", help="Train an adapter by SFT first, and start from that.")]
 
 
 @app.command()
@@ -44,6 +46,8 @@ def run(
     epochs: Epochs = None,
     arms: Arms = None,
     random_draws: RandomDraws = None,
+    adapter: Adapter = None,
+    sft: Sft = False,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     follow: Annotated[bool, typer.Option("--watch", help="Show it until it ends; exit 1 if it fails.")] = False,
@@ -51,8 +55,8 @@ def run(
 ) -> None:
     """Post a job: a file with any spec, or a pipeline by flags; flags overwrite what the file says."""
     flags: Json = {"model": model, "score_sample": score_sample, "seed": seed, "name": name}
-    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
-    body = _body(spec_file, dataset, flags, keep, method, epochs)
+    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None, "adapter": adapter}
+    body = _body(spec_file, dataset, flags, keep, method, epochs, sft=sft)
     with connect() as client:
         job = client.jobs.create(body)
         say(f"{job['id']} {job['status']}")
@@ -76,6 +80,8 @@ def plan(
     epochs: Epochs = None,
     arms: Arms = None,
     random_draws: RandomDraws = None,
+    adapter: Adapter = None,
+    sft: Sft = False,
     flops_per_second: Annotated[
         float | None, typer.Option(min=1, help="What your device reaches; times for it then come first.")
     ] = None,
@@ -83,8 +89,8 @@ def plan(
 ) -> None:
     """Say what a job would come to (rows, tokens, memory, time, wait) without posting it; flags as for run."""
     flags: Json = {"model": model, "score_sample": score_sample}
-    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None}
-    body = _body(spec_file, dataset, flags, keep, method, epochs)
+    flags |= {"random_draws": random_draws, "arms": arms.split(",") if arms else None, "adapter": adapter}
+    body = _body(spec_file, dataset, flags, keep, method, epochs, sft=sft)
     with connect() as client:
         found = client.plan(body, flops_per_second=flops_per_second)
     if as_json:
@@ -100,6 +106,8 @@ def _body(
     keep: float | None,
     method: str | None,
     epochs: int | None,
+    *,
+    sft: bool,
 ) -> Json:
     """Return the body that file and flags come to."""
     if not spec_file and not (dataset and flags["model"]):
@@ -110,6 +118,8 @@ def _body(
     given = body.get("method")
     if method is not None and not (isinstance(given, dict) and given.get("type") == method):
         body["method"] = {"type": method}
+    if sft and body.get("sft") is None:
+        body["sft"] = {}
     if keep is not None:
         body["selection"] = {**body.get("selection", {}), "keep": keep}
     if epochs is not None:

@@ -2,6 +2,7 @@
 
 The 2 x 2 of {selected, random} x {term, no term} tells what the selection did and what the reward term did; the other
 arms are controls. Every arm differs from `deft`, or from `no_reward_term`, in one field of its resolved `Arm`.
+A start, an adapter that is given or that an SFT stage makes, is common to the scoring, to omega and to every arm.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,17 @@ from deft.specs import (
     ScoreSpec,
     Selection,
     SelectSpec,
+    SftMethod,
+    SftStage,
     System,
     TrainSpec,
 )
 
 Submit = Callable[[str, OperationSpec], str]
 """Creates the child job of that name and returns its id, which later specs then refer to."""
+
+START = "start"
+"""Name of the adapter that every arm starts from, as a system of the evaluation."""
 
 FULL_ARM_LIMIT = 20_000
 """Examples up to which training on everything is one of the default arms."""
@@ -88,10 +94,16 @@ def trained_rows(spec: PipelineSpec) -> Rows:
     return Rows(split="train", fractions=spec.split)
 
 
+def sft_rows(spec: PipelineSpec, stage: SftStage) -> Rows:
+    """Return the rows that the SFT *stage* trains on."""
+    return Rows(split="train", fractions=spec.split, sample=stage.sample, seed=spec.seed)
+
+
 def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     """Submit the child jobs of *spec* in an order in which every input is submitted before its users."""
     submit("check_data", _check_data(spec))
-    scoring = submit("score", _score(spec))
+    start = spec.adapter if spec.sft is None else submit("sft", _sft(spec, spec.sft))
+    scoring = submit("score", _score(spec, start))
     subsets: dict[str, str] = {}
 
     def subset(selection: Selection) -> str:
@@ -103,11 +115,12 @@ def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     resolved = arms(spec)
     term = spec.deft
     if term.omega == "auto" and any(arm.has_term for arm in resolved):
-        term = RewardTerm(omega="auto", omega_from=submit("measure_omega", _measure(spec, subset(spec.selection))))
-    systems = []
+        measured = submit("measure_omega", _measure(spec, subset(spec.selection), start))
+        term = RewardTerm(omega="auto", omega_from=measured)
+    systems = [] if start is None else [System(name=START, arm=START, adapter=start)]
     for arm in resolved:
         data = spec.dataset if arm.selection is None else subset(arm.selection)
-        adapter = submit(f"train:{arm.system}", _train(spec, arm, data, term))
+        adapter = submit(f"train:{arm.system}", _train(spec, arm, data, term, start))
         systems.append(System(name=arm.system, arm=arm.name, adapter=adapter))
     submit("evaluate", _evaluate(spec, scoring, systems))
 
@@ -120,10 +133,26 @@ def _check_data(spec: PipelineSpec) -> CheckDataSpec:
     return CheckDataSpec(dataset=spec.dataset, evaluation_dataset=spec.evaluation_dataset, split=spec.split)
 
 
-def _score(spec: PipelineSpec) -> ScoreSpec:
+def _sft(spec: PipelineSpec, stage: SftStage) -> TrainSpec:
+    return TrainSpec(
+        data=spec.dataset,
+        rows=sft_rows(spec, stage),
+        model=spec.model,
+        method=SftMethod(),
+        deft=None,
+        lora=spec.lora,
+        optimisation=stage.optimisation or spec.optimisation,
+        drift=stage.drift,
+        report_to=spec.report_to,
+        tokens=spec.tokens,
+    )
+
+
+def _score(spec: PipelineSpec, start: str | None) -> ScoreSpec:
     return ScoreSpec(
         dataset=spec.dataset,
         model=spec.model,
+        adapter=start,
         count_rows=trained_rows(spec),
         rows=scored_rows(spec),
         tokens=spec.tokens,
@@ -134,10 +163,11 @@ def _score(spec: PipelineSpec) -> ScoreSpec:
     )
 
 
-def _measure(spec: PipelineSpec, data: str) -> MeasureOmegaSpec:
+def _measure(spec: PipelineSpec, data: str, start: str | None) -> MeasureOmegaSpec:
     return MeasureOmegaSpec(
         data=data,
         model=spec.model,
+        adapter=start,
         method=spec.method,
         lora=spec.lora,
         optimisation=spec.optimisation,
@@ -145,11 +175,12 @@ def _measure(spec: PipelineSpec, data: str) -> MeasureOmegaSpec:
     )
 
 
-def _train(spec: PipelineSpec, arm: Arm, data: str, term: RewardTerm) -> TrainSpec:
+def _train(spec: PipelineSpec, arm: Arm, data: str, term: RewardTerm, start: str | None) -> TrainSpec:
     return TrainSpec(
         data=data,
         rows=scored_rows(spec) if arm.selection is None else Rows(),
         model=spec.model,
+        adapter=start,
         method=spec.method,
         deft=term if arm.has_term else None,
         lora=spec.lora,

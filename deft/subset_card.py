@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from deft.starts import Start
+
 _CARD = """---
 configs:
 - config_name: default
@@ -22,6 +24,7 @@ tags:
 | end | {end} |
 | ranked by | {ranked_by} |
 | Q_diff | {q_diff} |
+| R_d under | {under} |
 | value of the last kept example | {cut} |
 | mean R_d of the chosen response: kept / scored | {mean_r_d_kept:.6g} / {mean_r_d_scored:.6g} |
 | mean tokens of the chosen response: kept / scored | {mean_chosen_tokens_kept:.1f} / {mean_chosen_tokens_scored:.1f} |
@@ -50,6 +53,10 @@ def _distribution(summary: Mapping[str, Any]) -> str:
     return found + ", its aspects weighted " + ", ".join(f"{w:g} {name!r}" for name, w in summary["aspects"].items())
 
 
+def _under(start: Mapping[str, Any] | None) -> str:
+    return "a model that is not on record" if start is None else Start(**start).words()
+
+
 def subset_card(summary: Mapping[str, Any]) -> str:
     """Return the card of the subset whose `subset.json` is *summary*."""
     by = {"random": f"a draw with seed {summary['seed']}", "length": "tokens of the chosen response"}
@@ -58,5 +65,6 @@ def subset_card(summary: Mapping[str, Any]) -> str:
         **summary,
         ranked_by=by.get(summary["end"], f"R_d ({summary['by']})"),
         q_diff=_distribution(summary),
+        under=_under(summary["scored_under"]),
         cut="-" if cut is None else f"{cut:.6g}",
     )

@@ -26,6 +26,7 @@ from deft.reports import Report, stop_if_asked
 from deft.scoring.rescoring import Rescored, rescore
 from deft.selection import ScoredRow, Selected, select
 from deft.specs import SelectSpec
+from deft.starts import scored_under
 from deft.subset_card import subset_card
 
 LEDGER_SCHEMA = pa.schema(
@@ -76,7 +77,7 @@ def run_select(
         shutil.copyfile(scoring / DISTRIBUTION, out / DISTRIBUTION)
     else:
         distributions.save(out / DISTRIBUTION, other.distribution)
-    summary = _summary(spec, selected, ledger, kept)
+    summary = {**_summary(spec, selected, ledger, kept), "scored_under": scored_under(scoring)}
     (out / "subset.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     (out / "README.md").write_text(subset_card(summary), encoding="utf-8")
     write_sums(out)

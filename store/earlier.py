@@ -43,12 +43,16 @@ def last_scoring(session: Session, team_id: str, model_id: str, dataset_id: str 
 
 
 def pace_of(scoring: Scoring | None, shape: Shape) -> Device | None:
-    """Return what *scoring* reached, None where it does not tell: too short, in shards, or with states of another."""
+    """Return what *scoring* reached, None where it does not tell.
+
+    That is: too short, in shards, with states of another, or with an adapter, whose work the shape does not count.
+    """
     if scoring is None:
         return None
     summary = scoring.summary
     seconds, tokens = summary.get("seconds", {}).get("score"), summary.get("tokens_scored")
     is_whole = summary.get("is_prompt_shared") and not summary.get("rows_reused") and summary.get("shards", 1) in (0, 1)
+    is_whole = is_whole and summary.get("adapter_hash") is None
     if not is_whole or not isinstance(tokens, int) or not isinstance(seconds, int | float) or seconds < LEAST_SECONDS:
         return None
     return measured(2.0 * shape.linear_parameters * tokens / seconds, scoring.job_id)

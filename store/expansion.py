@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, submit_children, trained_rows
+from deft.arms import FULL_ARM_LIMIT, arms, held_out_rows, scored_rows, sft_rows, submit_children, trained_rows
 from deft.data.datasets import have_scores
 from deft.data.splits import apart_from, chosen_rows
 from deft.errors import Finding, InvalidInput
@@ -53,7 +53,11 @@ def resolve(session: Session, files: ArtifactFiles, team_id: str, spec: Pipeline
     evaluated = _held_out(files.folder(dataset), files.folder(held_out), spec)
     if isinstance(spec.method, ProMethod):
         spec = spec.model_copy(update={"method": _with_rewards(spec.method, files.folder(dataset), examples)})
-    return _settled(spec, len(examples), evaluated)
+    resolved = _settled(spec, len(examples), evaluated)
+    if spec.sft is not None:
+        tuned = _rows_of(files.folder(dataset), sft_rows(spec, spec.sft), "/split/train")
+        resolved.summary["examples_of_sft"] = len(tuned)
+    return resolved
 
 
 def expand(session: Session, team_id: str, resolved: Resolved, *, shard_rows: int) -> Job:

@@ -14,7 +14,7 @@ from torch import nn
 
 from deft.adapters.bases import is_whole_model
 from deft.errors import Finding, InvalidInput, ModelNotUsable
-from deft.models.loading import load_base, load_policy
+from deft.models.loading import adapter_on_head, load_base, load_policy
 from deft.specs import Quantisation, System
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Resident:
 
     def __init__(self, base: "PreTrainedModel", quantisation: Quantisation = "none") -> None:
         self.base, self.quantisation = base, quantisation
+        self._head = base.get_output_embeddings()
         self._policy: PeftModel | None = None
         self._active = ""
 
@@ -122,6 +123,8 @@ class Resident:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             message = f"the adapter of system `{adapter.system.name}` does not fit the base"
             raise ModelNotUsable(message) from error
+        if policy.get_base_model().get_output_embeddings() is not self._head:
+            raise adapter_on_head(adapter.folder)
         policy.set_adapter(name)
         policy.delete_adapter(self._active)
         policy.eval()

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from deft.errors import shown
+from deft.errors import ModelNotUsable, shown
 from deft.folders import sha256_of
 from deft.models import fit
 from deft.models.files import CONFIG, read_settings, refusal, refuse_code, require_safetensors
@@ -145,19 +145,27 @@ def load_policy(base: PreTrainedModel, adapter_folder: Path, *, is_trainable: bo
     """Put the LoRA adapter in *adapter_folder* on *base* (in place) and return the pair.
 
     Raises:
-        ModelNotUsable: the adapter's weights are not safetensors, or do not fit the base.
+        ModelNotUsable: the adapter's weights are not safetensors, or do not fit the base, or it changes the head.
     """
     from peft import PeftModel
 
     require_safetensors(adapter_folder, "adapter_model")
+    head = base.get_output_embeddings()
     try:
         policy = PeftModel.from_pretrained(base, adapter_folder, is_trainable=is_trainable, local_files_only=True)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise refusal(adapter_folder, str(error)[:80], "an adapter made for this base model") from error
+    if policy.get_base_model().get_output_embeddings() is not head:
+        raise adapter_on_head(adapter_folder)
     _require_all_tensors(policy, adapter_folder)
     return policy.train(is_trainable)
+
+
+def adapter_on_head(adapter_folder: Path) -> ModelNotUsable:
+    """Return the error that the adapter changes the head, which R_d and log-probabilities take from the base."""
+    return refusal(adapter_folder, "an adapter on the head of its model", "an adapter that leaves the head as it is")
 
 
 def _require_all_tensors(policy: PeftModel, adapter_folder: Path) -> None:

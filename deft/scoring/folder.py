@@ -35,6 +35,8 @@ class Run:
     width: int
     dtype: str
     base_weights_hash: str
+    adapter_hash: str | None
+    """Of the adapter that it scored with (`deft.starts`)."""
     is_prompt_shared: bool
     attention: str
     rows_reused: int

@@ -1,4 +1,6 @@
-"""The operation `score`: count Q_diff (M1-M3) on a data set, then score its responses under one model (M4-M5).
+"""The operation `score`: count Q_diff (M1-M3) on a data set, then score its responses under one start (M4-M5).
+
+A start is a base model, or a base model with the adapter that a training will go on from (`deft.starts`).
 
 The mean hidden states are kept, so that any other Q_diff is a dot product away, except under a soft-capped head. In
 shards (`deft.scoring.shards`) the counting and each range of rows is an operation of its own; `deft.scoring.merge` is
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from deft import distribution as distributions
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
 from deft.models.attention import attention_of
-from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
+from deft.models.loading import check_settings, load_base, load_policy, load_tokenizer, weights_hash
 from deft.models.quantisation import numbers_of
 from deft.reports import Report
 from deft.reward import direction_of, head_of, projection_of
@@ -27,6 +30,7 @@ from deft.scoring.folder import DISTRIBUTION, Run, finish, phase, write_run
 from deft.scoring.scored_rows import Earlier, Work, require_known_tokens, score_rows
 from deft.scoring.scorer import Scorer, Scores, score_examples
 from deft.scoring.stored_states import open_states
+from deft.starts import start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +53,8 @@ def run_score(
 
     Args:
         spec: what is asked for.
-        inputs: folders `dataset` and `model`, and `extends` where the spec names an earlier scoring.
+        inputs: folders `dataset` and `model`, `adapter` where the spec names one to score with, and `extends` where it
+            names an earlier scoring.
         out: exists and is empty; gets distribution.safetensors, discrepancy.json, scores.parquet, scoring.json,
             the data set's own files as hard links and, unless the head is soft-capped, projection.safetensors and
             hidden.npy.
@@ -57,8 +62,9 @@ def run_score(
         report: told phases and progress; may ask to stop.
 
     Raises:
-        InvalidInput: no rows, rows without tokens, or an earlier scoring of another model or other settings.
-        ModelNotUsable: the model, its head or its tokenizer is not supported.
+        InvalidInput: no rows, rows without tokens, an adapter of another base, or an earlier scoring of another model
+            or other settings.
+        ModelNotUsable: the model, its head or its tokenizer is not supported, or the adapter does not fit it.
         ReviewNeeded: Q_diff may be noise, the gate is `pause`, and nobody has accepted it; no model was loaded.
         Interrupted: the report asked to stop.
     """
@@ -144,18 +150,21 @@ def _score(
     report: Report,
     seconds: dict[str, float],
 ) -> Run:
-    """Load the model and score *rows* by *distribution*; say how."""
+    """Load the model, with its adapter where there is one, and score *rows* by *distribution*; say how."""
     with phase("load_model", report, seconds), ThreadPoolExecutor(1) as hasher:
         size = check_settings(inputs["model"], tokenizer, spec.tokens)
         if len(tokenizer) > size:
             require_known_tokens(inputs["dataset"], rows, tokenizer, spec.tokens, size)
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
-        model = load_base(inputs["model"], precision=spec.precision, quantisation=spec.quantisation)
-        head = head_of(model)
+        base = load_base(inputs["model"], precision=spec.precision, quantisation=spec.quantisation)
+        head = head_of(base)
         projection = projection_of(head, distribution) if head.softcap is None else None
         if projection is not None:
             projections.save(out, projection)
-    facts = {"base_weights_hash": weights.result(), "dtype": numbers_of(model, head.weight.dtype)}
+        adapter = None if spec.adapter is None else inputs["adapter"]
+        start = start_of(weights.result(), adapter)
+        model = base if adapter is None else load_policy(base, adapter)
+    facts = {**asdict(start), "dtype": numbers_of(base, head.weight.dtype)}
     with phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
         work = Work(scorer, tokenizer, spec.tokens, size)
@@ -164,7 +173,7 @@ def _score(
             work.earlier = Earlier(states, projection, distribution)
         score_rows(work, rows, inputs["dataset"], out)
     return Run(
-        architecture=type(model).__name__,
+        architecture=type(base).__name__,
         head=head.kind,
         width=int(scorer.direction.u.shape[0]),
         is_prompt_shared=scorer.is_shared,

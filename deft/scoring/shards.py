@@ -53,6 +53,11 @@ class ScoreShardSpec(Spec):
         return self.score.model
 
     @property
+    def adapter(self) -> str | None:
+        """The adapter that the model scores with."""
+        return self.score.adapter
+
+    @property
     def extends(self) -> str | None:
         """The earlier scoring whose states are taken over."""
         return self.score.extends

@@ -1,7 +1,7 @@
 """The mean hidden states of an earlier scoring, by the content of an example: what need not be run again. Torch-free.
 
-A state depends on the model, its precision, the tokenizer, the token options, and the example's own texts: not on
-Q_diff. An example's key is the SHA-256 of its prompt and responses (`deft.examples.key_of`).
+A state depends on the model, the adapter on it, its precision, the tokenizer, the token options, and the example's own
+texts: not on Q_diff. An example's key is the SHA-256 of its prompt and responses (`deft.examples.key_of`).
 """
 
 import json
@@ -19,7 +19,7 @@ from deft import distribution as distributions
 from deft.errors import ArtifactCorrupt, Finding, InvalidInput
 from deft.scoring.rescoring import HIDDEN
 
-SETTINGS = ("base_weights_hash", "dtype", "tokenizer_sha256", "options")
+SETTINGS = ("base_weights_hash", "adapter_hash", "dtype", "tokenizer_sha256", "options")
 """What must be equal for states to be."""
 
 
@@ -46,7 +46,7 @@ class StoredStates:
         return table.set_column(0, "row", pa.array(numbers, pa.int64())), self.hidden[at]
 
 
-def open_states(folder: Path, settings: Mapping[str, str]) -> StoredStates:
+def open_states(folder: Path, settings: Mapping[str, str | None]) -> StoredStates:
     """Open the scoring in *folder*, made with the same *settings* (those of `SETTINGS`), for its states.
 
     Raises:
@@ -73,7 +73,7 @@ def keys_of(folder: Path) -> list[str]:
     return keys
 
 
-def _require_equal(folder: Path, settings: Mapping[str, str]) -> None:
+def _require_equal(folder: Path, settings: Mapping[str, str | None]) -> None:
     earlier = _settings_of(folder)
     if not (folder / HIDDEN).is_file():
         raise _refusal("a scoring without hidden states: its model's head is soft-capped", "one with them")
@@ -92,6 +92,6 @@ def _settings_of(folder: Path) -> dict[str, Any]:
 
 
 def _refusal(found: str, expected: str) -> InvalidInput:
-    fix = "leave extends out, which scores every row, or extend a scoring made with the same model and settings"
+    fix = "leave extends out to score every row, or extend a scoring made with the same model, adapter and settings"
     finding = Finding(code="cannot_extend", pointer="/extends", found=found, expected=expected, fix=fix)
     return InvalidInput(f"That scoring cannot be extended: found {found}.", code="cannot_extend", findings=[finding])

@@ -35,6 +35,7 @@ from deft.specs.training import (
     ProMethod,
     RewardTerm,
     SftMethod,
+    SftStage,
     Tracker,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "SelectSpec",
     "Selection",
     "SftMethod",
+    "SftStage",
     "Spec",
     "SplitFractions",
     "SplitName",

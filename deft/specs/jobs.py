@@ -10,7 +10,17 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
 from deft.specs.evaluation import ApartFrom, EvaluationOptions, System
-from deft.specs.training import DpoMethod, Drift, Lora, LoraOrNull, Method, Optimisation, RewardTerm, Tracker
+from deft.specs.training import (
+    DpoMethod,
+    Drift,
+    Lora,
+    LoraOrNull,
+    Method,
+    Optimisation,
+    RewardTerm,
+    SftStage,
+    Tracker,
+)
 
 
 class CheckDataSpec(Spec):
@@ -32,6 +42,9 @@ class ScoreSpec(Spec):
     name: str | None = Field(None, max_length=200)
     dataset: Id
     model: Id
+    adapter: Id | None = Field(
+        None, description="Score under the model with this adapter, for a training that starts from it; null: the base."
+    )
     count_rows: Rows = Field(Rows(), description="The rows over which Q+ and Q- are counted.")
     rows: Rows = Field(Rows(), description="The rows that are scored.")
     tokens: TokenOptions = TokenOptions()
@@ -41,8 +54,8 @@ class ScoreSpec(Spec):
     gate: Gate = "warn"
     extends: Id | None = Field(
         None,
-        description="An earlier scoring with the same model, precision, quantisation and token options: rows with the "
-        "content of rows that it has scored take over their hidden states, and only the others go through the model.",
+        description="An earlier scoring with the same model, adapter, precision, quantisation and token options: rows "
+        "with the content of rows that it has scored take over their hidden states, and only the others are run.",
     )
 
 
@@ -201,6 +214,11 @@ class PipelineSpec(Spec):
         "with a row of the train split are left out, and counted.",
     )
     model: Id
+    adapter: Id | None = Field(
+        None,
+        description="Start from this adapter: it scores, every arm goes on from it with its LoRA settings, the "
+        "reference is the base with it, and it is evaluated beside the arms, as `start`.",
+    )
     split: SplitFractions = SplitFractions()
     score_sample: int | None = Field(
         None, ge=1, description="Score a seeded sample of the train split; null: all of it."
@@ -221,6 +239,9 @@ class PipelineSpec(Spec):
         min_length=1,
         description="`full` is left out of the default where train has more than 20,000 examples.",
     )
+    sft: SftStage | None = Field(
+        None, description="First train an adapter by supervised fine-tuning, and start from that; null: no such stage."
+    )
     random_draws: int = Field(3, ge=1, le=10)
     evaluation: EvaluationOptions = EvaluationOptions()
 
@@ -231,10 +252,31 @@ class PipelineSpec(Spec):
             raise ValueError("a dataset that is not trained on; null holds out a split of `dataset` itself")
         return value
 
+    @field_validator("lora")
+    @classmethod
+    def _starts_from_no_adapter(cls, value: Lora | None, info: ValidationInfo) -> Lora | None:
+        return _without_start(value, info)
+
     @field_validator("optimisation")
     @classmethod
     def _tunes_whole_weights(cls, value: Optimisation, info: ValidationInfo) -> Optimisation:
         return _of_whole_weights(value, info)
+
+    @field_validator("sft")
+    @classmethod
+    def _is_the_one_start(cls, value: SftStage | None, info: ValidationInfo) -> SftStage | None:
+        if value is None:
+            return None
+        if info.data.get("adapter") is not None:
+            raise ValueError("null beside `adapter`: a pipeline has one start")
+        if info.data.get("lora", Lora()) is None:
+            raise ValueError("null beside `lora` null: all weights are tuned, and an adapter is no start for that")
+        own, arms = value.optimisation, info.data.get("optimisation")
+        if own is not None and arms is not None:
+            for name in ("precision", "quantisation"):
+                if getattr(own, name) != getattr(arms, name):
+                    raise ValueError(f"an optimisation.{name} that is the arms' own, {getattr(arms, name)}")
+        return value
 
     @model_validator(mode="after")
     def _can_be_compared(self) -> "PipelineSpec":

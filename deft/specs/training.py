@@ -122,3 +122,15 @@ class Drift(Spec):
     max_entropy_change: Limit = Field(0.5, description="Of the next token's entropy, as a share of that at the start.")
     max_length_change: Limit = Field(0.5, description="Of the expected length, as a share of that at the start.")
     max_r_d_change: Limit = Field(None, description="Of R_d; the reward term is meant to raise it, so none by default.")
+
+
+class SftStage(Spec):
+    """A supervised fine-tuning on the best responses, before anything is scored: what the arms then start from."""
+
+    optimisation: Optimisation | None = Field(
+        None, description="Of this stage; null: as the arms'. Precision and quantisation are always the arms'."
+    )
+    sample: int | None = Field(
+        None, ge=1, description="Train on a seeded sample of the train split; null: on all of it."
+    )
+    drift: Drift | None = Field(Drift(), description="Of this stage; null: drift is not looked at.")

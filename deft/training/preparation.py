@@ -32,6 +32,7 @@ from deft.reports import Report
 from deft.reward import Head, direction_of, head_of
 from deft.sharding import is_sharded, shard
 from deft.specs import MeasureOmegaSpec, Optimisation, ProMethod, TrainSpec
+from deft.starts import require_same_base
 from deft.tokens import TokenizedExample, encode_examples, end_token_id
 from deft.training.batches import optimiser_steps, with_responses
 from deft.training.fused_lora import fused
@@ -163,7 +164,7 @@ def _policy(
         return _whole_policy(spec, inputs["model"], report)
     start = inputs.get("adapter")
     if start is not None:
-        _require_same_base(start, base_hash)
+        require_same_base(start, base_hash)
     plan = spec.optimisation
     base = load_base(inputs["model"], precision=plan.precision, quantisation=plan.quantisation)
     head = head_of(base)
@@ -258,19 +259,6 @@ def _q_diff(
             raise
         return None
     return distribution.q_diff
-
-
-def _require_same_base(adapter: Path, base_hash: str) -> None:
-    record = adapter / "training.json"
-    recorded = json.loads(record.read_text(encoding="utf-8"))["base"]["weights_hash"] if record.is_file() else base_hash
-    if recorded != base_hash:
-        raise _refusal(
-            "adapter_of_another_base",
-            "/adapter",
-            f"an adapter of the base {recorded[:12]}",
-            f"an adapter of the base {base_hash[:12]}",
-            "start from an adapter that was trained on this model",
-        )
 
 
 def _hash_of(examples: list[TokenizedExample], *values: list[Any] | None) -> str:

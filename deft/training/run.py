@@ -24,6 +24,7 @@ from deft.models.loading import causal_model
 from deft.models.quantisation import quantisation_of
 from deft.reports import Report
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
+from deft.starts import ranked_under, start_of, warnings_of
 from deft.training import checkpoints as resume
 from deft.training.batches import trained_tokens
 from deft.training.drift import DriftWatch, make_probe, review_of
@@ -93,6 +94,7 @@ def _train_and_save(
 ) -> dict[str, Any]:
     clock = _Clock()
     prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
+    of_start = _of_start(prepared.base_hash, inputs, report)
     clock.lap("load")
     store = _store(spec, prepared, inputs, checkpoints)
     start = None if store is None else _newest(store, prepared.objective.ranks, report)
@@ -113,7 +115,7 @@ def _train_and_save(
     if not trainer.ranks.is_first and not prepared.objective.is_sharded:
         return {}
     report.phase("save")
-    summary = {**_summary(spec, prepared, trainer, omega, clock.laps), "reference": reference}
+    summary = {**_summary(spec, prepared, trainer, omega, clock.laps), "reference": reference, **of_start}
     if spec.lora is None:
         return _save_whole(prepared, out, Settings(spec_json(spec), summary, inputs["model"]), trainer)
     write_events(trainer.history.points, out / "tensorboard")
@@ -300,6 +302,14 @@ def _summary(
         "data_hash": prepared.data_hash,
         "seconds": dict(seconds),
     }
+
+
+def _of_start(base_hash: str, inputs: Mapping[str, Path], report: Report) -> dict[str, Any]:
+    """Return, for the summary, under which start the data were ranked and a warning where it is another than ours."""
+    warnings = warnings_of(inputs["data"], start_of(base_hash, inputs.get("adapter")))
+    for warning in warnings:
+        report.note(warning)
+    return {"scored_under": ranked_under(inputs["data"]), "warnings": warnings}
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from deft.arms import arms, submit_children
 from deft.specs import (
@@ -10,11 +11,14 @@ from deft.specs import (
     EvaluateSpec,
     MeasureOmegaSpec,
     OperationSpec,
+    Optimisation,
     PipelineSpec,
     RewardTerm,
     ScoreSpec,
     Selection,
     SelectSpec,
+    SftMethod,
+    SftStage,
     TrainSpec,
     references,
 )
@@ -59,6 +63,10 @@ def resolved(submitted: dict[str, OperationSpec], arm: str) -> dict[str, Any]:
     return flat | {f"selection.{name}": value for name, value in select.selection}
 
 
+STARTS: list[dict[str, Any]] = [{}, {"adapter": "ad_1"}, {"sft": SftStage()}]
+
+
+@pytest.mark.parametrize("start", STARTS, ids=["base", "adapter", "sft"])
 @pytest.mark.parametrize(
     ("arm", "control", "field"),
     [
@@ -69,8 +77,8 @@ def resolved(submitted: dict[str, OperationSpec], arm: str) -> dict[str, Any]:
         ("length", "deft", "selection.end"),
     ],
 )
-def test_each_arm_differs_in_one_field(arm: str, control: str, field: str) -> None:
-    submitted = children(pipeline())
+def test_each_arm_differs_in_one_field(arm: str, control: str, field: str, start: dict[str, Any]) -> None:
+    submitted = children(pipeline(**start))
     one, other = resolved(submitted, arm), resolved(submitted, control)
 
     assert {name for name in one if one[name] != other[name]} == {field}
@@ -131,9 +139,10 @@ def test_a_dataset_of_its_own_is_evaluated_whole() -> None:
     assert (evaluate.dataset, evaluate.rows.split) == ("ds_2", "all")
 
 
-def test_every_input_is_submitted_before_its_users() -> None:
+@pytest.mark.parametrize("start", STARTS, ids=["base", "adapter", "sft"])
+def test_every_input_is_submitted_before_its_users(start: dict[str, Any]) -> None:
     seen: set[str] = set()
-    for name, spec in children(pipeline()).items():
+    for name, spec in children(pipeline(**start)).items():
         assert {ref.id for ref in references(spec) if ref.id.startswith("job_")} <= seen, name
         seen.add(job_id(name))
     assert job_id("evaluate") in seen
@@ -147,3 +156,54 @@ def test_the_gate_of_a_pipeline_is_its_scorings() -> None:
     score = children(pipeline(gate="off"))["score"]
     assert isinstance(score, ScoreSpec)
     assert score.gate == "off"
+
+
+@pytest.mark.parametrize(("start", "adapter"), [(STARTS[1], "ad_1"), (STARTS[2], "job_sft")])
+def test_scoring_omega_and_arms_have_one_start_which_is_evaluated_beside_them(
+    start: dict[str, Any], adapter: str
+) -> None:
+    plain, submitted = children(pipeline()), children(pipeline(**start))
+    assert submitted.keys() - plain.keys() == ({"sft"} if "sft" in start else set())
+    assert [name for name, spec in plain.items() if getattr(spec, "adapter", None) is not None] == []
+
+    started = {name for name, spec in submitted.items() if getattr(spec, "adapter", None) == adapter}
+    trainings = {name for name in submitted if name.startswith("train:")}
+    assert started == {"score", "measure_omega"} | trainings
+    assert training(submitted, "deft").lora == pipeline().lora
+
+    evaluate = submitted["evaluate"]
+    assert isinstance(evaluate, EvaluateSpec)
+    names = [system.name for system in evaluate.systems]
+    assert names == ["start", *(arm.system for arm in arms(pipeline()))]
+    assert (evaluate.systems[0].arm, evaluate.systems[0].adapter) == ("start", adapter)
+
+
+def test_the_sft_stage_trains_on_train_rows_alone_with_its_own_settings() -> None:
+    stage = SftStage(optimisation=Optimisation(learning_rate=2e-5, epochs=2), sample=50, drift=None)
+    sft = children(pipeline(sft=stage, seed=3))["sft"]
+
+    assert isinstance(sft, TrainSpec)
+    assert (sft.method, sft.deft, sft.adapter) == (SftMethod(), None, None)
+    assert (sft.data, sft.rows.split, sft.rows.sample, sft.rows.seed) == ("ds_1", "train", 50, 3)
+    assert (sft.optimisation.learning_rate, sft.drift) == (2e-5, None)
+    plain = children(pipeline(sft=SftStage(), optimisation=Optimisation(epochs=4)))["sft"]
+    assert isinstance(plain, TrainSpec)
+    assert (plain.optimisation.epochs, plain.rows.sample) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("sft", {"adapter": "ad_1", "sft": SftStage()}),
+        ("sft", {"sft": SftStage(optimisation=Optimisation(quantisation="nf4"))}),
+        ("sft", {"sft": SftStage(optimisation=Optimisation(precision="bf16"))}),
+        ("sft", {"sft": SftStage(), "lora": None}),
+        ("lora", {"adapter": "ad_1", "lora": None}),
+    ],
+)
+def test_two_starts_a_stage_in_other_numbers_and_a_start_of_whole_weights_are_refused(
+    field: str, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        pipeline(**fields)
+    assert error.value.errors()[0]["loc"] == (field,)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from deft.data.datasets import import_files
 from deft.errors import InvalidInput, NotFound
-from deft.specs import PipelineSpec, ProMethod, Selection, SplitFractions
+from deft.specs import PipelineSpec, ProMethod, Selection, SftStage, SplitFractions
 from store import jobs, pipelines
 from store.artifacts import ArtifactFiles
 from store.database import Database
@@ -187,4 +187,28 @@ def test_an_evaluation_dataset_of_trained_prompts_alone_is_refused(
 
     assert error.value.findings[0].pointer == "/evaluation_dataset"
     assert error.value.findings[0].found.startswith("2 rows")
+    assert model_id
+
+
+def test_an_sft_stage_comes_first_and_what_starts_from_it_waits_for_it(
+    database: Database, team_id: str, files: ArtifactFiles, model_id: str, pairs_id: str
+) -> None:
+    asked = spec(pairs_id, sft=SftStage(sample=12), score_sample=25, random_draws=1)
+    with database.write() as session:
+        resolved = resolve(session, files, team_id, asked)
+        parent = expand(session, team_id, resolved, shard_rows=10)
+        children = {child.name: child for child in pipelines.children_of(session, parent.id)}
+        shards = pipelines.children_of(session, children["score"].id)
+        named = {job.name: {each.name for each in jobs.inputs(session, team_id, job.id)} for job in shards}
+
+    assert parent.summary is not None
+    assert (parent.summary["examples_of_sft"], parent.summary["examples_scored"]) == (12, 25)
+    assert [name for name, child in children.items() if child.status == "queued"] == ["check_data", "sft", "score"]
+    assert {shard.name: shard.status for shard in shards} == {
+        "count": "queued",
+        **{f"shard:{number}": "waiting" for number in (1, 2, 3)},
+        "merge": "waiting",
+    }
+    assert [name for name, inputs in named.items() if "adapter" in inputs] == ["shard:1", "shard:2", "shard:3"]
+    assert children["train:deft"].spec["adapter"] == children["sft"].id
     assert model_id
