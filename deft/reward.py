@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deft.distribution import Distribution, checked, difference
-from deft.errors import ModelNotUsable
+from deft.errors import Finding, ModelNotUsable
 from deft.losses import head_logits, mean_by_sequence
 from deft.models.heads import FIELDS, head_refusal, head_settings
 from deft.models.loading import causal_model, decoder
@@ -190,7 +190,8 @@ def head_of(model: nn.Module) -> Head:
     """Return *model*'s head, read from modules and config, then checked against the model's own logits.
 
     Raises:
-        ModelNotUsable: it has no linear head, the head carries an adapter, or its logits are not what is known.
+        ModelNotUsable: it has no linear head, the head carries an adapter, its logits are not what is known, or a later
+            token changes those before it.
     """
     causal = causal_model(model)
     module = causal.get_output_embeddings()
@@ -209,23 +210,35 @@ def head_of(model: nn.Module) -> Head:
 
 @torch.no_grad()
 def _check_against_logits(model: nn.Module, head: Head) -> None:
-    """Run the model on a few tokens and compare its logits with those of *head*, up to rounding."""
-    caught: list[Tensor] = []
-    hook = decoder(model).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
+    """Run the model on a few tokens and compare its logits with those of *head* on its backbone, up to rounding."""
     was_training = model.training
     model.eval()
     ids = torch.linspace(0, head.weight.shape[0] - 1, 8, device=head.weight.device).long().unsqueeze(0)
+    other = ids.clone()
+    other[0, -1] = ids[0, 1]
     try:
-        theirs = model(input_ids=ids, use_cache=False).logits[0].float()
+        theirs, with_other_end = (model(input_ids=each, use_cache=False).logits[0].float() for each in (ids, other))
+        hidden = getattr(decoder(model)(input_ids=ids, use_cache=False), "last_hidden_state", None)
     finally:
-        hook.remove()
         model.train(was_training)
-    if not caught or caught[0].shape[-1] != head.weight.shape[1]:
-        raise head_refusal("a backbone whose output is not what its head reads")
-    ours = head.logits(caught[0][0])
     tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
-    if ours.shape != theirs.shape or not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()):
+    if not _are_close(with_other_end[:-1], theirs[:-1], tolerance):
+        raise _not_causal()
+    if hidden is None or hidden.shape[-1] != head.weight.shape[1]:
+        raise head_refusal("a backbone whose output is not what its head reads")
+    if not _are_close(head.logits(hidden[0]), theirs, tolerance):
         raise head_refusal("logits that are not W h (+ b), scaled or soft-capped as known")
+
+
+def _are_close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    return found.shape == expected.shape and float((found - expected).norm()) <= tolerance * float(expected.norm())
+
+
+def _not_causal() -> ModelNotUsable:
+    found, expected = "positions that see later tokens", "a causal model: a position sees itself and earlier ones only"
+    fix = "use a causal model, or the setting that makes this one causal (is_decoder in its config.json)"
+    finding = Finding("not_causal", found, expected, fix)
+    return ModelNotUsable(f"the model has {found}; expected {expected}; {fix}", findings=[finding])
 
 
 def _capped_rewards(hidden: Tensor, direction: Direction) -> Tensor:

@@ -58,6 +58,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "gptj": ("gptj", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}, "bias"),
     "bloom": ("bloom", {"n_layer": 2, "n_head": 4}, "plain"),
+    "opt": ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 16}, "plain"),
+    "llama4": (
+        "llama4_text",
+        {"attention_chunk_size": WINDOW, "num_local_experts": 2, "intermediate_size_mlp": 64},
+        "plain",
+    ),
     "mamba": ("mamba", {"state_size": 4}, "plain"),
 }
 _IDS = {"vocab_size", "bos_token_id", "eos_token_id"}

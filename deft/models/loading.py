@@ -193,7 +193,9 @@ def causal_model(model: nn.Module) -> PreTrainedModel:
 
 def decoder(model: nn.Module) -> nn.Module:
     """Return the backbone without the head (adapters stay active): its last_hidden_state is past the final norm."""
-    return cast(nn.Module, causal_model(model).base_model)
+    causal = causal_model(model)
+    inner = causal.base_model
+    return cast(nn.Module, getattr(causal, "model", causal) if inner is causal else inner)  # Llama 4 names no prefix
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from deft.errors import ModelNotUsable
 from deft.models.loading import decoder
@@ -152,6 +153,15 @@ def test_a_head_that_does_something_unknown_is_refused() -> None:
     model.forward = forward
     with pytest.raises(ModelNotUsable, match="as known"):
         head_of(model)
+
+
+def test_a_model_that_sees_later_tokens_is_refused_as_not_causal() -> None:
+    settings = {"vocab_size": V, "d_model": 32, "n_layer": 1, "n_head": 4, "d_inner": 64}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("xlnet", **settings))
+    with pytest.raises(ModelNotUsable, match="later tokens") as refused:
+        head_of(model)
+    assert refused.value.findings[0].code == "not_causal"
 
 
 def test_another_vocabulary_size_is_refused() -> None:
