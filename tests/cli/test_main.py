@@ -187,6 +187,23 @@ def test_flags_make_a_pipeline(service: Callable[[Handler], None], capsys: pytes
     assert capsys.readouterr().out == "job_1\n"
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"), [(("--adapter", "ad_1"), {"adapter": "ad_1"}), (("--sft", "--epochs", "2"), {"sft": {}})]
+)
+def test_a_pipelines_start_is_a_flag(
+    flags: tuple[str, ...], said: dict[str, Any], service: Callable[[Handler], None]
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.read()))
+        return httpx2.Response(202, json=job("queued"))
+
+    service(answer)
+    assert deft("jobs", "run", "--dataset", "ds_1", "--model", "m", *flags) == 0
+    assert {name: seen[0].get(name) for name in ("adapter", "sft")} == {"adapter": None, "sft": None, **said}
+
+
 def test_a_file_is_the_spec_and_flags_go_on_top(service: Callable[[Handler], None], tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
 

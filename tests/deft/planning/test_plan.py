@@ -25,6 +25,7 @@ from deft.specs import (
     Rows,
     Selection,
     SftMethod,
+    SftStage,
     TrainSpec,
 )
 from tests.models import TINY_CONFIG, write_model_files
@@ -94,6 +95,19 @@ def test_the_arm_length_is_longer_and_full_is_everything(model_folder: Path, lis
     assert work["train:length"].trained_tokens > 1.2 * work["train:deft"].trained_tokens
     assert planner.facts.held_out is not None
     assert {"score", "train", "evaluate"} <= planner.memory.keys()
+
+
+def test_an_sft_stage_is_planned_and_the_start_is_evaluated(model_folder: Path, lists: Path) -> None:
+    settings: dict[str, Any] = {"dataset": "ds_1", "model": "tiny", "arms": ["deft"]}
+    with_stage = PipelineSpec(**settings, sft=SftStage(sample=10, optimisation=Optimisation(batch_size=4, epochs=2)))
+    plain, started = (
+        {cost.work.name: cost.work for cost in planned(model_folder, lists, spec).costs}
+        for spec in (PipelineSpec(**settings), with_stage)
+    )
+    assert started.keys() - plain.keys() == {"sft"}
+    assert (started["sft"].rows, started["sft"].steps) == (10, 6)
+    assert started["sft"].trained_tokens > 0
+    assert started["evaluate"].forward_tokens > 1.2 * plain["evaluate"].forward_tokens
 
 
 def test_the_micro_batch_asked_for_is_planned(model_folder: Path, lists: Path) -> None:
