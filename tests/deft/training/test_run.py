@@ -289,6 +289,7 @@ def test_running_out_of_memory_says_which_settings_help(
         ("/optimisation/gradient_checkpointing", "auto"),
         ("/tokens/max_total_tokens", "96"),
         ("/optimisation/precision", "auto"),
+        ("/optimisation/quantisation", "none"),
         ("/lora/r", "4"),
     ]
     assert report.notes == ["out of memory in step 1: once again with half the micro-batch"]
