@@ -60,7 +60,16 @@ def test_results_of_an_nf4_base_are_told_apart_and_not_extended_by_others(tmp_pa
     (scoring / "scoring.json").write_text('{"base_weights_hash": "b", "dtype": "nf4/bfloat16"}')
     (scoring / "hidden.npy").touch()
     with pytest.raises(InvalidInput, match=r"a scoring whose dtype is nf4/bfloat16") as caught:
-        open_states(scoring, {"base_weights_hash": "b", "dtype": "bfloat16", "tokenizer_sha256": "", "options": ""})
+        open_states(
+            scoring,
+            {
+                "base_weights_hash": "b",
+                "adapter_hash": None,
+                "dtype": "bfloat16",
+                "tokenizer_sha256": "",
+                "options": "",
+            },
+        )
     assert caught.value.findings[0].expected.startswith("bfloat16, as this scoring has it")
 
 
