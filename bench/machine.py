@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,6 +123,7 @@ def interleaved(ways: Mapping[str, Callable[[Clock], None]], *, rounds: int, sec
             clock = Clock()
             ways[name](clock)
             found.clocks[name].append(clock)
+            print(f"  round {number + 1}, {name}: {sum(clock.wall.values()):.1f} s", file=sys.stderr, flush=True)
     return found
 
 
