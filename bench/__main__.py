@@ -59,9 +59,9 @@ def main() -> None:
     """Run the rows one after another, each into its own file."""
     options = arguments()
     out = options.out / options.device
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="deft-bench-") as scratch:
         work = workload(options, Path(scratch))
+        out.mkdir(parents=True, exist_ok=True)
         for name in options.rows or ROWS:
             started_at = time.perf_counter()
             facts = machine(options.device)

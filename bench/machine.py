@@ -25,7 +25,7 @@ def machine(device: str) -> dict[str, Any]:
 
     return {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "--", ":!bench/results") else ""),
         "processor": f"{os.cpu_count()}-core {_processor()}",
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "instructions": torch.backends.cpu.get_cpu_capability(),

@@ -22,6 +22,8 @@ from deft.failures import is_out_of_memory
 from deft.lanes import in_lanes
 from deft.losses import mean_by_sequence
 from deft.memory import in_halves, noted
+from deft.models.loading import causal_model
+from deft.models.rope import switching_tokens
 from deft.packing import Pack, longest_row, plan, row_length, separate, shared, shares_prompts
 from deft.reports import Report, Silent, stop_if_asked
 from deft.reward import Direction, distribution_reward, response_rewards
@@ -66,6 +68,8 @@ def score_examples(
         report: told the progress, in examples; may ask to stop.
 
     Raises:
+        ModelNotUsable: the model gives NaN, or a sequence is longer than the tokens at which LongRoPE changes the
+            numbers of a whole pass (`deft.models.rope`).
         OutOfMemory: a single example does not fit.
         Interrupted: the report asked to stop.
     """
@@ -90,6 +94,7 @@ class Scorer:
 
     def score(self, tokenized: Sequence[TokenizedExample]) -> Scores:
         """Return the scores of *tokenized*; `total` is set by the caller, `done` counts on from call to call."""
+        self._refuse_switch(tokenized)
         starts = np.cumsum([0, *(len(example.response_ids) for example in tokenized)])
         scores = self._empty(tokenized, int(starts[-1]))
         self.is_shared = self._is_shared(tokenized)
@@ -117,6 +122,16 @@ class Scorer:
         if self.share is not None:
             return self.share
         return shares_prompts(self.model, longest_row(tokenized))
+
+    def _refuse_switch(self, tokenized: Sequence[TokenizedExample]) -> None:
+        """Refuse sequences beside which shorter ones of a pass would get other rotary factors."""
+        most = switching_tokens(causal_model(self.model).config.get_text_config().to_dict())
+        longest = max((len(e.prompt_ids) + len(ids) for e in tokenized for ids in e.response_ids), default=0)
+        if most is not None and longest > most:
+            raise ModelNotUsable(
+                f"found a sequence of {longest} tokens, expected at most {most}: LongRoPE changes the numbers "
+                "of a whole pass beyond that; cut the examples (max_total_tokens)"
+            )
 
     @staticmethod
     def _length(example: TokenizedExample, is_shared: bool) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -10,7 +11,10 @@ from deft.models.fit import check_answers_fit
 from deft.models.loading import check_fit
 from deft.models.rope import switching_tokens
 from deft.planning.source import ModelSource
+from deft.reward import head_direction
+from deft.scoring.scorer import score_examples
 from deft.specs import TokenOptions
+from deft.tokens import TokenizedExample
 from tests.models import byte_tokenizer
 
 LONG = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0, 3.0, 2.0, 5.0]}
@@ -68,3 +72,15 @@ def test_answers_that_cross_the_switch_are_refused() -> None:
     check_answers_fit(max_new_tokens=100, pointer="/at", **sizes)
     with pytest.raises(InvalidInput, match="together at most 600"):
         check_answers_fit(max_new_tokens=101, pointer="/at", **sizes)
+
+
+def test_a_sequence_beyond_the_switch_is_refused_where_it_is_scored() -> None:
+    settings = {key: value for key, value in PHI3.items() if key != "model_type"}
+    settings |= {"rope_scaling": dict(LONG), "original_max_position_embeddings": 12}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("phi3", **settings))
+    direction = head_direction(model, np.zeros(259))
+    fits = TokenizedExample([5] * 8, [[6] * 4, [7]], [False, False])
+    beyond = TokenizedExample([5] * 8, [[6], [7] * 5], [False, False])
+    assert len(score_examples(model, [fits], direction).r_d) == 2
+    with pytest.raises(ModelNotUsable, match="found a sequence of 13 tokens, expected at most 12"):
+        score_examples(model, [fits, beyond], direction)
