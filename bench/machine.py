@@ -23,9 +23,10 @@ def machine(device: str) -> dict[str, Any]:
     import peft
     import transformers
 
+    changes = _git("status", "--porcelain", "--", ":!bench/results")
     return {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "--", ":!bench/results") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if changes else ""),
         "processor": f"{os.cpu_count()}-core {_processor()}",
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "instructions": torch.backends.cpu.get_cpu_capability(),
