@@ -6,7 +6,8 @@ in them. A duplicate key brings at least two more, so a document with just that 
 quotes as `\u0022`). Any other document is parsed a second time, key by key.
 
 Whole numbers over 64 bits, which orjson would round to doubles, keep every digit: their document is parsed again too.
-So is one with a number that may be nearer to 0 than any double but 0; such a number is refused.
+So is one with a number that may be nearer to 0 than any double but 0; such a number is refused. orjson makes doubles of
+both, so only documents whose value holds one are searched for them.
 """
 
 import json
@@ -36,7 +37,15 @@ def parse(document: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything
         raise _refused(document, error) from None
     if document.count(b'"') != _quotes(value, 0) or b"\\u0022" in document:
         json.loads(document, object_pairs_hook=_unique)
-    return json.loads(document, parse_float=_not_rounded_to_zero) if _EXTREME_NUMBER.search(document) else value
+    if _has_double(value) and _EXTREME_NUMBER.search(document):
+        return json.loads(document, parse_float=_not_rounded_to_zero)
+    return value
+
+
+def _has_double(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_double, value.values()))
+    return any(map(_has_double, value)) if isinstance(value, list) else isinstance(value, float)
 
 
 def _not_rounded_to_zero(text: str) -> float:
