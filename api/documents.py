@@ -21,6 +21,7 @@ NOUNS: dict[str, str] = {
     "calibration": "calibrations",
     "adapter": "adapters",
     "tuned_model": "tuned_models",
+    "reward_model": "reward_models",
     "evaluation": "evaluations",
 }
 """Kinds of artifact, and the noun under which the address has them."""

@@ -1,4 +1,4 @@
-"""`deft subsets`, `deft adapters` and `deft tuned-models`: list, and pull to this machine."""
+"""`deft subsets`, `adapters`, `tuned-models` and `reward-models`: list, and pull to this machine."""
 
 import sys
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from deft_client.artifacts import Artifacts
 subsets = typer.Typer(help="Kept subsets with their ledger.", no_args_is_help=True)
 adapters = typer.Typer(help="LoRA adapters.", no_args_is_help=True)
 tuned_models = typer.Typer(help="Models whose weights were all tuned.", no_args_is_help=True)
+reward_models = typer.Typer(help="Reward models.", no_args_is_help=True)
 
 ArtifactId = Annotated[str, typer.Argument(help="An id, or `last` for the newest.")]
 Folder = Annotated[Path | None, typer.Argument(help="Where to; by default a folder named by the id.")]
@@ -46,6 +47,13 @@ def list_tuned_models(limit: Limit = 20, as_json: AsJson = False) -> None:
         _print_list(list(client.tuned_models.list(limit=limit)), ("steps", "omega"), as_json)
 
 
+@reward_models.command("ls")
+def list_reward_models(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List reward models, newest first."""
+    with connect() as client:
+        _print_list(list(client.reward_models.list(limit=limit)), ("rows", "sentence"), as_json)
+
+
 @subsets.command("pull")
 def pull_subset(artifact_id: ArtifactId, folder: Folder = None, only: Only = None) -> None:
     """Download a subset: kept rows and the ledger of every row, as JSONL and Parquet."""
@@ -65,6 +73,13 @@ def pull_tuned_model(artifact_id: ArtifactId, folder: Folder = None, only: Only 
     """Download a tuned model, a folder that transformers loads and that can be registered as a model."""
     with connect() as client:
         _pull(client.tuned_models, artifact_id, folder, only)
+
+
+@reward_models.command("pull")
+def pull_reward_model(artifact_id: ArtifactId, folder: Folder = None, only: Only = None) -> None:
+    """Download a reward model, a sequence classifier with one label that transformers loads."""
+    with connect() as client:
+        _pull(client.reward_models, artifact_id, folder, only)
 
 
 def _print_list(found: list[dict[str, Any]], facts: tuple[str, ...], as_json: bool) -> None:

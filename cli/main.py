@@ -27,6 +27,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(artifacts.subsets, name="subsets")
 app.add_typer(artifacts.adapters, name="adapters")
 app.add_typer(artifacts.tuned_models, name="tuned-models")
+app.add_typer(artifacts.reward_models, name="reward-models")
 app.add_typer(evals.app, name="evals")
 app.add_typer(admin.app, name="admin")
 

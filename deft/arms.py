@@ -202,5 +202,10 @@ def _evaluate(spec: PipelineSpec, scoring: str, systems: list[System]) -> Evalua
         tokens=spec.tokens,
         quantisation=spec.optimisation.quantisation,
         options=spec.evaluation,
+        reward_models=spec.reward_models,
+        training_reward_models=spec.training_reward_models,
+        bartscore_model=spec.bartscore_model,
+        general_dataset=spec.general_dataset,
+        general_rows=spec.general_rows,
         focus="deft" if "deft" in spec.arms else spec.arms[0],
     )

@@ -13,7 +13,7 @@ from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory, out_of_memory
 from deft.reports import Report
 from deft.scoring.shards import AnyOperation
-from deft.specs import references, spec_json
+from deft.specs import model_references, references, spec_json
 
 OPERATIONS: dict[str, str] = {
     "check_data": "deft.data.report:run_check_data",
@@ -24,6 +24,7 @@ OPERATIONS: dict[str, str] = {
     "select": "deft.subsets:run_select",
     "measure_omega": "deft.training.omega:run_measure_omega",
     "train": "deft.training.run:run_train",
+    "train_reward_model": "deft.reward_models.run:run_train_reward_model",
     "evaluate": "deft.evaluation.run:run_evaluate",
 }
 """Kind to `module:function`. Names, not functions: only the kinds that need torch import it."""
@@ -46,8 +47,9 @@ class Operation(Protocol):
 
 
 def input_names(spec: AnyOperation) -> list[str]:
-    """Return the names of the folders that *spec* needs: its artifacts', and `model` where it names one."""
+    """Return the names of the folders that *spec* needs: its artifacts', its models', and `model` if it names one."""
     names = [reference.name for reference in references(spec)]
+    names += [reference.name for reference in model_references(spec)]
     return names if getattr(spec, "model", None) is None else [*names, "model"]
 
 
@@ -81,6 +83,10 @@ MARKS = {
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",
     "model": "config.json",
+    "reward_model": "config.json",
+    "training_reward_model": "config.json",
+    "bartscore_model": "config.json",
+    "general_dataset": "examples.parquet",
 }
 """A file that every folder of that input has."""
 

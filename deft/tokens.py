@@ -56,9 +56,17 @@ def encode_examples(
 
 
 def iter_encoded(
-    examples: Iterable[Example], tokenizer: Tokenizer, options: TokenOptions, vocabulary_size: int | None = None
+    examples: Iterable[Example],
+    tokenizer: Tokenizer,
+    options: TokenOptions,
+    vocabulary_size: int | None = None,
+    *,
+    allows_empty: bool = False,
 ) -> Iterator[TokenizedExample]:
-    """Yield the token ids of *examples* in order, holding a few thousand examples at a time; as `encode_examples`."""
+    """Yield the token ids of *examples* in order, holding a few thousand examples at a time; as `encode_examples`.
+
+    *allows_empty*: a response may have no tokens, as an answer may.
+    """
     before = specials_before(tokenizer)
     for batch, texts in _text_batches(examples, tokenizer, options):
         ids = iter(encode_texts(tokenizer, [text for prompt, responses, _ in texts for text in (prompt, *responses)]))
@@ -66,7 +74,8 @@ def iter_encoded(
         for _, responses, has_specials in texts:
             prompt_ids = next(ids) if has_specials else before + next(ids)
             encoded.append(_cut(prompt_ids, [next(ids) for _ in responses], before, options))
-        _refuse_empty(batch, [bool(tokens.prompt_ids) and all(tokens.response_ids) for tokens in encoded])
+        if not allows_empty:
+            _refuse_empty(batch, [bool(tokens.prompt_ids) and all(tokens.response_ids) for tokens in encoded])
         _refuse_beyond(batch, [[tokens.prompt_ids, *tokens.response_ids] for tokens in encoded], vocabulary_size)
         yield from encoded
 
@@ -114,7 +123,7 @@ def _texts(example: Example, tokenizer: Tokenizer, template: str) -> tuple[str, 
         if not isinstance(prompt, str):
             raise _refusal(example, "a list of messages", "a text prompt", "use template `chat` or `hh`")
         return prompt, list(example.responses), False
-    text = prompt if isinstance(prompt, str) else _transcript(prompt)
+    text = transcript_of(prompt)
     if not _ends_in_mark(text):
         raise _refusal(example, text[-40:], "a prompt that ends in `Assistant:`", "use template `plain` or `auto`")
     return text.rstrip(), [" " + response.strip() for response in example.responses], False
@@ -148,9 +157,12 @@ def _messages(prompt: str) -> list[Message]:
     return [{"role": "user" if who == "Human" else "assistant", "content": text.strip()} for who, text in turns]
 
 
-def _transcript(messages: Iterable[Message]) -> str:
+def transcript_of(prompt: str | list[Message]) -> str:
+    """Return a text prompt as it is, messages as a transcript that ends in `Assistant:`."""
+    if isinstance(prompt, str):
+        return prompt
     names = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
-    turns = [names.get(message["role"], "\n\n") + message["content"].strip() for message in messages]
+    turns = [names.get(message["role"], "\n\n") + message["content"].strip() for message in prompt]
     return "".join(turns) + "\n\n" + ASSISTANT_MARK
 
 
@@ -189,7 +201,7 @@ def _refuse_beyond(batch: Sequence[Example], texts: Sequence[Sequence[Sequence[i
     """Refuse examples of which one of the *texts* has an id of *size* or more, for which the model has no embedding."""
     if size is None:
         return
-    largest = [max(map(max, ids)) for ids in texts]
+    largest = [max((max(own) for own in ids if own), default=0) for ids in texts]
     beyond = [(example, found) for example, found in zip(batch, largest, strict=True) if found >= size]
     if beyond:
         findings = [

@@ -55,6 +55,7 @@ class Client:
         self.subsets = Subsets(self.exchange, "subsets")
         self.adapters = Artifacts(self.exchange, "adapters")
         self.tuned_models = Artifacts(self.exchange, "tuned_models")
+        self.reward_models = Artifacts(self.exchange, "reward_models")
         self.evaluations = Evaluations(self.exchange, "evaluations")
 
     def team(self) -> Json:

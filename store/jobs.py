@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from deft.errors import Finding, InvalidInput, NotFound, shown
 from deft.scoring.shards import StoredSpec, stored_spec
 from deft.specs import ArtifactKind, Reference, output_kind, references, spec_hash, spec_json
-from store import models, moves, pipelines
+from store import models, moves, named_models, pipelines
 from store.database import lock_queue
 from store.ids import new_id
 from store.paging import Order, Page, check_limit, page_of
@@ -37,6 +37,7 @@ def check(session: Session, team_id: str, spec: StoredSpec) -> list[JobInput]:
         NotFound, InvalidInput: as `create`.
     """
     _model_id(session, team_id, spec)
+    named_models.pinned(session, team_id, spec)
     return [_resolved(session, team_id, "", reference) for reference in references(spec)]
 
 
@@ -61,6 +62,7 @@ def create(
     """
     lock_queue(session)
     model_id = _model_id(session, team_id, spec)
+    spec = named_models.pinned(session, team_id, spec)
     job_id = new_id("job")
     inputs = [_resolved(session, team_id, job_id, reference) for reference in references(spec)]
     waits_for = next((each.input_job_id for each in inputs if each.artifact_id is None), None)

@@ -15,7 +15,7 @@ from deft.planning.source import DataSource, Examples, ModelSource, open_model
 from deft.planning.speed import given
 from deft.planning.summary import plan_document
 from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions
-from store import jobs, models, queue_wait
+from store import jobs, models, named_models, queue_wait
 from store.artifacts import ArtifactFiles
 from store.earlier import last_scoring, noise_in, pace_of
 from store.expansion import Resolved, resolve
@@ -51,6 +51,8 @@ def prepare(
     resolved = resolve(session, files, team_id, spec) if isinstance(spec, PipelineSpec) else None
     own = spec if resolved is None else resolved.spec
     inputs = jobs.check(session, team_id, own)
+    named_models.check_heads(session, settings, team_id, own)
+    named_models.check_apart(session, files, inputs)
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
     planner.plan(own)

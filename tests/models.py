@@ -120,3 +120,73 @@ def save_tiny_llama(folder: Path, seed: int = 0, *, has_chat_template: bool = Tr
     tiny_llama(seed, **options).save_pretrained(folder)
     byte_tokenizer(has_chat_template=has_chat_template).save_pretrained(folder)
     return folder
+
+
+MARKS = ["[PAD]", "[CLS]", "[SEP]"]
+
+
+def encoder_tokenizer() -> "PreTrainedTokenizerFast":
+    """A byte-level tokenizer that lays out texts as an encoder's does: [CLS] text [SEP] text [SEP]."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(MARKS + alphabet)}, merges=[]))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in MARKS])
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    pad, start, separator = MARKS
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=pad, cls_token=start, sep_token=separator, eos_token=separator
+    )
+
+
+def save_tiny_encoder(folder: Path, *, labels: int | None = None, seed: int = 0, positions: int = 256) -> Path:
+    """Save a two-layer BERT and its tokenizer to *folder*; with *labels*, as a sequence classifier."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    config = BertConfig(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=positions,
+        initializer_range=0.2,
+        pad_token_id=0,
+        num_labels=labels or 2,
+    )
+    torch.manual_seed(seed)
+    model = BertModel(config) if labels is None else BertForSequenceClassification(config)
+    model.eval().save_pretrained(folder)
+    encoder_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_bart(folder: Path, seed: int = 0) -> Path:
+    """Save a random BART of two and two layers and its tokenizer to *folder*."""
+    import torch
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = BartConfig(
+        vocab_size=259,
+        d_model=32,
+        max_position_embeddings=128,
+        init_std=0.3,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=2,
+        **sizes,
+        **heads,
+    )
+    torch.manual_seed(seed)
+    BartForConditionalGeneration(config).eval().save_pretrained(folder)
+    encoder_tokenizer().save_pretrained(folder)
+    return folder

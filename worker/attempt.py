@@ -103,17 +103,21 @@ class Attempt:
     def _operate(self, work: Path) -> str:
         """Bring everything here, run the operation and settle; return one word for the log."""
         self._write(lambda session: telling.report_phase(session, self._claim, "preparing"))
-        fetched = self._fetch_model()
+        fetched = self._fetch_models()
         if fetched is not None and self._reporter.word != "done":
             return self._settle(fetched)
         order = self._preparation.order(work)
         ending = self._run(child_processes.command(order))
         return self._settle(ending, order.out)
 
-    def _fetch_model(self) -> Ending | None:
-        """Bring a model of the Hub here, in a child of its own; None: there is nothing to bring."""
-        command = self._preparation.fetching()
-        return None if command is None else self._run(command)
+    def _fetch_models(self) -> Ending | None:
+        """Bring models of the Hub here, each in a child of its own; return how the last ended, None: of nothing."""
+        ending = None
+        for command in self._preparation.fetching():
+            ending = self._run(command)
+            if self._reporter.word != "done":
+                break
+        return ending
 
     def _run(self, arguments: Sequence[str]) -> Ending:
         """Run a child to its end, passing on what it says and what is asked of it."""

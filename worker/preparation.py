@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from deft.errors import InvalidInput
+from deft.scoring.shards import stored_spec
+from deft.specs import model_references
 from store import artifacts, claims, models
 from store.claims import Claim
 from store.tables import Model
@@ -33,10 +35,12 @@ class Preparation:
         self._checkpoints = checkpoints
         self._ask = ask
 
-    def fetching(self) -> list[str] | None:
-        """Return the command that brings the job's model here from the Hub; None: there is nothing to bring."""
-        model = self._model()
-        if model is None or model.hub_id is None or model.revision is None:
+    def fetching(self) -> list[list[str]]:
+        """Return the commands that bring the job's models here from the Hub, those that are not here yet."""
+        return [command for model in self._models().values() if (command := self._fetching(model)) is not None]
+
+    def _fetching(self, model: Model) -> list[str] | None:
+        if model.hub_id is None or model.revision is None:
             return None
         folder = models.folder_of(self._place.settings, model)
         if folder.is_dir():
@@ -82,16 +86,16 @@ class Preparation:
         )
         checked = {artifact.id: self._place.files.open_checked(artifact).resolve() for artifact in found.values()}
         inputs = {name: checked[artifact.id] for name, artifact in found.items()}
-        model = self._model()
-        if model is not None:
-            inputs["model"] = self._model_folder(model)
-        return inputs
+        return inputs | {name: self._model_folder(model) for name, model in self._models().items()}
 
-    def _model(self) -> Model | None:
-        if self._claim.model_id is None:
-            return None
-        found: Model | None = self._ask(lambda session: session.get(Model, self._claim.model_id))
-        return found
+    def _models(self) -> dict[str, Model]:
+        """Return the job's models by the names of their input folders: its own, and those that its spec names."""
+        ids = {} if self._claim.model_id is None else {"model": self._claim.model_id}
+        ids |= {named.name: named.id for named in model_references(stored_spec.validate_python(self._claim.spec))}
+        found: dict[str, Model | None] = self._ask(
+            lambda session: {name: session.get(Model, model_id) for name, model_id in ids.items()}
+        )
+        return {name: model for name, model in found.items() if model is not None}
 
     def _model_folder(self, model: Model) -> Path:
         folder = models.folder_of(self._place.settings, model).resolve()

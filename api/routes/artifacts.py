@@ -46,7 +46,7 @@ def routers() -> list[APIRouter]:
     """Return the routers of all nouns but datasets, which have an upload of their own."""
     kinds: tuple[ArtifactKind, ...] = (
         *("data_report", "scoring", "subset", "calibration"),
-        *("adapter", "tuned_model", "evaluation"),
+        *("adapter", "tuned_model", "reward_model", "evaluation"),
     )
     made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
     for kind, router in made.items():

@@ -44,6 +44,7 @@ JobKind = Literal[
     "select",
     "train",
     "measure_omega",
+    "train_reward_model",
     "evaluate",
     "pipeline",
     "score_count",

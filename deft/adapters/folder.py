@@ -108,12 +108,12 @@ def training_record(base: BaseModel, settings: Settings, weights: str) -> dict[s
 
 def base_record(base: BaseModel, settings: Settings) -> dict[str, Any]:
     """Return what `training.json` says of the base."""
-    return {
-        "name": base.name,
-        "revision": base.revision,
-        "license": base.licence,
-        "weights_hash": settings.summary["base_weights_hash"],
-    }
+    return base_record_of(base, settings.summary["base_weights_hash"])
+
+
+def base_record_of(base: BaseModel, weights: str) -> dict[str, Any]:
+    """Return what is on record of a base whose weights hash to *weights*."""
+    return {"name": base.name, "revision": base.revision, "license": base.licence, "weights_hash": weights}
 
 
 def _make_config_portable(path: Path, base: BaseModel) -> None:

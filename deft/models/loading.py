@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     OSError,
     ValueError,
     KeyError,
@@ -61,7 +61,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # settings and vocabularies that make no sense raise anything
-        found = f"no tokenizer that loads ({_told(error)})"
+        found = f"no tokenizer that loads ({told(error)})"
         raise refusal(folder, found, "tokenizer.json and a valid config.json") from error
     return cast("PreTrainedTokenizerBase", tokenizer)
 
@@ -101,8 +101,8 @@ def load_base(
         )
     except torch.OutOfMemoryError:
         raise
-    except _LOADING_ERRORS as error:
-        found = f"weights that do not load ({_told(error)})"
+    except LOADING_ERRORS as error:
+        found = f"weights that do not load ({told(error)})"
         raise refusal(folder, found, "a causal language model of transformers") from error
     if info["missing_keys"] or info.get("mismatched_keys"):
         raise refusal(folder, f"weights without {sorted(info['missing_keys'])[:3]}", "weights of the whole model")
@@ -127,7 +127,7 @@ def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: To
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
     except Exception as error:  # the checks of config classes raise anything
-        found = f"a config.json that transformers refuses ({_told(error)})"
+        found = f"a config.json that transformers refuses ({told(error)})"
         raise refusal(folder, found, "a config.json of a causal language model of transformers") from error
     size = _check_fit(config, tokenizer, options)
     unknown = unknown_head_fields(config.to_dict())
@@ -136,7 +136,7 @@ def check_settings(folder: Path, tokenizer: PreTrainedTokenizerBase, options: To
     return size
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Return kind and beginning of an error of transformers, on one line."""
     return f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
 

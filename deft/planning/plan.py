@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from deft.arms import submit_children
 from deft.errors import InvalidInput
-from deft.models.fit import check_answers_fit, check_measurable
+from deft.models.fit import check_answers_fit, check_fit, check_measurable
 from deft.planning import passes, work
 from deft.planning.documents import Memory
 from deft.planning.lengths import capped
@@ -29,6 +29,7 @@ from deft.specs import (
     ScoreSpec,
     SelectSpec,
     SftMethod,
+    TrainRewardModelSpec,
     TrainSpec,
 )
 from deft.training.supervision import reward_source
@@ -102,6 +103,8 @@ class Planner:
             found = self._select(name, spec)
         elif isinstance(spec, ScoreSpec):
             found = self._score(name, spec)
+        elif isinstance(spec, TrainRewardModelSpec):
+            found = self._train_reward_model(name, spec)
         elif isinstance(spec, EvaluateSpec):
             found = self._evaluate(name, spec)
         else:
@@ -169,9 +172,19 @@ class Planner:
             return work.calibration(counter, found.sample, rows, method, optimisation, name)
         return work.training(counter, found.sample, rows, method, optimisation, drift=spec.drift, name=name)
 
+    def _train_reward_model(self, name: str, spec: TrainRewardModelSpec) -> Examples:
+        """Count the rows and check the context; tokens and FLOPs of a classifier are not counted."""
+        source, sample = self.data.get(spec.dataset), capped(spec.tokens)
+        found = Examples(None if source is None else len(source.numbers(spec.rows)), sample)
+        if self.model is not None:
+            context = self.model.size("max_position_embeddings")
+            check_fit(spec.tokens, tokenizer_tokens=None, vocabulary_size=None, context_tokens=context)
+        self.costs.append(work.without_model("train_reward_model", found.rows, name))
+        return found
+
     def _evaluate(self, name: str, spec: EvaluateSpec) -> Examples:
         options = spec.options
-        check_measurable(options, has_scoring=spec.scoring is not None, pointer="/options/metrics")
+        check_measurable(spec, pointer="/options/metrics")
         found = self.facts.held_out = self._held_out(spec)
         counter = self._counter(spec)
         if self.model is not None and options.prompts and found.sample.basis == "counted":
@@ -186,7 +199,7 @@ class Planner:
             pairs = min(found.rows, options.pairs or found.rows)
             prompts = min(options.prompts, found.prompts or found.rows)
             sample = found.sample
-            self.costs.append(work.evaluation(counter, sample, pairs, prompts, len(spec.systems), options, name))
+            self.costs.append(work.evaluation(counter, sample, pairs, prompts, spec, name))
             self._note(passes.evaluation_memory(counter, sample, pairs, prompts, spec, self._parameters))
         return found
 

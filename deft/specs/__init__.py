@@ -1,8 +1,8 @@
 """What a job asks for: one pydantic class that is the request body, the row's JSON and the argument of the method.
 
 Torch-free. Specs are frozen, refuse unknown fields and take no value of another JSON type. A field that names another
-thing holds an id: of an artifact (`ds_`, `sc_`, `sub_`, `cal_`, `ad_`, `tm_`), or of a job (`job_`) whose output will
-be that artifact; `references` lists them. Formula numbers M1..M12 are those of `docs/method.md`.
+thing holds an id: of an artifact (`ds_`, `sc_`, `sub_`, `cal_`, `ad_`, `tm_`, `rm_`), or of a job (`job_`) whose output
+will be that artifact; `references` lists them. Formula numbers M1..M12 are those of `docs/method.md`.
 """
 
 from deft.specs.base import Fraction, Id, Quantisation, Seed, Spec
@@ -22,8 +22,18 @@ from deft.specs.jobs import (
     TrainSpec,
     job_spec,
 )
-from deft.specs.references import ID_PREFIX, OUTPUT_KIND, ArtifactKind, Reference, output_kind, references
+from deft.specs.references import (
+    ID_PREFIX,
+    OUTPUT_KIND,
+    ArtifactKind,
+    ModelReference,
+    Reference,
+    model_references,
+    output_kind,
+    references,
+)
 from deft.specs.resolved import spec_hash, spec_json
+from deft.specs.rewards import RewardOptimisation, TrainRewardModelSpec
 from deft.specs.training import (
     DpoMethod,
     Drift,
@@ -63,6 +73,7 @@ __all__ = [
     "MeasureOmegaSpec",
     "Method",
     "Metric",
+    "ModelReference",
     "ModuleName",
     "OperationSpec",
     "Optimisation",
@@ -71,6 +82,7 @@ __all__ = [
     "Quantisation",
     "Quota",
     "Reference",
+    "RewardOptimisation",
     "RewardTerm",
     "Rows",
     "ScoreSpec",
@@ -85,8 +97,10 @@ __all__ = [
     "System",
     "TokenOptions",
     "Tracker",
+    "TrainRewardModelSpec",
     "TrainSpec",
     "job_spec",
+    "model_references",
     "output_kind",
     "references",
     "spec_hash",

@@ -3,15 +3,30 @@
 Knows nothing of how a metric is counted.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from deft.specs.base import Id, Seed, Spec
 from deft.specs.data import Rows
 
 Metric = Literal[
-    "preference_accuracy", "margin", "ranking_accuracy", "r_d_accuracy", "kl", "chosen_logp_change", "length", "bleu"
+    "preference_accuracy",
+    "margin",
+    "ranking_accuracy",
+    "r_d_accuracy",
+    "kl",
+    "chosen_logp_change",
+    "length",
+    "entropy",
+    "bleu",
+    "bleu_char_pro",
+    "bartscore",
+    "distinct_1",
+    "distinct_2",
+    "reward",
+    "reward_logit",
+    "perplexity",
 ]
 ALL_METRICS: list[Metric] = [
     "preference_accuracy",
@@ -21,8 +36,57 @@ ALL_METRICS: list[Metric] = [
     "kl",
     "chosen_logp_change",
     "length",
+    "entropy",
     "bleu",
+    "bleu_char_pro",
+    "bartscore",
+    "distinct_1",
+    "distinct_2",
+    "reward",
+    "reward_logit",
+    "perplexity",
 ]
+"""The default. A metric whose field is not given (r_d_accuracy: scoring) is left out."""
+
+
+def _named_once(value: list[str]) -> list[str]:
+    if len(set(value)) != len(value):
+        raise ValueError("a reward model can be named once")
+    return value
+
+
+RewardModels = Annotated[list[Id], AfterValidator(_named_once), Field(max_length=8)]
+"""Ids of reward models and of jobs that make them, and ids or names of registered models."""
+
+
+class MeasuredWith(Spec):
+    """What an evaluation measures with beside its own model: reward models, a BART, a general text."""
+
+    reward_models: RewardModels = Field(
+        default_factory=list,
+        description="Reward models that judge the answers (reward, reward_logit): ids of reward models (`rm_`), or "
+        "registered models with one label. They share neither weights nor rows with `training_reward_models`.",
+    )
+    training_reward_models: RewardModels = Field(
+        default_factory=list,
+        description="Reward models whose rewards a training used (the scores of PRO): they judge too, marked as "
+        "trained on, and take no part in a verdict.",
+    )
+    bartscore_model: Id | None = Field(
+        None, description="A registered BART, or other encoder-decoder, for BARTScore; without it that is left out."
+    )
+    general_dataset: Id | None = Field(
+        None,
+        description="A dataset of general text, unlike the training data: perplexity on it tells forgetting. A row's "
+        "text is its prompt with its best response; null: perplexity is left out.",
+    )
+    general_rows: Rows = Field(Rows(sample=200), description="Rows of `general_dataset`.")
+
+    @model_validator(mode="after")
+    def _rewards_are_apart(self) -> Self:
+        if set(self.reward_models) & set(self.training_reward_models):
+            raise ValueError("a model of training_reward_models cannot be one of reward_models: it was trained on")
+        return self
 
 
 class EvaluationOptions(Spec):

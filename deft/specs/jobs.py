@@ -9,7 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 
 from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
-from deft.specs.evaluation import ApartFrom, EvaluationOptions, System
+from deft.specs.evaluation import ApartFrom, EvaluationOptions, MeasuredWith, System
+from deft.specs.rewards import TrainRewardModelSpec
 from deft.specs.training import (
     DpoMethod,
     Drift,
@@ -170,7 +171,7 @@ class MeasureOmegaSpec(Spec):
         return _of_whole_weights(value, info)
 
 
-class EvaluateSpec(Spec):
+class EvaluateSpec(MeasuredWith):
     """One base and any number of adapters on held-out rows, with the comparison between them."""
 
     kind: Literal["evaluate"] = "evaluate"
@@ -202,7 +203,7 @@ ArmName = Literal["deft", "no_reward_term", "random_with_term", "random", "oppos
 DEFAULT_ARMS: list[ArmName] = ["deft", "no_reward_term", "random_with_term", "random", "opposite", "length", "full"]
 
 
-class PipelineSpec(Spec):
+class PipelineSpec(MeasuredWith):
     """The whole of DEFT with its controls: score once, per arm select and train, evaluate all together."""
 
     kind: Literal["pipeline"] = "pipeline"
@@ -292,8 +293,17 @@ class PipelineSpec(Spec):
 
 
 JobSpec = Annotated[
-    CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec | PipelineSpec,
+    CheckDataSpec
+    | ScoreSpec
+    | SelectSpec
+    | TrainSpec
+    | MeasureOmegaSpec
+    | TrainRewardModelSpec
+    | EvaluateSpec
+    | PipelineSpec,
     Field(discriminator="kind"),
 ]
-OperationSpec = CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | EvaluateSpec
+OperationSpec = (
+    CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | TrainRewardModelSpec | EvaluateSpec
+)
 job_spec: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

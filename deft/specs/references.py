@@ -7,10 +7,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from deft.specs.base import Spec
+from deft.specs.evaluation import MeasuredWith
 from deft.specs.jobs import EvaluateSpec, TrainSpec
 
 ArtifactKind = Literal[
-    "dataset", "data_report", "scoring", "part", "subset", "calibration", "adapter", "tuned_model", "evaluation"
+    "dataset",
+    "data_report",
+    "scoring",
+    "part",
+    "subset",
+    "calibration",
+    "adapter",
+    "tuned_model",
+    "reward_model",
+    "evaluation",
 ]
 """`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
 
@@ -23,6 +33,7 @@ OUTPUT_KIND: dict[str, ArtifactKind] = {
     "select": "subset",
     "measure_omega": "calibration",
     "train": "adapter",
+    "train_reward_model": "reward_model",
     "evaluate": "evaluation",
     "pipeline": "evaluation",
 }
@@ -37,6 +48,7 @@ ID_PREFIX: dict[ArtifactKind, str] = {
     "calibration": "cal",
     "adapter": "ad",
     "tuned_model": "tm",
+    "reward_model": "rm",
     "evaluation": "ev",
 }
 
@@ -60,9 +72,18 @@ class Reference(NamedTuple):
     kinds: tuple[ArtifactKind, ...]
 
 
+class ModelReference(NamedTuple):
+    """One field of a spec, beside `model`, that names a registered model: its input folder, JSON *pointer* and *id*."""
+
+    name: str
+    pointer: str
+    id: str
+
+
 _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "dataset": ("dataset",),
     "evaluation_dataset": ("dataset",),
+    "general_dataset": ("dataset",),
     "data": ("dataset", "subset"),
     "scoring": ("scoring",),
     "distribution": ("scoring",),
@@ -73,7 +94,7 @@ _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
 
 
 def references(spec: Spec) -> Iterator[Reference]:
-    """Yield every artifact that *spec* names. Models are not artifacts: see the field `model`."""
+    """Yield every artifact that *spec* names. Models are not artifacts: see `model` and `model_references`."""
     for field, kinds in _REFERENCE_KINDS.items():
         value = getattr(spec, field, None)
         if value is not None:
@@ -82,8 +103,33 @@ def references(spec: Spec) -> Iterator[Reference]:
         yield Reference(f"part.{index}", f"/parts/{index}", part, ("part",))
     if isinstance(spec, TrainSpec) and spec.deft is not None and spec.deft.omega_from is not None:
         yield Reference("omega_from", "/deft/omega_from", spec.deft.omega_from, ("calibration",))
+    for name, pointer, reward_model in _reward_models(spec):
+        if is_artifact(reward_model):
+            yield Reference(name, pointer, reward_model, ("reward_model",))
     if isinstance(spec, EvaluateSpec):
         if spec.apart_from is not None:
             yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
         for index, system in enumerate(spec.systems):
             yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, TUNED)
+
+
+def model_references(spec: Spec) -> Iterator[ModelReference]:
+    """Yield every registered model that *spec* names beside `model`."""
+    for reference in _reward_models(spec):
+        if not is_artifact(reference.id):
+            yield reference
+    bart = getattr(spec, "bartscore_model", None)
+    if bart is not None:
+        yield ModelReference("bartscore_model", "/bartscore_model", bart)
+
+
+def is_artifact(reward_model: str) -> bool:
+    """Return whether this names a reward model that a job made or will make, and no registered model."""
+    return reward_model.startswith(("rm_", "job_"))
+
+
+def _reward_models(spec: Spec) -> Iterator[ModelReference]:
+    if isinstance(spec, MeasuredWith):
+        for field in ("reward_models", "training_reward_models"):
+            for index, named in enumerate(getattr(spec, field)):
+                yield ModelReference(f"{field.removesuffix('s')}.{index}", f"/{field}/{index}", named)

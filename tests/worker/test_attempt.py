@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deft.specs import ScoreSpec, SelectSpec, TrainSpec
+from deft.specs import EvaluateSpec, ScoreSpec, SelectSpec, TrainSpec
 from store import accounts, claims, jobs, models
 from store.artifacts import ArtifactFiles
 from store.database import Database
@@ -195,3 +195,25 @@ def test_a_lost_lease_ends_the_child_even_while_a_write_hangs(bench, tmp_path, m
     finally:
         hangs.set()
         look.join(30)
+
+
+def test_models_that_a_spec_names_are_inputs_by_name(bench, monkeypatch):
+    classifier = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "reward"}}
+    for name, config in (("tiny", {}), ("judge", classifier), ("bart", {"is_encoder_decoder": True})):
+        folder = write_model_files(bench.settings.model_roots[0] / name, config)
+        with bench.database.write() as session:
+            models.register(session, None, name, roots=bench.settings.model_roots, folder=folder)
+    reward_model = bench.publish("reward_model")
+    orders = []
+    command = child.command
+    monkeypatch.setattr(child, "command", lambda order: orders.append(order) or command(order))
+    named = {"reward_models": ["judge", reward_model], "bartscore_model": "bart"}
+    bench.run(EvaluateSpec(model="tiny", dataset=bench.dataset_id, name="a", **named))
+    inputs = {name: folder.name for name, folder in orders[0].inputs.items()}
+    assert inputs == {
+        "dataset": bench.dataset_id,
+        "model": "tiny",
+        "reward_model.0": "judge",
+        "reward_model.1": reward_model,
+        "bartscore_model": "bart",
+    }

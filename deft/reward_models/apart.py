@@ -1,0 +1,52 @@
+"""Reward models that evaluate share neither weights nor rows with those that were trained on. Torch-free.
+
+The same is asked when a job is posted and when it runs. It must not know where reward models are kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deft.errors import Finding, InvalidInput
+from deft.reward_models.rows import Learnt
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a reward model that a spec names at *pointer*; None: not known."""
+
+    name: str
+    pointer: str
+    weights_hash: str | None
+    learnt: Learnt | None
+
+
+def require_apart(evaluating: Sequence[Known], trained_on: Sequence[Known]) -> None:
+    """Refuse reward models that evaluate and share weights or rows with one that was *trained_on*.
+
+    Raises:
+        InvalidInput: there is one.
+    """
+    for own in evaluating:
+        for other in trained_on:
+            _require_apart(own, other)
+
+
+def _require_apart(own: Known, other: Known) -> None:
+    if own.name == other.name or (own.weights_hash is not None and own.weights_hash == other.weights_hash):
+        raise _shared(own, "weights", f"the weights of {other.name}, which was trained on")
+    if own.learnt is not None and other.learnt is not None:
+        number = len(own.learnt.keys & other.learnt.keys)
+        if number:
+            raise _shared(own, "rows", f"{number} rows that {other.name}, which was trained on, learnt from too")
+
+
+def _shared(own: Known, what: str, found: str) -> InvalidInput:
+    code = f"reward_models_share_{what}"
+    finding = Finding(
+        code=code,
+        pointer=own.pointer,
+        found=found,
+        expected="a reward model of other weights, trained on other rows",
+        fix="train the reward model that evaluates on other rows, or list it in training_reward_models",
+    )
+    return InvalidInput(f"a reward model that evaluates has {found}", code=code, findings=[finding])

@@ -1,0 +1,87 @@
+"""Registered models that a spec names beside its own: reward models, a BART. Their ids stand for their names in a job.
+
+A name may come to mean a team's own model later; an id never means another. It loads nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from deft.errors import Finding, NotFound, shown
+from deft.reward_models.apart import Known, require_apart
+from deft.reward_models.heads import require_encoder_decoder, require_reward_head
+from deft.reward_models.rows import learnt_rows
+from deft.specs import ModelReference, Spec, model_references
+from store import models
+from store.artifacts import ArtifactFiles
+from store.settings import Settings
+from store.tables import Artifact, JobInput, Model
+
+TRAINED_ON = "training_reward_model."
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def pinned(session: Session, team_id: str, spec: AnySpec) -> AnySpec:
+    """Return *spec* with the ids of the registered models that it names.
+
+    Raises:
+        NotFound: the team sees no such model; findings have the pointer.
+    """
+    ids = {named.id: _model(session, team_id, named).id for named in model_references(spec)}
+    if not ids:
+        return spec
+    changed: dict[str, object] = {}
+    for field in ("reward_models", "training_reward_models"):
+        changed[field] = list(dict.fromkeys(ids.get(named, named) for named in getattr(spec, field, ())))
+    if getattr(spec, "bartscore_model", None) is not None:
+        changed["bartscore_model"] = ids[getattr(spec, "bartscore_model")]  # noqa: B009 - not every spec has it
+    return spec.model_copy(update=changed)
+
+
+def check_heads(session: Session, settings: Settings, team_id: str, spec: Spec) -> None:
+    """Check by config.json that the models which *spec* names can judge, as far as they are on this machine.
+
+    Raises:
+        ModelNotUsable: a reward model has no head of one label, or the model for BARTScore is no encoder-decoder.
+        NotFound: as `pinned`.
+    """
+    for named in model_references(spec):
+        folder = models.folder_of(settings, _model(session, team_id, named))
+        if folder.is_dir():
+            _check_head(folder, named)
+
+
+def check_apart(session: Session, files: ArtifactFiles, inputs: Sequence[JobInput]) -> None:
+    """Check that the reward models among *inputs*, as far as they are made, do not overlap where they must not.
+
+    Raises:
+        InvalidInput: one that evaluates shares weights or rows with one that was trained on.
+    """
+    known: dict[bool, list[Known]] = {False: [], True: []}
+    for each in inputs:
+        if each.artifact_id is not None and each.name.startswith(("reward_model.", TRAINED_ON)):
+            row = session.get_one(Artifact, each.artifact_id)
+            own = Known(row.id, each.pointer, row.summary.get("weights_hash"), learnt_rows(files.folder(row)))
+            known[each.name.startswith(TRAINED_ON)].append(own)
+    require_apart(known[False], known[True])
+
+
+def _check_head(folder: Path, named: ModelReference) -> None:
+    check = require_encoder_decoder if named.name == "bartscore_model" else require_reward_head
+    check(folder, named.pointer)
+
+
+def _model(session: Session, team_id: str, named: ModelReference) -> Model:
+    try:
+        return models.get(session, team_id, named.id)
+    except NotFound as error:
+        finding = Finding(
+            code="not_found",
+            pointer=named.pointer,
+            found=shown(named.id),
+            expected="a registered model, or a reward model",
+            fix="GET /v1/models and GET /v1/reward_models list what is there",
+        )
+        raise NotFound("there is no such model", code="model_not_found", findings=[finding]) from error

@@ -1,0 +1,148 @@
+"""Reward models over HTTP: the job that makes one, evaluations that name some, what is refused before it is queued."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from deft.examples import Example
+from deft.reward_models.rows import Row, write_rows
+from store import models
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.settings import Settings
+from tests.models import write_model_files
+
+Body = dict[str, Any]
+CLASSIFIER = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "id2label": {"0": "reward"}}
+
+
+@pytest.fixture
+def register(database: Database, settings: Settings) -> Callable[..., str]:
+    """Register a folder with this config.json under *name* and return its id."""
+
+    def make(name: str, config: Body) -> str:
+        folder = write_model_files(settings.model_roots[0] / name, config)
+        with database.write() as session:
+            return models.register(session, None, name, roots=settings.model_roots, folder=folder).id
+
+    return make
+
+
+@pytest.fixture
+def dataset(upload: Callable[..., Body]) -> str:
+    return str(upload(60)["id"])
+
+
+def _evaluate(dataset: str, model: str, **changes: Any) -> Body:
+    return {"kind": "evaluate", "dataset": dataset, "model": model, "rows": {"split": "all"}, **changes}
+
+
+def _train(dataset: str, model: str, **changes: Any) -> Body:
+    return {"kind": "train_reward_model", "dataset": dataset, "model": model, "rows": {"split": "all"}, **changes}
+
+
+def test_an_encoder_may_be_the_base_and_a_plan_counts_its_rows(
+    client: TestClient, dataset: str, register: Callable[..., str]
+) -> None:
+    register("encoder", {"architectures": ["BertModel"], "model_type": "bert"})
+    plan = client.post("/v1/plans", json=_train(dataset, "encoder"))
+    assert plan.status_code == 200, plan.text
+    assert [(work["operation"], work["rows"]) for work in plan.json()["work"]] == [("train_reward_model", 60)]
+    job = client.post("/v1/jobs", json=_train(dataset, "encoder"))
+    assert job.status_code == 202, job.text
+    assert (job.json()["kind"], job.json()["status"]) == ("train_reward_model", "queued")
+    assert job.json()["spec"]["held_out"] == 0.2
+
+
+def test_the_default_rows_are_those_set_apart_for_reward_models(client: TestClient, dataset: str, model: str) -> None:
+    body = _train(dataset, model)
+    del body["rows"]
+    job = client.post("/v1/jobs", json=body).json()
+    assert job["spec"]["rows"]["split"] == "reward_model"
+
+
+def test_a_context_that_is_too_short_is_refused(client: TestClient, dataset: str, register: Callable[..., str]) -> None:
+    register("encoder", {"architectures": ["BertModel"], "model_type": "bert", "max_position_embeddings": 256})
+    problem = client.post("/v1/jobs", json=_train(dataset, "encoder")).json()
+    assert problem["errors"][0]["code"] == "context_too_short"
+
+
+def test_an_evaluation_waits_for_a_reward_model_and_names_models_by_their_ids(
+    client: TestClient, dataset: str, model: str, register: Callable[..., str]
+) -> None:
+    classifier = register("judge", CLASSIFIER)
+    made = client.post("/v1/jobs", json=_train(dataset, model)).json()["id"]
+    job = client.post("/v1/jobs", json=_evaluate(dataset, model, reward_models=[made, "judge"])).json()
+    assert job["status"] == "waiting"
+    assert job["spec"]["reward_models"] == [made, classifier]
+
+
+def test_a_reward_model_is_listed_and_named(
+    client: TestClient, dataset: str, model: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    files = ArtifactFiles(settings)
+    staged = files.stage("reward_model")
+    (staged / "config.json").write_text("{}")
+    with database.write() as session:
+        row = files.publish(session, team_id, "reward_model", staged, {"rows": 3})
+    assert row.id.startswith("rm_")
+    assert [each["id"] for each in client.get("/v1/reward_models").json()["data"]] == [row.id]
+    job = client.post("/v1/jobs", json=_evaluate(dataset, model, reward_models=[row.id]))
+    assert (job.status_code, job.json()["status"]) == (202, "queued")
+
+
+REFUSED: dict[str, tuple[Body, int, str, str]] = {
+    "a causal model": ({"reward_models": ["tiny"]}, 422, "wrong_head", "/reward_models/0"),
+    "two labels": ({"training_reward_models": ["two"]}, 422, "wrong_head", "/training_reward_models/0"),
+    "none of that name": ({"reward_models": ["judge", "no"]}, 404, "not_found", "/reward_models/1"),
+    "no encoder-decoder": ({"bartscore_model": "tiny"}, 422, "no_encoder_decoder", "/bartscore_model"),
+    "one for both": ({"reward_models": ["judge"], "training_reward_models": ["judge"]}, 422, "invalid_value", ""),
+    "one twice": ({"reward_models": ["judge", "judge"]}, 422, "invalid_value", "/reward_models"),
+    "an unknown metric": ({"options": {"metrics": ["charm"]}}, 422, "invalid_value", "/options/metrics/0"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_wrong_models_are_refused_before_anything_is_queued(
+    client: TestClient, dataset: str, model: str, register: Callable[..., str], what: str
+) -> None:
+    register("judge", CLASSIFIER)
+    register("two", {**CLASSIFIER, "id2label": {"0": "a", "1": "b"}})
+    fields, status, code, pointer = REFUSED[what]
+    for path in ("/v1/plans", "/v1/jobs"):
+        answer = client.post(path, json=_evaluate(dataset, model, **fields))
+        assert answer.status_code == status, answer.text
+        finding = answer.json()["errors"][0]
+        assert (finding["pointer"] or "") == pointer
+        assert finding["code"] == code or code == "invalid_value"
+    assert client.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_pipeline_hands_its_reward_models_to_its_evaluation(
+    client: TestClient, dataset: str, model: str, register: Callable[..., str]
+) -> None:
+    classifier = register("judge", CLASSIFIER)
+    body = {"kind": "pipeline", "dataset": dataset, "model": model, "arms": ["deft"], "reward_models": ["judge"]}
+    job = client.post("/v1/jobs", json=body).json()
+    (child,) = [each for each in job["children"] if each["kind"] == "evaluate"]
+    spec = client.get(f"/v1/jobs/{child['id']}").json()["spec"]
+    assert spec["reward_models"] == [classifier]
+
+
+def test_reward_models_that_share_rows_are_refused_when_posted(
+    client: TestClient, dataset: str, model: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    files, made = ArtifactFiles(settings), []
+    for hashed, keys in (("a", "xy"), ("b", "yz"), ("c", "z"), ("a", "w")):
+        staged = files.stage("reward_model")
+        write_rows(staged / "rows.parquet", [Row(0, Example("p", ("q", "r")), 0.5, key) for key in keys], [])
+        with database.write() as session:
+            made.append(files.publish(session, team_id, "reward_model", staged, {"weights_hash": hashed}).id)
+    for evaluating, code in ((made[1], "reward_models_share_rows"), (made[3], "reward_models_share_weights")):
+        fields = {"reward_models": [made[2], evaluating], "training_reward_models": [made[0]]}
+        problem = client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).json()
+        assert (problem["code"], problem["errors"][0]["pointer"]) == (code, "/reward_models/1")
+    fields = {"reward_models": [made[2]], "training_reward_models": [made[0]]}
+    assert client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).status_code == 202
