@@ -19,7 +19,7 @@ from deft.evaluation.intervals import (
     resample,
     smallest_detectable_difference,
 )
-from deft.evaluation.metrics import BASE, RULES, SHORTER, Measurement
+from deft.evaluation.metrics import BASE, SHORTER, Measurement, in_order, rule_of
 
 VERDICT_METRIC = "preference_accuracy"
 SIGNIFICANCE = 0.05
@@ -49,7 +49,7 @@ class Evidence:
         bounds: Bounds = self.measurements[plus[0]].bounds
         if bounds is not None and minus:
             bounds = (bounds[0] - bounds[1], bounds[1] - bounds[0])
-        is_share = RULES[self.metric].unit == "share"
+        is_share = rule_of(self.metric).unit == "share"
         return estimate(self.resampled, plus, minus, bounds=bounds, is_share=is_share, seed=self.seed)
 
 
@@ -96,14 +96,13 @@ class Difference:
 
 
 def gather(measurements: Sequence[Measurement], *, resamples: int, seed: int) -> dict[str, Evidence]:
-    """Resample the prompts once for each metric; metrics in the order of `RULES`."""
+    """Resample the prompts once for each metric; metrics in the order of `RULES`. All are of one slice."""
     evidence = {}
-    for metric, rule in RULES.items():
+    for metric in in_order(m.metric for m in measurements):
         own = [m for m in measurements if m.metric == metric]
-        if own:
-            sums = np.stack([m.sums for m in own])
-            resampled = resample(sums, rule.statistic, resamples=resamples, seed=seed)
-            evidence[metric] = Evidence(metric, own, resampled, seed)
+        sums = np.stack([m.sums for m in own])
+        resampled = resample(sums, rule_of(metric).statistic, resamples=resamples, seed=seed)
+        evidence[metric] = Evidence(metric, own, resampled, seed)
     return evidence
 
 
@@ -113,7 +112,7 @@ def system_metrics(evidence: dict[str, Evidence], settings_hash: dict[str, str])
     for metric, found in evidence.items():
         for column, m in enumerate(found.measurements):
             if not m.is_by_definition:
-                own = {"system": m.system, "arm": m.arm, "metric": metric, "slice": "all"}
+                own = {"system": m.system, "arm": m.arm, "metric": metric, "slice": m.slice}
                 rows.append({**own, **_cell(found, [column]), "settings_hash": settings_hash[metric]})
     return rows
 
@@ -145,6 +144,7 @@ def _cell(found: Evidence, columns: list[int]) -> dict[str, Any]:
         "high": interval.high,
         "n": first.n,
         "is_trained_on": any(found.measurements[c].is_trained_on for c in columns),
+        "is_valid": all(found.measurements[c].is_valid for c in columns),
     }
 
 

@@ -1,6 +1,7 @@
 """The files of an evaluation. Knows their columns and fields; computes nothing but what stands in them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deft.evaluation.comparison import default_focus, gather, system_metrics
+from deft.evaluation.held_out import HeldOut
 from deft.evaluation.metrics import BASE, Measurement, PairScores, implicit_margin
-from deft.evaluation.state import Answered, Run, generates, hash_of, who_is
+from deft.evaluation.other_models import Judged
+from deft.evaluation.slices import by_source
+from deft.evaluation.state import Answered, Run, hash_of, who_is
 from deft.evaluation.verdict import compare
+from deft.models.fit import answers_prompts
+
+Part = tuple[HeldOut, list[Measurement]]
+"""Rows, and what was measured of all of them."""
 
 
 def write_comparison(
-    run: Run, measurements: list[Measurement], scores: list[PairScores], settings: dict[str, Any], out: Path
+    run: Run,
+    parts: Sequence[Part],
+    scores: list[PairScores],
+    settings: dict[str, Any],
+    judged: Judged,
+    out: Path,
 ) -> dict[str, Any]:
-    """Write metrics.json and comparison.json; return the summary."""
+    """Write metrics.json, values.parquet and comparison.json; return the summary."""
     options = run.spec.options
+    measurements = [measurement for _, part in parts for measurement in part]
     evidence = gather(measurements, resamples=options.bootstrap, seed=options.seed)
     hashes = {metric: hash_of(value) for metric, value in settings.items()}
-    write_json(out / "metrics.json", system_metrics(evidence, hashes))
+    write_json(out / "metrics.json", [*system_metrics(evidence, hashes), *_slice_metrics(run, parts, hashes)])
+    write_values(parts, out / "values.parquet")
     focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
     ties = _ties(run, scores)
     pairs = len(scores[0].rejected_logp) if scores else 0
-    found = compare(evidence, focus, _remarks(ties, pairs, run.left_out), run.warnings)
+    remarks = [*_remarks(ties, pairs, run.left_out), *judged.remarks]
+    found = compare(evidence, focus, remarks, run.warnings)
     write_json(out / "comparison.json", found)
     return {
         "sentence": found["sentence"],
@@ -37,11 +53,52 @@ def write_comparison(
         "metrics": list(evidence),
         "pairs": pairs,
         "pair_prompts": run.pairs.prompts if scores else 0,
-        "answered_prompts": len(run.prompts.rows) if generates(run.spec) else 0,
+        "answered_prompts": len(run.prompts.rows) if answers_prompts(run.spec) else 0,
+        "reward_models": judged.reward_models,
         "shares_prompts": run.how.shares_prompts,
         "rows_left_out": run.left_out,
         "ties": ties,
     }
+
+
+def _slice_metrics(run: Run, parts: Sequence[Part], hashes: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of metrics.json for every source, each resampled over its own prompts."""
+    options = run.spec.options
+    by_slice: dict[str, list[Measurement]] = {}
+    for rows, measurements in parts:
+        for measurement in by_source(measurements, rows.sources):
+            by_slice.setdefault(measurement.slice, []).append(measurement)
+    return [
+        row
+        for own in by_slice.values()
+        for row in system_metrics(gather(own, resamples=options.bootstrap, seed=options.seed), hashes)
+    ]
+
+
+def write_values(parts: Sequence[Part], path: Path) -> None:
+    """Write what every number was summed from: one line a row, system and metric, with its additive `sums`.
+
+    A metric whose value is a ratio has the sums (numerator, denominator); corpus BLEU has ten counts.
+    """
+    tables = []
+    for rows, measurements in parts:
+        prompts = np.unique(rows.clusters, return_inverse=True)[1]
+        for measurement in measurements:
+            own, size = measurement.by_row, len(rows.rows)
+            if own is None or measurement.is_by_definition:
+                continue
+            columns = {
+                "row": pa.array(rows.rows, pa.int64()),
+                "prompt": pa.array(prompts, pa.int64()),
+                "source": pa.array(rows.sources, pa.string()),
+                "system": pa.array([measurement.system] * size, pa.string()),
+                "arm": pa.array([measurement.arm] * size, pa.string()),
+                "metric": pa.array([measurement.metric] * size, pa.string()),
+                "sums": pa.array(own.columns.tolist(), pa.list_(pa.float64())),
+            }
+            tables.append(pa.table(columns))
+    if tables:
+        pq.write_table(pa.concat_tables(tables), path, compression="zstd")
 
 
 def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:
@@ -106,6 +163,7 @@ def write_generations(run: Run, answers: list[Answered], path: Path) -> None:
                     "is_ended": answer.is_ended,
                     "stop": answer.stop,
                     "kl": facts.kl,
+                    "entropy": facts.entropy,
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 

@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from deft.data.datasets import read_examples
+from deft.data.identities import identities
 from deft.data.splits import apart_from, chosen_rows
 from deft.errors import Finding, InvalidInput
 from deft.evaluation.generation import is_cut_at_marks
@@ -45,6 +45,11 @@ class HeldOut:
     def prompts(self) -> int:
         """Number of distinct first user turns: what intervals resample."""
         return len(set(self.clusters))
+
+    @property
+    def sources(self) -> list[str | None]:
+        """The source of each row."""
+        return [example.source for example in self.examples]
 
     def take(self, places: Sequence[int]) -> "HeldOut":
         """Return the rows at *places*."""
@@ -95,24 +100,39 @@ def load_held_out(
 def _held_out(
     found: Sequence[tuple[int, Example]], folder: Path, tokenized: list[TokenizedExample], options: TokenOptions
 ) -> HeldOut:
-    identities = _identities(folder)
+    known = identities(folder)
     rows, examples = [row for row, _ in found], [example for _, example in found]
     return HeldOut(
         rows=rows,
         examples=examples,
         tokenized=tokenized,
-        clusters=[identities[row][0] for row in rows],
-        keys=[identities[row][1] for row in rows],
+        clusters=[known[row][0] for row in rows],
+        keys=[known[row][1] for row in rows],
         cut_at_marks=[is_cut_at_marks(example, options) for example in examples],
     )
 
 
-def _identities(folder: Path) -> dict[int, tuple[float, str]]:
-    """Return (split_point, key) by row: equal split points are equal normalised first user turns."""
-    table: dict[str, list[Any]] = pq.read_table(
-        folder / "examples.parquet", columns=["row", "split_point", "key"]
-    ).to_pydict()
-    return {row: (p, key) for row, p, key in zip(table["row"], table["split_point"], table["key"], strict=True)}
+def require_references(examples: Sequence[Example], metrics: Sequence[str], asked: Sequence[str]) -> None:
+    """Check that every prompt has a chosen response, which *metrics*, among those *asked* for, set answers beside.
+
+    Raises:
+        InvalidInput: some have none; one finding a metric.
+    """
+    missing = sum(not example.responses or not example.responses[0].strip() for example in examples)
+    findings = [
+        Finding(
+            code="missing_references",
+            pointer=f"/options/metrics/{list(asked).index(metric)}",
+            found=f"{missing} of {len(examples)} prompts without a chosen response",
+            expected=f"a reference for every prompt: {metric} sets the answer beside it",
+            fix=f"leave {metric} out, or evaluate on rows with chosen responses",
+        )
+        for metric in metrics
+        if missing
+    ]
+    if findings:
+        names = ", ".join(metrics)
+        raise InvalidInput(f"prompts have no references for {names}", code="missing_references", findings=findings)
 
 
 def _shuffled(number: int, seed: int) -> list[int]:

@@ -57,6 +57,12 @@ def ratio(sums: Array) -> Array:
     return values
 
 
+def exp_ratio(sums: Array) -> Array:
+    """Return exp(sums[..., 0] / sums[..., 1]): of summed negative log-probabilities and tokens, the perplexity."""
+    values: Array = np.exp(ratio(sums))
+    return values
+
+
 def cluster_sums(values: Array, clusters: Sequence[Any]) -> Array:
     """Sum the rows of *values* [n, K] that share a cluster; returns [C, K], clusters in sorted order."""
     _, codes = np.unique(np.asarray(clusters), return_inverse=True)

@@ -1,4 +1,4 @@
-"""How likely a model finds held-out responses, and how far it moved from its base on its own answers.
+"""How likely a model finds held-out responses; its entropy on its own answers, and how far it moved from its base.
 
 Knows models and packed batches; it must not know files, metrics or systems. Results do not depend on how examples fall
 into batches. Letters: P response positions, V vocabulary, S responses. Log-probabilities are in nats, float32.
@@ -103,50 +103,65 @@ def _responses(model: nn.Module, pack: Pack, how: Pass) -> Array:
     return torch.stack(columns, dim=1).double().cpu().numpy()
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerSums:
+    """Of each answer, sums over its positions in nats: the entropy of the next token, and the KL to the base."""
+
+    entropies: list[float]
+    divergences: list[float] | None
+    """None: there was no base to compare with."""
+
+
 @torch.no_grad()
-def answer_divergences(
+def answer_sums(
     policy_hidden: Callable[[Pack], Tensor],
-    base_hidden: Callable[[Pack], Tensor],
+    base_hidden: Callable[[Pack], Tensor] | None,
     examples: Sequence[TokenizedExample],
     how: Pass,
     on_progress: Progress = lambda _: None,
     *,
     base_head: Head | None = None,
-) -> list[float]:
-    """Return the sum over positions of the exact KL(policy || base) of the next token, for each example's answer.
+) -> AnswerSums:
+    """Return sums over positions of the next token's exact entropy and KL(policy || base), for each example's answer.
 
     Teacher-forced: *examples* hold one response each, the policy's own answer as generated. Every position compares
-    the whole distributions over V, in float32; nothing is sampled. *base_head*: the base's, where the policy has
-    another one than it. Unit: nats.
+    the whole distributions over V, in float32; nothing is sampled. *base_hidden* None: the entropy alone. *base_head*:
+    the base's, where the policy has another one than it.
     """
     heads = how.head, base_head or how.head
-    found = [0.0] * len(examples)
+    found = np.zeros((len(examples), 2))
     answered = [index for index, example in enumerate(examples) if example.response_ids[0]]
     lengths = [len(examples[i].prompt_ids) + len(examples[i].response_ids[0]) for i in answered]
     done = 0
 
     def compare(batch: Sequence[int]) -> None:
         pack = separate([examples[index] for index in batch], how.head.weight.device)
-        divergence = token_divergences(policy_hidden(pack), base_hidden(pack), heads)
-        for index, value in zip(batch, sum_by_sequence(divergence, pack.sequence, len(batch)).tolist(), strict=True):
-            found[index] = value
+        theirs = None if base_hidden is None else base_hidden(pack)
+        numbers = token_numbers(policy_hidden(pack), theirs, heads)
+        sums = [sum_by_sequence(column, pack.sequence, len(batch)) for column in numbers]
+        found[list(batch)] = torch.stack(sums, dim=1).double().cpu().numpy()
 
     for group in plan(lengths, how.token_budget):
         in_halves([answered[index] for index in group], compare, how.on_halving)
         done += len(group)
         on_progress(done)
-    return found
+    return AnswerSums(found[:, 0].tolist(), None if base_hidden is None else found[:, 1].tolist())
 
 
-def token_divergences(policy: Tensor, base: Tensor, heads: tuple[Head, Head]) -> Tensor:
-    """Return KL(policy || base) [P] float32 of the next token, of hidden states [P, D] each, read by *heads*."""
-    parts = []
-    for ours, theirs in zip(_chunks(policy), _chunks(base), strict=True):
-        log_p, log_q = (
-            torch.log_softmax(head.logits(hidden), dim=-1) for head, hidden in zip(heads, (ours, theirs), strict=True)
-        )
-        parts.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0))
-    return torch.cat(parts)
+def token_numbers(policy: Tensor, base: Tensor | None, heads: tuple[Head, Head]) -> tuple[Tensor, Tensor]:
+    """Return entropy and KL(policy || base), [P] float32 each, of the next token, in nats.
+
+    *policy* and *base* are hidden states [P, D], read by *heads*; without *base* the KL is 0.
+    """
+    found = []
+    others = [None] * len(_chunks(policy)) if base is None else _chunks(base)
+    for ours, theirs in zip(_chunks(policy), others, strict=True):
+        log_p = torch.log_softmax(heads[0].logits(ours), dim=-1)
+        p = log_p.exp()
+        log_q = log_p if theirs is None else torch.log_softmax(heads[1].logits(theirs), dim=-1)
+        found.append(torch.stack([-(p * log_p).sum(dim=-1), (p * (log_p - log_q)).sum(dim=-1)]).clamp(min=0))
+    entropy, divergence = torch.cat(found, dim=1)
+    return entropy, divergence
 
 
 def _chunks(hidden: Tensor) -> Sequence[Tensor]:

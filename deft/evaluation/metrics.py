@@ -1,4 +1,4 @@
-"""The named numbers of an evaluation, as additive sums per prompt, from per-pair and per-answer values.
+"""The named numbers of an evaluation, as additive sums per prompt, and those of pairs; `answers` has those of answers.
 
 Each metric is a statistic (deft.evaluation.intervals) of sums over prompts, so that one resampling gives intervals and
 paired differences. It must not know models, tokenizers or files. Definitions: docs/method.md, Evaluation. All log
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sacrebleu.metrics import BLEU
 
-from deft.evaluation.intervals import Array, Bounds, Statistic, cluster_sums, ratio
+from deft.evaluation.intervals import Array, Bounds, Statistic, cluster_sums, exp_ratio, ratio
 
 BLEU_ORDERS = 4
 BASE = "base"
@@ -58,17 +57,52 @@ RULES: dict[str, Rule] = {
     "chosen_logp_change_per_token": Rule("change of log p(chosen) a token", "nats/token"),
     "length": Rule("answer length", "tokens"),
     "ended": Rule("answers that end", "share"),
+    "entropy": Rule("entropy of the next token", "nats/token"),
     "bleu": Rule("BLEU", "0-100", bleu_score),
+    "bleu_char_pro": Rule("character BLEU as PRO computes it", "0-100"),
+    "bartscore_precision": Rule("BARTScore, answer given reference", "nats/token"),
+    "bartscore_recall": Rule("BARTScore, reference given answer", "nats/token"),
+    "bartscore_f": Rule("BARTScore, mean of both", "nats/token"),
+    "distinct_1": Rule("distinct words of an answer", "share"),
+    "distinct_2": Rule("distinct word pairs of an answer", "share"),
+    "reward": Rule("reward", "0-100"),
+    "reward_logit": Rule("reward logit", "logit"),
+    "perplexity": Rule("perplexity on general text", "perplexity", exp_ratio),
 }
-"""Every metric, in the order in which tables print them."""
+"""Every metric, in the order in which tables print them. One that exists several times in an evaluation is named
+`<metric>:<of what>`: `reward:rm_...`."""
+
+
+def rule_of(metric: str) -> Rule:
+    """Return the rule of *metric*, with what it is of in its title."""
+    kind, _, of = metric.partition(":")
+    return replace(RULES[kind], title=f"{RULES[kind].title} by {of}") if of else RULES[kind]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the distinct *names* of metrics in the order of `RULES`, those of one rule as they come."""
+    order = list(RULES)
+    return sorted(dict.fromkeys(names), key=lambda name: order.index(name.partition(":")[0]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByRow:
+    """What a measurement was summed from: additive *columns* [n, K] of n rows, and the cluster of each.
+
+    *counts* [n] is what of each row counts towards the measurement's n: of pair metrics its pairs.
+    """
+
+    columns: Array
+    clusters: list[Any]
+    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
     """One metric of one system: additive *sums* [C, K] over prompts and *n* rows (of pair metrics: pairs).
 
-    *bounds* are the ends of the value's range. A value *is_by_definition* when no measurement could change it (the
-    base prefers nothing to itself): it serves differences and is left out of tables.
+    *bounds* are the ends of the value's range; *slice* says of which rows it is. A value *is_by_definition* when no
+    measurement could change it (the base prefers nothing to itself): it serves differences and is left out of tables.
     """
 
     metric: str
@@ -79,6 +113,10 @@ class Measurement:
     bounds: Bounds = None
     is_trained_on: bool = False
     is_by_definition: bool = False
+    is_valid: bool = True
+    """False: what measured it was not shown to be better than a baseline, so that it takes no part in a verdict."""
+    slice: str = "all"
+    by_row: ByRow | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,12 +205,14 @@ def measure_pairs(
     found = [
         _pairs("preference_accuracy", who, scores, wins(margin), clusters, is_share=True, is_by_definition=is_base),
         _pairs("margin", who, scores, margin, clusters, is_by_definition=is_base),
-        _mean("chosen_logp_change", who, change, clusters, is_by_definition=is_base),
-        _mean("chosen_logp_change_per_token", who, change, clusters, counted=tokens, is_by_definition=is_base),
+        measure_mean("chosen_logp_change", who, change, clusters, is_by_definition=is_base),
+        measure_mean("chosen_logp_change_per_token", who, change, clusters, counted=tokens, is_by_definition=is_base),
     ]
     if len(margin) > len(change):
         ranked = ranking_accuracy(scores, reference)
-        found.append(_mean("ranking_accuracy", who, ranked, clusters, bounds=(0.0, 1.0), is_by_definition=is_base))
+        found.append(
+            measure_mean("ranking_accuracy", who, ranked, clusters, bounds=(0.0, 1.0), is_by_definition=is_base)
+        )
     if scores.r_d_chosen is not None and scores.r_d_rejected is not None:
         right = wins(scores.per_pair(scores.r_d_chosen) - scores.r_d_rejected)
         trained = who.has_reward_term
@@ -199,7 +239,7 @@ def _pairs(
     is_by_definition: bool = False,
 ) -> Measurement:
     """Measure the mean over rows of the mean of *values* [M] over each row's pairs; n counts the pairs."""
-    found = _mean(
+    found = measure_mean(
         metric,
         who,
         scores.per_row(values),
@@ -208,47 +248,18 @@ def _pairs(
         is_trained_on=is_trained_on,
         is_by_definition=is_by_definition,
     )
-    return replace(found, n=len(values))
+    rows = np.arange(len(values)) if scores.row_of is None else scores.row_of
+    by_row = replace(_rows_of(found), counts=np.bincount(rows, minlength=len(scores.chosen_logp)))
+    return replace(found, n=len(values), by_row=by_row)
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerFacts:
-    """What is counted of one generated answer.
-
-    *tokens* are its own; *kl* (None for the base) is the sum in nats over its *kl_positions*, which are those tokens
-    and the end token where the answer ended.
-    """
-
-    text: str
-    tokens: int
-    is_ended: bool
-    kl: float | None = None
-
-    @property
-    def kl_positions(self) -> int:
-        """Positions at which the model chose a token."""
-        return self.tokens + self.is_ended
+def _rows_of(measurement: Measurement) -> ByRow:
+    if measurement.by_row is None:
+        raise AssertionError("a measured mean knows its rows")
+    return measurement.by_row
 
 
-def measure_answers(
-    who: Who, answers: Sequence[AnswerFacts], references: Sequence[str], clusters: Sequence[Any], max_new_tokens: int
-) -> list[Measurement]:
-    """Return the metrics of generated *answers*; *references* are the chosen responses to the same prompts."""
-    tokens = np.array([answer.tokens for answer in answers], dtype=np.float64)
-    ended = np.array([answer.is_ended for answer in answers], dtype=np.float64)
-    divergence = np.array([answer.kl or 0.0 for answer in answers])
-    positions = np.array([answer.kl_positions for answer in answers], dtype=np.float64)
-    counts = np.array([bleu_counts(a.text, r) for a, r in zip(answers, references, strict=True)])
-    is_base = who.system == BASE
-    return [
-        _mean("kl", who, divergence, clusters, counted=positions, is_by_definition=is_base),
-        _mean("length", who, tokens, clusters, bounds=(0.0, float(max_new_tokens))),
-        _mean("ended", who, ended, clusters, bounds=(0.0, 1.0)),
-        Measurement("bleu", who.system, who.arm, cluster_sums(counts, clusters), len(answers), bounds=(0.0, 100.0)),
-    ]
-
-
-def _mean(
+def measure_mean(
     metric: str,
     who: Who,
     values: Array,
@@ -261,27 +272,29 @@ def _mean(
 ) -> Measurement:
     """Measure the mean of *values* [n], or their sum over the sum of *counted* [n]."""
     columns = np.column_stack([values, np.ones_like(values) if counted is None else counted])
+    found = measure_sums(metric, who, columns, clusters, bounds=bounds)
+    return replace(found, is_trained_on=is_trained_on, is_by_definition=is_by_definition)
+
+
+def measure_sums(
+    metric: str, who: Who, columns: Array, clusters: Sequence[Any], *, bounds: Bounds = None
+) -> Measurement:
+    """Measure what *columns* [n, K] add up to."""
+    by_row = ByRow(columns, list(clusters), np.ones(len(columns), dtype=np.int64))
     sums = cluster_sums(columns, clusters)
-    return Measurement(metric, who.system, who.arm, sums, len(values), bounds, is_trained_on, is_by_definition)
+    return Measurement(metric, who.system, who.arm, sums, len(columns), bounds, by_row=by_row)
 
 
-def bleu_counts(answer: str, reference: str) -> list[float]:
-    """Return [answer tokens, reference tokens, 4 matched n-gram counts, 4 n-gram counts] of one sentence.
-
-    sacrebleu's default tokenizer (13a), case kept.
-    """
-    score = BLEU().corpus_score([answer], [[reference]])
-    return [score.sys_len, score.ref_len, *score.counts, *score.totals]
-
-
-def bleu_signature() -> str:
-    """Return sacrebleu's signature of the metric, for the settings."""
-    metric = BLEU()
-    metric.corpus_score(["a"], [["a"]])
-    return str(metric.get_signature())
+COMPANIONS = {
+    "ended": "length",
+    "chosen_logp_change_per_token": "chosen_logp_change",
+    "bartscore_precision": "bartscore",
+    "bartscore_recall": "bartscore",
+    "bartscore_f": "bartscore",
+}
+"""Metrics that come with the one that was asked for, by their own name."""
 
 
 def wanted(measurements: Iterable[Measurement], names: Sequence[str]) -> list[Measurement]:
     """Keep the metrics that were asked for, with those that belong to one that was."""
-    companions = {"ended": "length", "chosen_logp_change_per_token": "chosen_logp_change"}
-    return [m for m in measurements if companions.get(m.metric, m.metric) in names]
+    return [m for m in measurements if COMPANIONS.get(m.metric, m.metric.partition(":")[0]) in names]

@@ -1,40 +1,52 @@
 """Evaluate one base and any number of adapters or tuned models on held-out rows, and compare them.
 
 One base stays in memory, adapters are swapped on it and tuned models loaded beside it; the base's likelihoods are
-computed once. The operation turns a spec and input folders into metrics.json, pairs.parquet, generations.jsonl,
-comparison.json and evaluation.json. No text of a row goes into the summary or the log.
+computed once. The operation turns a spec and input folders into metrics.json, values.parquet, pairs.parquet,
+generations.jsonl, comparison.json and evaluation.json. No text of a row goes into the summary or the log.
 """
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.distribution import require_same_tokenizer
-from deft.evaluation.files import write_comparison, write_generations, write_json, write_pairs
+from deft.evaluation.answers import measure_against_references, measure_answers
+from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
+from deft.evaluation.general_text import load_texts, measure_texts
 from deft.evaluation.generation import Answer, Decoding, end_ids, generate
-from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out
+from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
-from deft.evaluation.likelihoods import Pass, answer_divergences, score_pairs
+from deft.evaluation.likelihoods import AnswerSums, Pass, answer_sums, score_pairs
 from deft.evaluation.metrics import (
     Measurement,
     PairScores,
-    measure_answers,
     measure_length_baseline,
     measure_pairs,
     wanted,
 )
-from deft.evaluation.state import Answered, Run, generates, settings_of, who_is
+from deft.evaluation.other_models import judge_answers
+from deft.evaluation.reward_judges import open_judges
+from deft.evaluation.state import Answered, NamedModel, Run, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
-from deft.models.fit import GENERATED_METRICS, check_answers_fit, check_measurable
+from deft.models.fit import (
+    REFERENCE_METRICS,
+    answers_prompts,
+    check_answers_fit,
+    check_measurable,
+    judges_pairs,
+    measurable,
+)
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
 from deft.models.rope import switching_tokens
 from deft.packing import longest_row, shares_prompts
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
+from deft.reward_models.heads import require_encoder_decoder
 from deft.scoring.counting import warnings_in
 from deft.specs import EvaluateSpec
 from deft.tokens import TokenizedExample, end_token_id
@@ -65,26 +77,38 @@ def run_evaluate(
     base_hash = weights_hash(inputs["model"])
     run = _prepare(spec, inputs, base_hash, report)
     scores = _likelihoods(run)
+    texts = _text_measurements(run)
     answers = _answers(run)
-    report.phase("comparing")
-    measurements = wanted([*_pair_measurements(run, scores), *_answer_measurements(run, answers)], spec.options.metrics)
-    settings = settings_of(run, base_hash)
-    summary = write_comparison(run, measurements, scores, settings, out)
-    write_pairs(run, scores, out / "pairs.parquet")
     write_generations(run, answers, out / "generations.jsonl")
+    judged = judge_answers(run, answers)
+    report.phase("comparing")
+    parts = [
+        (run.pairs, _pair_measurements(run, scores)),
+        (run.prompts, [*_answer_measurements(run, answers), *judged.measurements]),
+    ]
+    parts += texts
+    parts = [(rows, wanted(measured, spec.options.metrics)) for rows, measured in parts]
+    settings = settings_of(run, base_hash)
+    summary = write_comparison(run, parts, scores, settings, judged, out)
+    write_pairs(run, scores, out / "pairs.parquet")
     summary |= {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
     return summary
 
 
 def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, report: Report) -> Run:
-    check_measurable(spec.options, has_scoring=spec.scoring is not None, pointer="/options/metrics")
+    check_measurable(spec, pointer="/options/metrics")
+    judges, bart = open_judges(spec, inputs), _bart(inputs.get("bartscore_model"))
     folders = [inputs.get(f"adapter.{index}") for index in range(len(spec.systems))]
     adapters = open_adapters(spec.systems, folders, base_hash)
     tokenizer = load_tokenizer(inputs["model"])
     rows, left_out = held_out_rows(spec, inputs)
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
+    if answers_prompts(spec):
+        asked = [metric for metric in REFERENCE_METRICS if metric in measurable(spec)]
+        require_references(prompts.examples, asked, spec.options.metrics)
+    texts = load_texts(spec, inputs["general_dataset"], tokenizer) if "general_dataset" in inputs else None
     base = load_base(inputs["model"], quantisation=spec.quantisation)
     _refuse_long_prompts(spec, base, prompts)
     q_diff = _q_diff(spec, tokenizer, inputs.get("scoring"))
@@ -94,7 +118,19 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
     decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
     resident = Resident(base, spec.quantisation)
-    return Run(spec, resident, tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings, q_diff)
+    return Run(
+        *(spec, resident, tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings, q_diff),
+        judges=judges,
+        bart=bart,
+        texts=texts,
+    )
+
+
+def _bart(folder: Path | None) -> NamedModel | None:
+    if folder is None:
+        return None
+    require_encoder_decoder(folder, "/bartscore_model")
+    return NamedModel(folder, weights_hash(folder))
 
 
 def _q_diff(spec: EvaluateSpec, tokenizer: "Tokenizer", scoring: Path | None) -> Array | None:
@@ -118,7 +154,7 @@ def _passes(
 
 def _likelihoods(run: Run) -> list[PairScores]:
     """Score the held-out pairs under every system, the base first."""
-    if not set(run.spec.options.metrics) - GENERATED_METRICS:
+    if not judges_pairs(run.spec):
         return []
     run.report.phase("likelihoods")
     return [_scored(run, index) for index in range(len(run.systems))]
@@ -132,9 +168,24 @@ def _scored(run: Run, index: int) -> PairScores:
         return score_pairs(model, run.pairs.tokenized, run.how_of(adapter, model), on_progress)
 
 
+def _text_measurements(run: Run) -> list[Part]:
+    """Measure every system on the general text, where there is one."""
+    if run.texts is None or "perplexity" not in run.spec.options.metrics:
+        return []
+    run.report.phase("general_text")
+    found = []
+    for index, adapter in enumerate(run.systems):
+        on_progress = run.progress(index, len(run.texts.rows), "texts")
+        with run.resident.system(adapter) as model:
+            how = replace(run.how_of(adapter, model), direction=None)
+            scores = score_pairs(model, run.texts.tokenized, how, on_progress)
+        found.append(measure_texts(who_is(adapter), scores, run.texts))
+    return [(run.texts, found)]
+
+
 def _answers(run: Run) -> list[Answered]:
     """Let every system answer the prompts, the base first."""
-    if not generates(run.spec):
+    if not answers_prompts(run.spec):
         return []
     run.report.phase("answers")
     return [_answered(run, index) for index in range(len(run.systems))]
@@ -148,16 +199,22 @@ def _answered(run: Run, index: int) -> Answered:
     with run.resident.system(adapter) as model:
         answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
         has_kl = adapter is not None and "kl" in run.spec.options.metrics
-        return Answered(answers, _divergences(run, adapter, model, answers) if has_kl else None)
+        has_entropy = "entropy" in run.spec.options.metrics
+        if not has_kl and not has_entropy:
+            return Answered(answers, None)
+        sums = _sums(run, adapter, model, answers, has_kl=has_kl)
+        return Answered(answers, sums.divergences, sums.entropies if has_entropy else None)
 
 
-def _divergences(
+def _sums(
     run: Run,
     adapter: Adapter | None,
     model: Any,  # noqa: ANN401 -- base, PEFT or tuned model
     answers: list[Answer],
-) -> list[float]:
-    """Return the KL of the active system to the base, summed over the positions of each of its own answers."""
+    *,
+    has_kl: bool,
+) -> AnswerSums:
+    """Return entropy and, with *has_kl*, KL to the base of the active system over each of its own answers."""
     examples = [
         TokenizedExample(example.prompt_ids, [answer.chosen_ids], [True])
         for example, answer in zip(run.prompts.tokenized, answers, strict=True)
@@ -167,9 +224,9 @@ def _divergences(
         with run.resident.without_adapter():
             return pack.hidden(run.resident.base)
 
-    return answer_divergences(
+    return answer_sums(
         lambda pack: pack.hidden(model),
-        base_hidden,
+        base_hidden if has_kl else None,
         examples,
         run.how_of(adapter, model),
         lambda _: stop_if_asked(run.report),
@@ -185,19 +242,20 @@ def _pair_measurements(run: Run, scores: list[PairScores]) -> list[Measurement]:
 
 
 def _answer_measurements(run: Run, answers: list[Answered]) -> list[Measurement]:
-    references = [example.responses[0] for example in run.prompts.examples]
-    most = run.decoding.max_new_tokens
-    return [
-        measurement
-        for adapter, own in zip(run.systems, answers, strict=False)
-        for measurement in measure_answers(who_is(adapter), own.facts(), references, run.prompts.clusters, most)
-        if measurement.metric != "kl" or adapter is None or own.divergences is not None
-    ]
+    found: list[Measurement] = []
+    clusters = run.prompts.clusters
+    for adapter, own in zip(run.systems, answers, strict=False):
+        who, facts = who_is(adapter), own.facts()
+        found += measure_answers(who, facts, clusters, run.decoding.max_new_tokens)
+        if {"bleu", "bleu_char_pro"} & set(run.spec.options.metrics):
+            references = [example.responses[0] for example in run.prompts.examples]
+            found += measure_against_references(who, [fact.text for fact in facts], references, clusters)
+    return found
 
 
 def _refuse_long_prompts(spec: EvaluateSpec, base: "PreTrainedModel", prompts: HeldOut) -> None:
     """Refuse prompts that leave no room for the answer in the model's context."""
-    if generates(spec):
+    if answers_prompts(spec):
         settings = base.config.get_text_config()
         check_answers_fit(
             longest_prompt_tokens=max((len(example.prompt_ids) for example in prompts.tokenized), default=0),

@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from deft.evaluation.answers import AnswerFacts, bleu_signature
 from deft.evaluation.generation import RECIPE, Answer, Decoding
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.intervals import Array
 from deft.evaluation.likelihoods import Pass
-from deft.evaluation.metrics import BASE, RULES, AnswerFacts, Who, bleu_signature
+from deft.evaluation.metrics import BASE, COMPANIONS, RULES, Who
+from deft.evaluation.reward_judges import RewardJudge
 from deft.evaluation.systems import Adapter, Resident
-from deft.models.fit import GENERATED_METRICS
+from deft.models.fit import GENERATED_METRICS, TEXT_METRICS
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
@@ -23,6 +26,14 @@ from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model beside the base, by its folder and the hash of its weights."""
+
+    folder: Path
+    weights_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,10 @@ class Run:
     warnings: list[str]
     q_diff: Array | None = None
     """Where R_d is measured."""
+    judges: list[RewardJudge] = field(default_factory=list)
+    bart: NamedModel | None = None
+    texts: HeldOut | None = None
+    """A general text, where perplexity is measured."""
 
     @property
     def systems(self) -> list[Adapter | None]:
@@ -70,15 +85,23 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answers of one system, and the KL of each to the base (None: not asked for, or the base itself)."""
+    """The answers of one system, and sums over each: its KL to the base, its entropy.
+
+    None: not asked for, or the KL of the base itself.
+    """
 
     answers: list[Answer]
     divergences: list[float] | None
+    entropies: list[float] | None = None
 
     def facts(self) -> list[AnswerFacts]:
         """Return what metrics count of each answer."""
-        kl: list[float | None] = [*self.divergences] if self.divergences else [None] * len(self.answers)
-        return [AnswerFacts(a.text, len(a.ids), a.is_ended, d) for a, d in zip(self.answers, kl, strict=True)]
+        nothing: list[float | None] = [None] * len(self.answers)
+        columns = (self.divergences or nothing, self.entropies or nothing)
+        return [
+            AnswerFacts(answer.text, len(answer.ids), answer.is_ended, kl, entropy)
+            for answer, kl, entropy in zip(self.answers, *columns, strict=True)
+        ]
 
 
 def who_is(adapter: Adapter | None) -> Who:
@@ -88,18 +111,25 @@ def who_is(adapter: Adapter | None) -> Who:
     return Who(adapter.system.name, adapter.system.arm, adapter.has_reward_term)
 
 
-def generates(spec: EvaluateSpec) -> bool:
-    """Return whether *spec* asks for answers."""
-    return spec.options.prompts > 0 and bool(GENERATED_METRICS & set(spec.options.metrics))
-
-
 def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
     """Return, for each metric, everything that its number depends on but the system itself.
 
     Equal settings are what makes numbers of two evaluations comparable; their hash stands beside every number.
     """
+    common, own = _common(run, base_hash), _own(run)
+    found = {
+        metric: {"metric": metric, "version": rule.version} | common | _measured_on(run, metric) | own.get(metric, {})
+        for metric, rule in RULES.items()
+    }
+    for judge in run.judges:
+        reads = {"reward_model": judge.weights_hash}
+        found |= {f"{metric}:{judge.name}": found[metric] | reads for metric in ("reward", "reward_logit")}
+    return found
+
+
+def _common(run: Run, base_hash: str) -> dict[str, Any]:
     options = run.spec.options
-    common = {
+    return {
         "base_weights": base_hash,
         "tokenizer": tokenizer_hash(run.tokenizer),
         "tokens": run.spec.tokens.model_dump(mode="json"),
@@ -107,25 +137,33 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
         "bootstrap": options.bootstrap,
         "seed": options.seed,
     }
-    likelihood = {"pairs": run.pairs.fingerprint, "end_id": run.how.end_id}
-    generated = {
+
+
+def _measured_on(run: Run, metric: str) -> dict[str, Any]:
+    """Return what identifies the rows of *metric*, and how they were answered where they were."""
+    asked = COMPANIONS.get(metric, metric)
+    if asked in TEXT_METRICS:
+        return {"texts": None if run.texts is None else run.texts.fingerprint}
+    if asked not in GENERATED_METRICS:
+        return {"pairs": run.pairs.fingerprint, "end_id": run.how.end_id}
+    return {
         "prompts": run.prompts.fingerprint,
         "decoding": RECIPE,
-        "max_new_tokens": options.max_new_tokens,
+        "max_new_tokens": run.spec.options.max_new_tokens,
         "end_ids": sorted(run.decoding.end_ids),
     }
-    own: dict[str, dict[str, Any]] = {
+
+
+def _own(run: Run) -> dict[str, dict[str, Any]]:
+    """Return what single metrics depend on beside their rows."""
+    options = run.spec.options
+    bart = {"model": None if run.bart is None else run.bart.weights_hash}
+    return {
         "preference_accuracy": {"beta": options.beta},
         "margin": {"beta": options.beta},
         "r_d_accuracy": {"q_diff": _direction_hash(run.how)},
         "bleu": {"signature": bleu_signature()},
-    }
-    return {
-        metric: {"metric": metric, "version": rule.version}
-        | common
-        | (generated if metric in (*GENERATED_METRICS, "ended") else likelihood)
-        | own.get(metric, {})
-        for metric, rule in RULES.items()
+        **{metric: bart for metric, asked in COMPANIONS.items() if asked == "bartscore"},
     }
 
 

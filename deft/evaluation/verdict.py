@@ -18,7 +18,7 @@ from deft.evaluation.comparison import (
     table,
 )
 from deft.evaluation.intervals import smallest_detectable_difference
-from deft.evaluation.metrics import BASE, RULES, SHORTER
+from deft.evaluation.metrics import BASE, SHORTER, rule_of
 
 HEAVY_DRIFT = 0.5
 """Nats a token of KL to the base, or of fall of log p(chosen), above which an arm has drifted heavily (ours)."""
@@ -51,7 +51,7 @@ def compare(
         "against": headline.against if headline else None,
         "smallest_detectable_difference": smallest_detectable_difference(headline.estimate) if headline else None,
         "differences": [difference.as_dict() for difference in found],
-        "columns": [{"metric": m, "title": RULES[m].title, "unit": RULES[m].unit} for m in evidence],
+        "columns": [{"metric": m, "title": rule_of(m).title, "unit": rule_of(m).unit} for m in evidence],
         "table": rows,
     }
 

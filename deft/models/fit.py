@@ -5,10 +5,30 @@ The same checks are made when a job is posted (`deft.planning`) and when its mod
 """
 
 from deft.errors import Finding, InvalidInput, ModelNotUsable
-from deft.specs import EvaluationOptions, Metric, TokenOptions
+from deft.specs import EvaluateSpec, Metric, TokenOptions
 
-GENERATED_METRICS: frozenset[Metric] = frozenset({"kl", "length", "bleu"})
-"""Metrics of generated answers; the others judge pairs by their likelihood."""
+GENERATED_METRICS: frozenset[Metric] = frozenset(
+    {
+        *("kl", "length", "entropy", "bleu", "bleu_char_pro", "bartscore"),
+        *("distinct_1", "distinct_2", "reward", "reward_logit"),
+    }
+)
+"""Metrics of generated answers."""
+
+TEXT_METRICS: frozenset[Metric] = frozenset({"perplexity"})
+"""Metrics of a general text; all others but `GENERATED_METRICS` judge pairs by their likelihood."""
+
+REFERENCE_METRICS: tuple[Metric, ...] = ("bleu", "bleu_char_pro", "bartscore")
+"""Metrics that set an answer beside the chosen response to its prompt."""
+
+NEEDED_FIELDS: dict[Metric, str] = {
+    "r_d_accuracy": "scoring",
+    "bartscore": "bartscore_model",
+    "reward": "reward_models",
+    "reward_logit": "reward_models",
+    "perplexity": "general_dataset",
+}
+"""Metrics that are left out unless a field of the evaluation is given."""
 
 
 FEW_IDS, FEW_OF_ALL = 64, 0.01
@@ -111,24 +131,36 @@ def check_answers_fit(
     raise InvalidInput(f"prompts and answers do not fit: expected {expected}", code=code, findings=[finding])
 
 
-def check_measurable(options: EvaluationOptions, *, has_scoring: bool, pointer: str) -> None:
+def measurable(spec: EvaluateSpec) -> set[Metric]:
+    """Return those of the metrics asked for that the other settings leave."""
+    left = {m for m in spec.options.metrics if m not in NEEDED_FIELDS or getattr(spec, NEEDED_FIELDS[m])}
+    return left if spec.options.prompts else left - GENERATED_METRICS
+
+
+def judges_pairs(spec: EvaluateSpec) -> bool:
+    """Return whether *spec* asks for a metric of held-out pairs."""
+    return bool(measurable(spec) - GENERATED_METRICS - TEXT_METRICS)
+
+
+def answers_prompts(spec: EvaluateSpec) -> bool:
+    """Return whether *spec* asks for a metric of answers."""
+    return bool(measurable(spec) & GENERATED_METRICS)
+
+
+def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
     """Check that the other settings leave something of the metrics asked for; *pointer* is that of the metrics.
 
     Raises:
         InvalidInput: they leave nothing.
     """
-    left = set(options.metrics)
-    if options.prompts == 0:
-        left -= GENERATED_METRICS
-    if not has_scoring:
-        left -= {"r_d_accuracy"}
-    if left:
+    if measurable(spec):
         return
+    needed = ", ".join(f"{metric} a {field}" for metric, field in NEEDED_FIELDS.items())
     finding = Finding(
         code="nothing_to_measure",
         pointer=pointer,
-        found=", ".join(options.metrics),
-        expected="a metric that can be measured: kl, length and bleu need prompts, r_d_accuracy needs a scoring",
-        fix="ask for prompts above 0, name a scoring, or ask for another metric",
+        found=", ".join(spec.options.metrics),
+        expected=f"a metric that can be measured: metrics of answers need prompts, {needed}",
+        fix="ask for prompts above 0, name what the metric needs, or ask for another metric",
     )
     raise InvalidInput("none of the metrics can be measured", code="nothing_to_measure", findings=[finding])

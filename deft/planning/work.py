@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 
 from deft import budgets
-from deft.models.fit import GENERATED_METRICS
+from deft.models.fit import answers_prompts, judges_pairs
 from deft.planning.documents import Operation, Work
 from deft.planning.lengths import Sample, Sizes
 from deft.planning.shapes import Shape
-from deft.specs import Drift, EvaluationOptions, Method, Optimisation, SftMethod
+from deft.specs import Drift, EvaluateSpec, Method, Optimisation, SftMethod
 
 CALIBRATION_STEPS = 8
 """Optimiser steps over which omega is measured (M10)."""
@@ -139,25 +139,34 @@ def evaluation(
     sample: Sample,
     pairs: int,
     prompts: int,
-    systems: int,
-    options: EvaluationOptions,
+    spec: EvaluateSpec,
     name: str = "evaluate",
 ) -> Cost:
-    """Return the cost of judging *pairs* and answering *prompts* under the base and *systems* adapters."""
+    """Return the cost of judging *pairs* and answering *prompts* under the base and the adapters of *spec*.
+
+    What models beside the base cost (reward models, BARTScore) and the general text are left out.
+    """
+    options, systems = spec.options, len(spec.systems)
     own = sample.mean(lambda sizes: counter.forward(sizes, has_end=True) + counter.head(sizes))
     tokens = sample.mean(lambda sizes: counter.tokens(sizes, has_end=True))
     prompt, new = sample.mean(lambda sizes: sizes.prompt), options.max_new_tokens
-    has_pairs = bool(set(options.metrics) - GENERATED_METRICS)
-    judged = pairs * (systems + 1) if has_pairs else 0
-    answers = prompts * (systems + 1) if set(options.metrics) & GENERATED_METRICS else 0
-    compared = prompts * systems if "kl" in options.metrics else 0
+    judged = pairs * (systems + 1) if judges_pairs(spec) else 0
+    answers = prompts * (systems + 1) if answers_prompts(spec) else 0
+    compared = _compared(spec) * prompts
     flops = judged * own + answers * counter.generate(prompt, new)
-    flops += 2 * compared * counter.generate(prompt, new)
+    flops += compared * counter.generate(prompt, new)
     at_once = max(1, budgets.GENERATION_TOKENS["cuda"] // round(prompt + new))
     steps = math.ceil(prompts / at_once) * new * (systems + 1) if answers else 0
-    forward = (judged * tokens + (answers + 2 * compared) * prompt + 2 * compared * new, flops)
+    forward = (judged * tokens + (answers + compared) * prompt + compared * new, flops)
     cost = _cost(name, "evaluate", pairs, forward=forward, generated=answers * new)
     return Cost(cost.work, cost.forward_flops, cost.training_flops, steps)
+
+
+def _compared(spec: EvaluateSpec) -> int:
+    """Return how many passes every answered prompt costs for KL and entropy."""
+    systems, metrics = len(spec.systems), spec.options.metrics
+    own = systems + 1 if "entropy" in metrics else systems if "kl" in metrics else 0
+    return own + (systems if "kl" in metrics else 0)
 
 
 def without_model(operation: Operation, rows: int | None, name: str) -> Cost:

@@ -58,7 +58,7 @@ def test_what_the_base_has_by_definition_is_in_no_table_and_no_list() -> None:
 
 def test_metrics_rows_have_the_agreed_fields() -> None:
     (row,) = system_metrics(_gather(measured("deft", right(0.6))), {"preference_accuracy": "h"})
-    expected = "system arm metric slice value n low high is_trained_on settings_hash"
+    expected = "system arm metric slice value n low high is_trained_on is_valid settings_hash"
     assert set(row) == set(expected.split())
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft.evaluation.likelihoods import Pass, answer_divergences, score_pairs, token_divergences
+from deft.evaluation.likelihoods import Pass, answer_sums, score_pairs, token_numbers
 from deft.packing import Pack
 from deft.reward import Head, direction_of, head_of, reward_from_logits
 from deft.tokens import TokenizedExample
@@ -50,7 +50,8 @@ def test_pairs_and_answers_that_do_not_fit_together_are_looked_at_in_halves(
 
 
 def divergences(model: torch.nn.Module, answers: list[TokenizedExample], how: Pass) -> list[float]:
-    return answer_divergences(lambda pack: pack.hidden(model), lambda pack: 0.9 * pack.hidden(model), answers, how)
+    found = answer_sums(lambda pack: pack.hidden(model), lambda pack: 0.9 * pack.hidden(model), answers, how)
+    return found.divergences or []
 
 
 def _naive_logits(model: torch.nn.Module, prompt: list[int], response: list[int]) -> torch.Tensor:
@@ -137,12 +138,15 @@ def test_progress_counts_every_example_and_may_stop() -> None:
         score_pairs(model, _examples(), _pass(model), lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
-def test_kl_by_hand() -> None:
+def test_kl_and_entropy_by_hand() -> None:
     identity = Head(torch.eye(2))
     p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
     expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
-    assert token_divergences(p, q, (identity, identity)).item() == pytest.approx(expected, abs=1e-6)
-    assert token_divergences(p, p, (identity, identity)).item() == 0.0
+    entropy, divergence = token_numbers(p, q, (identity, identity))
+    assert divergence.item() == pytest.approx(expected, abs=1e-6)
+    assert entropy.item() == pytest.approx(np.log(2), abs=1e-6)
+    assert token_numbers(p, p, (identity, identity))[1].item() == 0.0
+    assert token_numbers(p, None, (identity, identity))[1].item() == 0.0
 
 
 def test_kl_of_answers_is_summed_over_positions_whatever_the_batches() -> None:
@@ -154,7 +158,8 @@ def test_kl_of_answers_is_summed_over_positions_whatever_the_batches() -> None:
     examples.append(TokenizedExample([5, 6], [[]], [True]))
     for budget in (1, 10_000):
         how = _pass(policy, token_budget=budget)
-        found = answer_divergences(lambda pack: pack.hidden(policy), lambda pack: pack.hidden(base), examples, how)
+        sums = answer_sums(lambda pack: pack.hidden(policy), lambda pack: pack.hidden(base), examples, how)
+        found = sums.divergences or []
         for value, example in zip(found, examples, strict=True):
             ids = example.response_ids[0]
             log_p, log_q = (_naive_logits(m, example.prompt_ids, ids).log_softmax(-1) for m in (policy, base))

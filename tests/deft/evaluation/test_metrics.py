@@ -1,26 +1,19 @@
 import numpy as np
 import pytest
-from sacrebleu.metrics import BLEU
 
 from deft.evaluation.intervals import ratio
 from deft.evaluation.metrics import (
     RULES,
-    AnswerFacts,
     Measurement,
     PairScores,
     Who,
-    bleu_counts,
-    bleu_score,
-    bleu_signature,
-    measure_answers,
+    in_order,
     measure_length_baseline,
     measure_pairs,
+    rule_of,
     wanted,
     wins,
 )
-
-ANSWERS = ["the cat sat on the mat today", "no", "a dog ran over the hill and far away", "it rains"]
-REFERENCES = ["the cat sat on a mat", "yes of course", "a dog ran over the hill and far", "it rains a lot now"]
 
 
 def _scores(chosen: list[float], rejected: list[float], **more: object) -> PairScores:
@@ -100,31 +93,6 @@ def test_wins_count_a_tie_as_one_half() -> None:
     assert wins(np.array([2.0, -1.0, 0.0])).tolist() == [1.0, 0.0, 0.5]
 
 
-def test_kl_is_a_mean_over_tokens_not_over_answers() -> None:
-    answers = [AnswerFacts("a b", 10, True, 5.0), AnswerFacts("c", 2, False, 4.0)]
-    found = _values(measure_answers(Who("deft", "deft"), answers, ["a b", "c"], [0, 1], 48))
-    assert found["kl"] == pytest.approx(9 / (10 + 1 + 2))  # with the end token of the first
-    assert found["length"] == 6
-    assert found["ended"] == 0.5
-
-
-def test_bleu_of_summed_counts_is_sacrebleu_of_the_corpus() -> None:
-    sums = np.array([bleu_counts(a, r) for a, r in zip(ANSWERS, REFERENCES, strict=True)])
-    for picked in ([0, 1, 2, 3], [0, 2, 2], [0, 3], [1, 3], [1, 2]):
-        expected = BLEU().corpus_score([ANSWERS[i] for i in picked], [[REFERENCES[i] for i in picked]]).score
-        assert bleu_score(sums[picked].sum(axis=0)[None])[0] == pytest.approx(expected, abs=1e-9), picked
-
-
-def test_bleu_of_nothing_is_zero() -> None:
-    assert bleu_score(np.array([bleu_counts("", "some words here")]))[0] == 0.0
-    assert bleu_score(np.zeros((2, 10))).tolist() == [0.0, 0.0]
-
-
-def test_bleu_signature_names_tokenizer_and_version() -> None:
-    assert "tok:13a" in bleu_signature()
-    assert "version:" in bleu_signature()
-
-
 def test_rows_of_one_prompt_share_a_cluster() -> None:
     scores = _scores([1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
     margin = next(m for m in measure_pairs(Who("x", "x"), scores, scores, ["p", "p", "q"], 0.1) if m.metric == "margin")
@@ -136,4 +104,24 @@ def test_only_metrics_that_were_asked_for_stay_with_their_companions() -> None:
     found = [Measurement(name, "x", "x", np.zeros((1, 2)), 1) for name in RULES]
     kept = {m.metric for m in wanted(found, ["length", "chosen_logp_change"])}
     assert kept == {"length", "ended", "chosen_logp_change", "chosen_logp_change_per_token"}
+    bartscore = {"bartscore_precision", "bartscore_recall", "bartscore_f"}
+    assert {m.metric for m in wanted(found, ["bartscore"])} == bartscore
     assert RULES["kl"].statistic is ratio
+
+
+def test_a_metric_of_one_reward_model_has_the_rule_of_all_and_a_title_of_its_own() -> None:
+    rule = rule_of("reward:rm_1")
+    assert (rule.title, rule.unit) == ("reward by rm_1", "0-100")
+    assert rule_of("kl") == RULES["kl"]
+    assert in_order(["reward:b", "kl", "reward:a", "kl", "margin"]) == ["margin", "kl", "reward:b", "reward:a"]
+    found = [Measurement(name, "x", "x", np.zeros((1, 2)), 1) for name in ("reward:rm_1", "reward_logit:rm_1")]
+    assert [m.metric for m in wanted(found, ["reward"])] == ["reward:rm_1"]
+
+
+def test_a_pair_metric_knows_its_rows_and_their_pairs() -> None:
+    lists = {"row_of": np.array([0, 1, 1, 1]), "chosen_tokens": np.array([4, 3]), "rejected_tokens": np.arange(1, 5)}
+    base = PairScores(np.array([-9.0, -8.0]), np.array([-5.0, -6.0, -7.0, -8.0]), **lists)
+    (found,) = [m for m in measure_pairs(Who("x", "x"), base, base, ["a", "b"], 0.1) if m.metric == "margin"]
+    assert found.by_row is not None
+    assert found.by_row.counts.tolist() == [1, 3]
+    assert found.by_row.columns.tolist() == [[0.0, 1.0], [0.0, 1.0]]

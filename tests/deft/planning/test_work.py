@@ -13,7 +13,7 @@ from deft.planning.lengths import Sample, Sizes, picks
 from deft.planning.shapes import Shape, shape_of
 from deft.planning.work import Counter
 from deft.reward import head_of
-from deft.specs import DpoMethod, Drift, EvaluationOptions, Lora, Optimisation, ProMethod, SftMethod
+from deft.specs import DpoMethod, Drift, EvaluateSpec, Lora, Optimisation, ProMethod, SftMethod
 from deft.tokens import TokenizedExample
 from deft.training.heads import trained_head
 from deft.training.methods import criterion_of
@@ -149,13 +149,14 @@ def test_omega_is_measured_on_the_first_steps_only() -> None:
 
 def test_an_evaluation_grows_with_pairs_prompts_and_systems() -> None:
     counter, sample = counter_of()
-    everything = EvaluationOptions(max_new_tokens=32)
-    judged = EvaluationOptions(metrics=["preference_accuracy"], max_new_tokens=32)
-    answered = EvaluationOptions(metrics=["length"], max_new_tokens=32)
-    both, pairs, answers = (work.evaluation(counter, sample, 50, 20, 3, o) for o in (everything, judged, answered))
+    wanted: tuple[dict[str, Any], ...] = ({}, {"metrics": ["preference_accuracy"]}, {"metrics": ["length"]})
+    systems = [{"name": name, "arm": name, "adapter": name} for name in "abc"]
+    common = {"model": "m", "dataset": "d", "systems": systems}
+    specs = [EvaluateSpec.model_validate({**common, "options": {"max_new_tokens": 32, **own}}) for own in wanted]
+    both, pairs, answers = (work.evaluation(counter, sample, 50, 20, spec) for spec in specs)
     assert pairs.work.generated_tokens == pairs.decode_steps == 0
     assert answers.work.generated_tokens == 4 * 20 * 32
     assert answers.decode_steps == 4 * 32  # all prompts of a system together
-    compared = 2 * 3 * 20 * counter.generate(20, 32)
+    compared = (3 + 4) * 20 * counter.generate(20, 32)  # KL: the base on their answers; entropy: all on their own
     assert both.forward_flops == pytest.approx(pairs.forward_flops + answers.forward_flops + compared)
     assert pairs.work.forward_tokens == 4 * 50 * sizes_of(EXAMPLES[0]).row_tokens(is_shared=True, has_end=True)

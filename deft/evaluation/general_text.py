@@ -1,0 +1,78 @@
+"""Perplexity of every system on a general text, unlike its training data: what a training forgot.
+
+A row's text is its prompt with its best response, if it has one. A text is cut to `tokens.max_total_tokens`, its first
+token (BOS where the tokenizer puts one) is given, every other is predicted. Knows dataset folders, a tokenizer and
+scored likelihoods; no model.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deft.data.datasets import read_examples
+from deft.data.identities import identities
+from deft.data.splits import chosen_rows
+from deft.errors import Finding, InvalidInput
+from deft.evaluation.held_out import HeldOut
+from deft.evaluation.metrics import Measurement, PairScores, Who, measure_mean
+from deft.examples import Example, is_transcript
+from deft.specs import EvaluateSpec
+from deft.tokens import TokenizedExample, encode_texts, specials_before, transcript_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+
+def load_texts(spec: EvaluateSpec, folder: Path, tokenizer: "Tokenizer") -> HeldOut:
+    """Return the texts of `spec.general_rows` as examples whose one response is what is predicted.
+
+    Raises:
+        InvalidInput: no row, or no text of two tokens.
+    """
+    wanted = set(chosen_rows(folder, spec.general_rows))
+    found = [(row, example) for row, example in read_examples(folder) if row in wanted]
+    before = specials_before(tokenizer)
+    ids = encode_texts(tokenizer, [text_of(example) for _, example in found])
+    cut = [[*before, *own][: spec.tokens.max_total_tokens] for own in ids]
+    kept = [place for place, own in enumerate(cut) if len(own) > 1]
+    if not kept:
+        raise _no_text(len(found))
+    return _as_held_out([found[place] for place in kept], [cut[place] for place in kept], folder)
+
+
+def text_of(example: Example) -> str:
+    """Return the text of *example*: the prompt, with the best response behind it where there is one."""
+    prompt = transcript_of(example.prompt)
+    if not example.responses:
+        return prompt
+    between = " " if is_transcript(prompt) else "" if prompt.endswith((" ", "\n")) or not prompt else "\n"
+    return prompt + between + example.responses[0].strip()
+
+
+def _as_held_out(found: Sequence[tuple[int, Example]], ids: Sequence[list[int]], folder: Path) -> HeldOut:
+    known = identities(folder)
+    return HeldOut(
+        rows=[row for row, _ in found],
+        examples=[example for _, example in found],
+        tokenized=[TokenizedExample(own[:1], [own[1:]], [True]) for own in ids],
+        clusters=[known[row][0] for row, _ in found],
+        keys=[known[row][1] for row, _ in found],
+        cut_at_marks=[False] * len(found),
+    )
+
+
+def measure_texts(who: Who, scores: PairScores, texts: HeldOut) -> Measurement:
+    """Return the perplexity: exp of the summed negative log-probabilities over the number of predicted tokens."""
+    tokens = scores.chosen_tokens.astype(float)
+    return measure_mean("perplexity", who, -scores.chosen_logp, texts.clusters, counted=tokens)
+
+
+def _no_text(rows: int) -> InvalidInput:
+    finding = Finding(
+        code="no_general_text",
+        pointer="/general_dataset",
+        found=f"{rows} rows, none with a text of two tokens",
+        expected="texts",
+        fix="name a dataset with longer texts",
+    )
+    return InvalidInput("the general dataset has no text", code="no_general_text", findings=[finding])
