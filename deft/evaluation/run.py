@@ -20,6 +20,7 @@ from deft.evaluation.general_text import load_texts, measure_texts
 from deft.evaluation.generation import Answer, Decoding, end_ids, generate
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
+from deft.evaluation.kept_answers import KeptAnswers, kept_answers
 from deft.evaluation.likelihoods import AnswerSums, Pass, answer_sums, score_pairs
 from deft.evaluation.metrics import (
     Measurement,
@@ -61,10 +62,12 @@ def run_evaluate(
     *,
     inputs: Mapping[str, Path],
     out: Path,
-    checkpoints: Path | None,  # noqa: ARG001 -- every operation has it; an evaluation starts anew
+    checkpoints: Path | None,
     report: Report,
 ) -> dict[str, Any]:
     """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
+
+    Answers are kept in *checkpoints* system by system: an evaluation that was interrupted goes on from there.
 
     Raises:
         InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
@@ -78,7 +81,7 @@ def run_evaluate(
     run = _prepare(spec, inputs, base_hash, report)
     scores = _likelihoods(run)
     texts = _text_measurements(run)
-    answers = _answers(run)
+    answers = _answers(run, kept_answers(run, base_hash, checkpoints))
     write_generations(run, answers, out / "generations.jsonl")
     judged = judge_answers(run, answers)
     report.phase("comparing")
@@ -183,12 +186,16 @@ def _text_measurements(run: Run) -> list[Part]:
     return [(run.texts, found)]
 
 
-def _answers(run: Run) -> list[Answered]:
-    """Let every system answer the prompts, the base first."""
+def _answers(run: Run, kept: KeptAnswers) -> list[Answered]:
+    """Let every system answer the prompts, the base first, or those that have not yet."""
     if not answers_prompts(run.spec):
         return []
     run.report.phase("answers")
-    return [_answered(run, index) for index in range(len(run.systems))]
+    answers = kept.found(run)
+    for index in range(len(answers), len(run.systems)):
+        answers.append(_answered(run, index))
+        kept.keep(run, answers)
+    return answers
 
 
 def _answered(run: Run, index: int) -> Answered:

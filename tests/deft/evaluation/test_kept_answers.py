@@ -1,0 +1,84 @@
+"""An evaluation that is interrupted between systems ends as one that was not, and asks nobody twice."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deft.data.datasets import import_files
+from deft.errors import Interrupted, InvalidInput
+from deft.evaluation import run as evaluation
+from deft.reports import Silent
+from deft.specs import EvaluateSpec
+from tests.models import save_tiny_llama
+
+
+class Stopped(Silent):
+    """Asks to stop once it has heard of *systems* kept."""
+
+    def __init__(self, systems: int) -> None:
+        self.systems = systems
+        self.kept: list[int] = []
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        assert (folder / "manifest.json").is_file()
+        self.kept.append(step)
+
+    @property
+    def is_stopping(self) -> bool:  # type: ignore[override]
+        return len(self.kept) >= self.systems
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("kept")
+    rows = [{"prompt": f"question {n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(6)]
+    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "dataset").mkdir()
+    import_files([root / "rows.jsonl"], root / "dataset")
+    for seed in (1, 2):
+        save_tiny_llama(root / f"tuned-{seed}", seed=seed)
+        (root / f"tuned-{seed}" / "training.json").write_text(json.dumps({"omega": 0, "weights_hash": str(seed)}))
+    tuned = {f"adapter.{seed - 1}": root / f"tuned-{seed}" for seed in (1, 2)}
+    return {"model": save_tiny_llama(root / "model"), "dataset": root / "dataset", **tuned}
+
+
+def _spec(**options: Any) -> EvaluateSpec:
+    systems = [{"name": name, "arm": name, "adapter": f"tm_{name}"} for name in ("one", "two")]
+    own = {"metrics": ["length", "kl", "entropy", "bleu"], "prompts": 4, "max_new_tokens": 5, "bootstrap": 100}
+    document = {"model": "m", "dataset": "d", "rows": {"split": "all"}, "systems": systems, "options": own | options}
+    return EvaluateSpec.model_validate(document | {"tokens": {"max_prompt_tokens": 40, "max_total_tokens": 60}})
+
+
+def _run(spec: EvaluateSpec, inputs: Mapping[str, Path], root: Path, report: Any = None) -> Path:
+    out = root / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    evaluation.run_evaluate(spec, inputs=inputs, out=out, checkpoints=root / "kept", report=report or Silent())
+    return out
+
+
+def _files(out: Path) -> list[bytes]:
+    return [(out / name).read_bytes() for name in ("metrics.json", "generations.jsonl", "values.parquet")]
+
+
+def test_it_ends_as_one_that_was_not_interrupted(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _files(_run(_spec(), inputs, tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        _run(_spec(), inputs, tmp_path / "parts", Stopped(2))
+    asked: list[int] = []
+    answered = evaluation._answered
+    monkeypatch.setattr(evaluation, "_answered", lambda run, index: asked.append(index) or answered(run, index))
+    assert _files(_run(_spec(), inputs, tmp_path / "parts")) == whole
+    assert asked == [2]
+
+
+def test_answers_of_another_evaluation_are_not_taken(inputs: dict[str, Path], tmp_path: Path) -> None:
+    _run(_spec(), inputs, tmp_path)
+    with pytest.raises(InvalidInput):
+        _run(_spec(max_new_tokens=6), inputs, tmp_path)
