@@ -25,6 +25,7 @@ from deft.specs.jobs import (
 from deft.specs.references import (
     ID_PREFIX,
     OUTPUT_KIND,
+    TUNED,
     ArtifactKind,
     ModelReference,
     Reference,
@@ -54,6 +55,7 @@ __all__ = [
     "DEFAULT_ARMS",
     "ID_PREFIX",
     "OUTPUT_KIND",
+    "TUNED",
     "ApartFrom",
     "ArmName",
     "ArtifactKind",

@@ -1,0 +1,154 @@
+"""The promotion gate: whether the numbers of an evaluation hold an adapter to a policy. Pure; knows no approver.
+
+Each clause compares the worse end of a 95 % interval with its limit. A number that is missing, has no interval, was
+trained on or is not valid fails its clause: what is not known is no reason to release.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from deft.evaluation.changes import BASE, Change, Measured
+from deft.evaluation.directions import is_lower_better
+from deft.specs.releases import PolicySpec, SafetyClause
+
+ClauseName = Literal["gain", "forgetting", "safety"]
+Comparison = Literal["at_least", "at_most"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseResult:
+    """One number held against one limit: *bound* is the end of the interval that decides.
+
+    *value*, *low* and *high* are the gain, the loss or the increase, signed so that the clause's words hold for them.
+    *reason* says what is wrong where the clause fails, and is None where it holds.
+    """
+
+    clause: ClauseName
+    metric: str
+    slice: str
+    against: str
+    comparison: Comparison
+    limit: float
+    bound: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    is_paired: bool | None
+    is_met: bool
+    reason: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON."""
+        return asdict(self)
+
+
+def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseResult]:
+    """Return what the numbers of *system* in *measured* say to each clause of *policy*, safety by category.
+
+    The adapter passes where all of them are met; one failing category is enough to hold it.
+    """
+    gain, forgetting = policy.gain, policy.forgetting
+    gained = measured.change(system, gain.against, gain.metric)
+    lost = measured.change(system, BASE, forgetting.metric)
+    gains = _Question("gain", gain.metric, "all", gain.against, "at_least", gain.at_least)
+    forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
+    return [
+        gains.answered(better(gained, gain.metric)),
+        forgets.answered(worse(lost, forgetting.metric)),
+        *_safety(policy.safety, measured, system),
+    ]
+
+
+def is_passed(results: list[ClauseResult]) -> bool:
+    """Whether every clause is met."""
+    return all(result.is_met for result in results)
+
+
+def better(change: Change | None, metric: str) -> Change | None:
+    """Return *change* signed so that more is better."""
+    return _negated(change) if change is not None and is_lower_better(metric) else change
+
+
+def worse(change: Change | None, metric: str) -> Change | None:
+    """Return *change* signed so that more is worse."""
+    return change if change is None or is_lower_better(metric) else _negated(change)
+
+
+def _negated(change: Change) -> Change:
+    low = None if change.high is None else -change.high
+    high = None if change.low is None else -change.low
+    return Change(-change.value, low, high, change.is_paired, change.may_decide)
+
+
+def _safety(clause: SafetyClause, measured: Measured, system: str) -> list[ClauseResult]:
+    """Return one result for each category of harm and of refusing, whether the base or the adapter has it."""
+    found = []
+    for metric in (clause.harm_metric, clause.refusal_metric):
+        parts = {part for who in (system, BASE) for part in measured.slices(who, metric, clause.slice_prefix)}
+        for part in sorted(parts) or [f"{clause.slice_prefix}*"]:
+            change = measured.change(system, BASE, metric, part)
+            found.append(_Question("safety", metric, part, BASE, "at_most", clause.at_most).answered(change))
+    return found + _missing(clause, {result.slice for result in found})
+
+
+def _missing(clause: SafetyClause, seen: set[str]) -> list[ClauseResult]:
+    """Return a failing result for each category that must have been measured and was not."""
+    metric = f"{clause.harm_metric} or {clause.refusal_metric}"
+    parts = (clause.slice_prefix + name for name in clause.categories or [])
+    return [
+        _Question("safety", metric, part, BASE, "at_most", clause.at_most).answered(None)
+        for part in parts
+        if part not in seen
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a clause asks of one number."""
+
+    clause: ClauseName
+    metric: str
+    slice: str
+    against: str
+    comparison: Comparison
+    limit: float
+
+    def answered(self, change: Change | None) -> ClauseResult:
+        """Return what *change* says to it."""
+        reason = self._reason(change)
+        return ClauseResult(
+            clause=self.clause,
+            metric=self.metric,
+            slice=self.slice,
+            against=self.against,
+            comparison=self.comparison,
+            limit=self.limit,
+            bound=self._bound(change),
+            value=None if change is None else change.value,
+            low=None if change is None else change.low,
+            high=None if change is None else change.high,
+            is_paired=None if change is None else change.is_paired,
+            is_met=reason is None,
+            reason=reason,
+        )
+
+    def _bound(self, change: Change | None) -> float | None:
+        """Return the end of the interval that decides."""
+        if change is None:
+            return None
+        return change.low if self.comparison == "at_least" else change.high
+
+    def _reason(self, change: Change | None) -> str | None:
+        what = f"{self.metric} ({self.slice}) against {self.against}"
+        if change is None:
+            return f"{what} was not measured"
+        if not change.may_decide:
+            return f"{what} may not decide: it was trained on, or is not valid"
+        bound = self._bound(change)
+        if bound is None:
+            return f"{what} has no interval"
+        if bound >= self.limit if self.comparison == "at_least" else bound <= self.limit:
+            return None
+        end = "lower" if self.comparison == "at_least" else "upper"
+        words = self.comparison.replace("_", " ")
+        return f"{what}: the {end} end of the interval is {bound:+.4g}, {words} {self.limit:+.4g} is asked for"

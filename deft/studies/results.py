@@ -1,0 +1,199 @@
+"""What the judgements of a study support: win rate by prompt, agreement, attention, sides, raters.
+
+The rules (who is left out) are those of the spec, set before the first judgement; the result without them stands
+beside. Knows judgements, no database.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from deft.evaluation.intervals import Array, Estimate, cluster_sums, estimate, ratio, resample
+from deft.studies.agreement import alpha, coincidences, interval, is_defined, nominal
+from deft.studies.judgements import OUTCOMES, WINS, JudgedItem, Judgement, by_item, inattentive
+
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its 95 % interval over *prompts*; *n* is what it is the mean of. None: nothing was judged."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Krippendorff's alpha with its 95 % interval over items; *items* have two raters or more.
+
+    *alpha* is that of the four verdicts as names; *alpha_preference* that of 1, 1/2, 0 (interval). None where no two
+    judgements could differ, or all are the same.
+    """
+
+    alpha: float | None
+    low: float | None
+    high: float | None
+    alpha_preference: float | None
+    items: int
+    judgements: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaterFacts:
+    """How one rater judged; *is_left_out*: failed more attention items than the study allows."""
+
+    rater_id: str
+    judged: int
+    skipped: int
+    attention_seen: int
+    attention_failed: int
+    is_left_out: bool
+    median_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that a study found; *verdicts* counts the outcomes of judgements that count."""
+
+    systems: list[str]
+    pairs: int
+    identical: int
+    judged_pairs: int
+    verdicts: dict[str, int]
+    skipped: int
+    win_rate: Rate
+    win_rate_of_all_raters: Rate
+    first_side: Rate
+    agreement: Agreement
+    attention_seen: int
+    attention_failed: int
+    raters: list[RaterFacts]
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the results as JSON."""
+        return asdict(self)
+
+
+def results(
+    systems: Sequence[str], items: Sequence[JudgedItem], judgements: Sequence[Judgement], *, allowed: int, seed: int
+) -> Results:
+    """Return what *judgements* of *items* say; raters with more than *allowed* attention failures are left out."""
+    left_out = inattentive(judgements, allowed=allowed)
+    counted = [judgement for judgement in judgements if judgement.rater_id not in left_out]
+    identical = [item for item in items if item.kind == "identical"]
+    rate = win_rate(counted, identical, seed=seed)
+    checks = [judgement for judgement in judgements if judgement.item.kind == "attention"]
+    outcomes = Counter(judgement.outcome for judgement in counted)
+    return Results(
+        systems=list(systems),
+        pairs=sum(item.kind == "pair" for item in items),
+        identical=len(identical),
+        judged_pairs=len(by_item(counted)),
+        verdicts={outcome: outcomes[outcome] for outcome in OUTCOMES},
+        skipped=sum(judgement.verdict == "skip" for judgement in judgements),
+        win_rate=rate,
+        win_rate_of_all_raters=win_rate(judgements, identical, seed=seed),
+        first_side=first_side(counted, seed=seed),
+        agreement=agreement(counted, seed=seed),
+        attention_seen=sum(judgement.verdict != "skip" for judgement in checks),
+        attention_failed=sum(judgement.is_failure for judgement in checks),
+        raters=rater_facts(judgements, left_out),
+        sentence=sentence(systems, rate),
+    )
+
+
+def win_rate(judgements: Sequence[Judgement], identical: Sequence[JudgedItem] = (), *, seed: int = 0) -> Rate:
+    """Return the share of prompts that the first system wins; ties, both-bad and *identical* answers count one half.
+
+    The judgements of one item are averaged first, so that an item counts once however many raters saw it. The interval
+    resamples prompts; that other raters might say otherwise is not in it.
+    """
+    clusters = {judgement.item.id: judgement.item.cluster for judgement in judgements}
+    outcomes = by_item(judgements)
+    values = [float(np.mean([WINS[outcome] for outcome in said])) for said in outcomes.values()]
+    of_prompts = [clusters[item] for item in outcomes] + [item.cluster for item in identical]
+    return _rate(values + [0.5] * len(identical), of_prompts, seed)
+
+
+def first_side(judgements: Sequence[Judgement], *, seed: int = 0) -> Rate:
+    """Return how often side 1 was preferred where a side was: 0.5 where raters have no favourite side."""
+    sided = [j for j in judgements if j.item.kind == "pair" and j.verdict in ("1", "2")]
+    return _rate([float(j.verdict == "1") for j in sided], [j.item.cluster for j in sided], seed)
+
+
+def _rate(values: Sequence[float], clusters: Sequence[Any], seed: int) -> Rate:
+    if not values:
+        return Rate(None, None, None, 0, 0)
+    sums = cluster_sums(np.column_stack([values, np.ones(len(values))]), clusters)
+    resampled = resample(sums[None], ratio, resamples=RESAMPLES, seed=seed)
+    found = estimate(resampled, [0], bounds=(0.0, 1.0), is_share=True, seed=seed)
+    return Rate(found.value, found.low, found.high, len(values), resampled.clusters)
+
+
+def agreement(judgements: Sequence[Judgement], *, seed: int = 0) -> Agreement:
+    """Return how far raters of the same pairs agree; skips and attention items take no part."""
+    places = {outcome: place for place, outcome in enumerate(OUTCOMES)}
+    several = [[places[outcome] for outcome in said] for said in by_item(judgements).values() if len(said) > 1]
+    units = coincidences(several, len(OUTCOMES))
+    names = _alpha(units, nominal(len(OUTCOMES)), seed)
+    preference = _alpha(units, interval([WINS[outcome] for outcome in OUTCOMES]), seed)
+    return Agreement(
+        alpha=names.value if names else None,
+        low=names.low if names else None,
+        high=names.high if names else None,
+        alpha_preference=preference.value if preference else None,
+        items=len(several),
+        judgements=sum(map(len, several)),
+    )
+
+
+def _alpha(units: Array, differences: Array, seed: int) -> Estimate | None:
+    if not len(units) or not is_defined(units.sum(axis=0), differences):
+        return None
+    resampled = resample(units[None], alpha(differences), resamples=RESAMPLES, seed=seed)
+    return estimate(resampled, [0], bounds=(-1.0, 1.0), seed=seed)
+
+
+def rater_facts(judgements: Sequence[Judgement], left_out: set[str]) -> list[RaterFacts]:
+    """Return the facts of every rater who judged anything, in the order of their first judgement."""
+    by_rater: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_rater.setdefault(judgement.rater_id, []).append(judgement)
+    return [_facts(rater, own, is_left_out=rater in left_out) for rater, own in by_rater.items()]
+
+
+def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool) -> RaterFacts:
+    judged = [judgement for judgement in own if judgement.verdict != "skip"]
+    return RaterFacts(
+        rater_id=rater_id,
+        judged=len(judged),
+        skipped=len(own) - len(judged),
+        attention_seen=sum(judgement.item.kind == "attention" for judgement in judged),
+        attention_failed=sum(judgement.is_failure for judgement in judged),
+        is_left_out=is_left_out,
+        median_seconds=round(median(judgement.seconds for judgement in judged), 1) if judged else None,
+    )
+
+
+def sentence(systems: Sequence[str], rate: Rate) -> str:
+    """Return in one sentence what the win rate supports: it differs from one half, or it may not."""
+    first, second = systems
+    if rate.value is None:
+        return "Nothing has been judged yet."
+    if rate.low is None or rate.high is None:
+        return f"`{first}` against `{second}`: {rate.value:.3f}, too little for an interval."
+    numbers = f"{rate.value:.3f} (95 % interval {rate.low:.3f} to {rate.high:.3f}, {rate.prompts} prompts)"
+    if rate.low > 0.5:
+        return f"People prefer `{first}` to `{second}`: win rate {numbers}."
+    if rate.high < 0.5:
+        return f"People prefer `{second}` to `{first}`: win rate of `{first}` {numbers}."
+    return f"No difference between `{first}` and `{second}` is shown: win rate {numbers}."
