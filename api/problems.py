@@ -56,6 +56,7 @@ class Problem(BaseModel):
 
 DESCRIPTIONS: Mapping[int, str] = {
     401: "No valid key.",
+    403: "Not with this key, or no longer handed out.",
     404: "Not there, or not this team's.",
     409: "The state of the thing, or the Idempotency-Key, does not allow this.",
     413: "The body is over the limit.",

@@ -78,4 +78,12 @@ class Subsets(Artifacts):
 
 
 class Evaluations(Artifacts):
-    """`/v1/evaluations`; one evaluation carries its metrics and its comparison."""
+    """`/v1/evaluations`; one evaluation carries its metrics and its comparison, a listed one its `scores`."""
+
+    def list(self, *, limit: int | None = None, order: str | None = None, **filters: str | None) -> Iterator[Json]:
+        """Yield the evaluations that match all *filters*, newest first.
+
+        *filters* are those of the API: `model`, `dataset`, `adapter`, `metric`, `system`, `arm`, `settings_hash`,
+        `slice`.
+        """
+        return pages(self.exchange, f"/v1/{self.noun}", {"order": order, **filters}, limit)

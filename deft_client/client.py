@@ -14,6 +14,8 @@ from deft_client.datasets import Datasets
 from deft_client.exchange import Exchange, Json
 from deft_client.jobs import Jobs
 from deft_client.models import Models
+from deft_client.releases import Comparisons, Policies, Releases
+from deft_client.studies import Studies
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -57,6 +59,10 @@ class Client:
         self.tuned_models = Artifacts(self.exchange, "tuned_models")
         self.reward_models = Artifacts(self.exchange, "reward_models")
         self.evaluations = Evaluations(self.exchange, "evaluations")
+        self.comparisons = Comparisons(self.exchange)
+        self.studies = Studies(self.exchange)
+        self.policies = Policies(self.exchange)
+        self.releases = Releases(self.exchange)
 
     def team(self) -> Json:
         """Return who this key belongs to."""
@@ -71,6 +77,14 @@ class Client:
         body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec)
         params = {} if flops_per_second is None else {"flops_per_second": flops_per_second}
         answer: Json = self.exchange.json("POST", "/v1/plans", params=params, content=lambda: {"json": body})
+        return answer
+
+    def leaderboard(self, metric: str, **filters: str | int | None) -> Json:
+        """Return the team's adapters ranked by *metric*: `boards`, one a settings hash.
+
+        *filters* are those of the API: `model`, `settings_hash`, `slice`, `order`, `limit`.
+        """
+        answer: Json = self.exchange.json("GET", "/v1/leaderboard", params={"metric": metric, **filters})
         return answer
 
     def is_ready(self) -> bool:

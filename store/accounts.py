@@ -80,7 +80,7 @@ def authenticate(session: Session, key_text: str) -> Caller:
     """
     if len(key_text) > MAX_KEY_CHARACTERS:
         raise NotAuthenticated
-    digest = _digest(key_text)
+    digest = digest_of(key_text)
     found = None
     for row in session.scalars(select(ApiKey).where(ApiKey.prefix == key_text[:PREFIX_CHARACTERS])):
         if hmac.compare_digest(row.sha256, digest) and row.revoked_at is None:
@@ -105,7 +105,7 @@ def team(session: Session, team_id: str) -> Team:
 def _keep_given_key(session: Session, team_id: str, key_text: str) -> str | None:
     if not key_text.startswith(KEY_MARK) or not MIN_KEY_CHARACTERS <= len(key_text) <= MAX_KEY_CHARACTERS:
         raise InvalidInput(f"the bootstrap key must be `{KEY_MARK}` and at least 32 more characters")
-    if session.scalars(select(ApiKey).where(ApiKey.sha256 == _digest(key_text))).first() is not None:
+    if session.scalars(select(ApiKey).where(ApiKey.sha256 == digest_of(key_text))).first() is not None:
         return None
     _add_key(session, team_id, "bootstrap", key_text)
     return key_text
@@ -113,12 +113,13 @@ def _keep_given_key(session: Session, team_id: str, key_text: str) -> str | None
 
 def _add_key(session: Session, team_id: str, name: str, key_text: str) -> ApiKey:
     row = ApiKey(
-        id=new_id("key"), team_id=team_id, name=name, prefix=key_text[:PREFIX_CHARACTERS], sha256=_digest(key_text)
+        id=new_id("key"), team_id=team_id, name=name, prefix=key_text[:PREFIX_CHARACTERS], sha256=digest_of(key_text)
     )
     session.add(row)
     session.flush()
     return row
 
 
-def _digest(key_text: str) -> str:
+def digest_of(key_text: str) -> str:
+    """Return the SHA-256, in hex, of a key or token: what is stored of it."""
     return hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -93,6 +93,12 @@ def create(
     return job
 
 
+def sign(session: Session, job: Job, key_id: str) -> None:
+    """Note whose key posted the job that has just been created; its children are that key's too."""
+    job.key_id = key_id
+    session.flush()
+
+
 def resource_class(kind: str) -> str | None:
     """Return what a worker needs to run this *kind*: `cpu`, `gpu`, or None for a pipeline, which nobody runs."""
     if kind == "pipeline":

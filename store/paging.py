@@ -7,12 +7,14 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from deft.errors import Finding, InvalidInput, shown
+from store.release_tables import Comparison, Policy, Release
+from store.study_tables import Study
 from store.tables import Artifact, Job, Model
 
 MAX_LIMIT = 200
 Order = Literal["asc", "desc"]
 Item = TypeVar("Item")
-Row = TypeVar("Row", Job, Artifact, Model)
+Row = TypeVar("Row", Job, Artifact, Model, Study, Comparison, Policy, Release)
 
 
 @dataclass(frozen=True, slots=True)

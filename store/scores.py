@@ -30,6 +30,7 @@ def record(session: Session, artifact: Artifact, folder: Path) -> None:
                 artifact_id=artifact.id,
                 team_id=artifact.team_id,
                 is_trained_on=bool(row.get("is_trained_on")),
+                is_valid=bool(row.get("is_valid", True)),
                 **key,
                 **values,
             )

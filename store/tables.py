@@ -1,39 +1,21 @@
 """The tables. Every row says whose it is (`team_id`); a model's null means everyone's.
 
-It must not hold queries or rules: `states.py` says how a job may change, the other modules write.
+It must not hold queries or rules: `states.py` says how a job may change, the other modules write. Tables of human
+studies are in `study_tables`, those of the promotion gate in `release_tables`.
 """
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, MetaData, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
+from store import release_tables, study_tables  # noqa: F401 - whoever has Base has all tables
+from store.base import Base as Base
 from store.states import STATUSES
-from store.types import Text, UtcInstant, database_now
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from store.types import database_now
 
 OF_EVERYONE = text("team_id IS NULL")
-
-
-class Base(DeclarativeBase):
-    """The base of all tables."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy
-        str: Text,
-        datetime: UtcInstant,
-        dict[str, Any]: JSON(none_as_null=True),
-        list[Any]: JSON(none_as_null=True),
-        int: BigInteger,
-    }
 
 
 class Team(Base):
@@ -111,6 +93,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    key_id: Mapped[str | None]  # who posted it; null: a child, or older. No foreign key: SQLite would copy the table
     name: Mapped[str | None]
     kind: Mapped[str]
     resource_class: Mapped[str | None]  # null: never claimed (a pipeline)
@@ -238,4 +221,5 @@ class Score(Base):
     low: Mapped[float | None]
     high: Mapped[float | None]
     is_trained_on: Mapped[bool] = mapped_column(default=False)
+    is_valid: Mapped[bool] = mapped_column(default=True)
     settings_hash: Mapped[str | None]

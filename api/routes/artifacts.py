@@ -28,8 +28,8 @@ from api.problems import errors
 from api.routes.jobs import post_job
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf
 from deft.errors import ArtifactCorrupt
-from deft.specs import ArtifactKind, SelectSpec
-from store import artifacts
+from deft.specs import TUNED, ArtifactKind, SelectSpec
+from store import artifacts, downloads
 from store.finite import finite
 from store.tables import Artifact
 
@@ -62,8 +62,9 @@ def routers() -> list[APIRouter]:
 
 
 def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
-    """Give *router* the list, the object and the files of *kind*."""
-    _add_list(router, kind)
+    """Give *router* the list, the object and the files of *kind*; evaluations have a list of their own."""
+    if kind != "evaluation":
+        _add_list(router, kind)
     if kind == "evaluation":
         router.get("/{artifact_id}", response_model=EvaluationDocument)(get_evaluation)
     elif kind == "data_report":
@@ -103,7 +104,13 @@ def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
         request: Request, artifact_id: str, path: str, session: Reading, services: ServicesOf, caller: CallerOf
     ) -> Response:
         row = artifacts.get(session, caller.team_id, artifact_id, kind)
-        return file_response(request, services.files.folder(row), entry_of(row.files, path))
+        if kind in TUNED:
+            downloads.refuse_recalled(session, row)
+        answered = file_response(request, services.files.folder(row), entry_of(row.files, path))
+        if kind in TUNED and request.method == "GET" and answered.status_code in (200, 206):
+            with services.database.write() as writing:
+                downloads.record(writing, caller, row.id, path)
+        return answered
 
     for method, name in (("GET", f"download_{kind}_file"), ("HEAD", f"head_{kind}_file")):
         router.add_api_route(
@@ -112,7 +119,7 @@ def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
             methods=[method],
             name=name,
             summary=f"Download a file of one {kind}",
-            responses=FILE_ANSWERS,
+            responses=FILE_ANSWERS | (errors(403) if kind in TUNED else {}),
             response_class=Response,
         )
 

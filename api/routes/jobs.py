@@ -80,6 +80,7 @@ def post_job(spec: JobSpec, services: Services, caller: Caller, rings: list[Ring
 
         def make() -> StoredReply:
             row = _stored(session, caller.team_id, prepared, shard_rows=services.settings.shard_rows)
+            jobs.sign(session, row, caller.key_id)
             rings.extend(pipelines.to_ring(session, row))
             return reply(202, document_of(session, row), f"/v1/jobs/{row.id}")
 

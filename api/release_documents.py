@@ -1,0 +1,154 @@
+"""The JSON objects of the promotion gate: policies, releases, and who fetched what."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from api.documents import Document
+from store import releases
+from store.downloads import Fetched
+from store.release_tables import Policy, Release
+
+
+class PolicyDocument(Document):
+    """The rules of a promotion gate, which never change."""
+
+    id: str
+    name: str
+    spec: dict[str, Any]
+    spec_hash: str
+    made_by: str = Field(description="The id of the key that made it.")
+    created_at: datetime
+
+
+class ClauseDocument(Document):
+    """One number held against one limit, by the end of its 95 % interval that is worse for the adapter."""
+
+    clause: Literal["gain", "forgetting", "safety"]
+    metric: str
+    slice: str
+    against: str
+    comparison: Literal["at_least", "at_most"]
+    limit: float
+    bound: float | None = Field(description="The end of the interval that decides; null: there is none.")
+    value: float | None
+    low: float | None
+    high: float | None
+    is_paired: bool | None
+    is_met: bool
+    reason: str | None
+
+
+class ReleaseEventDocument(Document):
+    """Who did what to a release; the record only grows."""
+
+    seq: int
+    type: Literal["requested", "approved", "overridden", "released", "recalled"]
+    key_id: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class ReleaseDocument(Document):
+    """An adapter at the gate."""
+
+    id: str
+    status: Literal["held", "released", "expired", "recalled"]
+    failing: list[dict[str, Any]] = Field(
+        description="What holds it: clauses that are not met, with their numbers, and approvals that are missing."
+    )
+    clauses: list[ClauseDocument]
+    adapter_id: str
+    evaluation_id: str
+    policy_id: str
+    requested_by: str
+    trainer_key_id: str | None = Field(description="Who posted the training; null: the job does not say.")
+    approvals_wanted: int
+    approved_by: list[str]
+    is_overridden: bool
+    released_at: datetime | None
+    expires_at: datetime | None
+    recalled_at: datetime | None
+    created_at: datetime
+    events: list[ReleaseEventDocument]
+
+
+class DownloadDocument(Document):
+    """A file of a released adapter that a key has fetched, or a part of it."""
+
+    key_id: str
+    key_name: str
+    path: str
+    times: int
+    first_at: datetime
+    last_at: datetime
+
+
+class RecallDocument(ReleaseDocument):
+    """A release that was taken back, and whom that concerns."""
+
+    downloads: list[DownloadDocument]
+
+
+def policy_document(row: Policy) -> PolicyDocument:
+    """Return *row* as callers see it."""
+    return PolicyDocument(
+        id=row.id,
+        name=row.name,
+        spec=row.spec,
+        spec_hash=row.spec_hash,
+        made_by=row.key_id,
+        created_at=row.created_at,
+    )
+
+
+def release_document(session: Session, row: Release) -> ReleaseDocument:
+    """Return *row* with its record and what holds it."""
+    return ReleaseDocument.model_validate(_fields(session, row))
+
+
+def recall_document(session: Session, row: Release, fetched: Sequence[Fetched]) -> RecallDocument:
+    """Return the recalled *row* and who has *fetched* its adapter."""
+    downloads = [download_document(one) for one in fetched]
+    return RecallDocument.model_validate({**_fields(session, row), "downloads": downloads})
+
+
+def _fields(session: Session, row: Release) -> dict[str, Any]:
+    events = releases.events_of(session, row)
+    names = ("seq", "type", "key_id", "data", "created_at")
+    status = releases.status_of(session, row)
+    is_overridden = any(event.type == "overridden" for event in events)
+    return {
+        "id": row.id,
+        "status": status,
+        "failing": releases.failing(session, row) if status == "held" or is_overridden else [],
+        "clauses": row.clauses,
+        "adapter_id": row.artifact_id,
+        "evaluation_id": row.evaluation_id,
+        "policy_id": row.policy_id,
+        "requested_by": row.key_id,
+        "trainer_key_id": row.trainer_key_id,
+        "approvals_wanted": releases.approvals_wanted(session, row),
+        "approved_by": releases.approvers(session, row),
+        "is_overridden": is_overridden,
+        "released_at": row.released_at,
+        "expires_at": row.expires_at,
+        "recalled_at": row.recalled_at,
+        "created_at": row.created_at,
+        "events": [{name: getattr(event, name) for name in names} for event in events],
+    }
+
+
+def download_document(fetched: Fetched) -> DownloadDocument:
+    """Return what was fetched."""
+    return DownloadDocument(
+        key_id=fetched.key_id,
+        key_name=fetched.key_name,
+        path=fetched.path,
+        times=fetched.times,
+        first_at=fetched.first_at,
+        last_at=fetched.last_at,
+    )

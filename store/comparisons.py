@@ -1,0 +1,162 @@
+"""Comparisons of two evaluations: refused where their settings differ, unless they are forced and so marked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
+from deft.evaluation.changes import Change, Measured, Value, differing_settings, less, read_measured
+from deft.specs import spec_json
+from deft.specs.comparisons import ComparisonSpec, Side
+from store import artifacts
+from store.accounts import Caller
+from store.artifacts import ArtifactFiles
+from store.finite import finite
+from store.ids import new_id
+from store.paging import Order, Page, page_of
+from store.release_tables import Comparison
+
+Json = dict[str, Any]
+
+
+def compare(session: Session, files: ArtifactFiles, team_id: str, spec: ComparisonSpec) -> Json:
+    """Return what *spec* asks for: by metric both values, the difference, and what of their settings differs.
+
+    Raises:
+        NotFound: the team has no such evaluation.
+        InvalidInput: a system or a metric was not measured.
+        Conflict: `incomparable_evaluations`: settings differ, and `force` is not set.
+    """
+    left = _read(session, files, team_id, spec.left, "/left")
+    right = _read(session, files, team_id, spec.right, "/right")
+    metrics = _metrics(spec, left, right)
+    differing = differing_settings(left, right, metrics)
+    if differing and not spec.force:
+        raise _incomparable(differing)
+    is_one = spec.left.evaluation == spec.right.evaluation
+    found = {metric: _compared(spec, left, right, metric, differing, is_one=is_one) for metric in metrics}
+    result: Json = finite({"is_forced": bool(differing), "differing_settings": differing, "metrics": found})
+    return result
+
+
+def create(session: Session, caller: Caller, spec: ComparisonSpec, result: Json) -> Comparison:
+    """Store the comparison and return it."""
+    row = Comparison(
+        id=new_id("cmp"),
+        team_id=caller.team_id,
+        key_id=caller.key_id,
+        spec=spec_json(spec),
+        is_forced=result["is_forced"],
+        result=result,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, team_id: str, comparison_id: str) -> Comparison:
+    """Return the team's comparison.
+
+    Raises:
+        NotFound: the team has no such comparison.
+    """
+    statement = select(Comparison).where(Comparison.id == comparison_id, Comparison.team_id == team_id)
+    row = session.scalars(statement).first()
+    if row is None:
+        raise NotFound("there is no such comparison")
+    return row
+
+
+def page(
+    session: Session, team_id: str, *, limit: int = 50, after: str | None = None, order: Order = "desc"
+) -> Page[Comparison]:
+    """Return a page of the team's comparisons.
+
+    Raises:
+        InvalidInput: `limit` is out of range, or `after` is no item of this list.
+    """
+    own = select(Comparison).where(Comparison.team_id == team_id)
+    return page_of(session, own, Comparison, limit, after, order)
+
+
+def _read(session: Session, files: ArtifactFiles, team_id: str, side: Side, pointer: str) -> Measured:
+    try:
+        row = artifacts.get(session, team_id, side.evaluation, "evaluation")
+    except NotFound:
+        expected, fix = "the id of an evaluation that your team has", "list them: GET /v1/evaluations"
+        finding = Finding("reference_not_found", side.evaluation, expected, fix, pointer=f"{pointer}/evaluation")
+        raise NotFound("there is no such evaluation", code="reference_not_found", findings=[finding]) from None
+    measured = read_measured(files.folder(row))
+    systems = sorted({str(one["system"]) for one in measured.rows})
+    if side.system not in systems:
+        expected = shown(f"one of {', '.join(systems)}")
+        finding = Finding(
+            "unknown_system", shown(side.system), expected, "name one of its systems", pointer=f"{pointer}/system"
+        )
+        raise InvalidInput("the evaluation has no such system", code="unknown_system", findings=[finding])
+    return measured
+
+
+def _metrics(spec: ComparisonSpec, left: Measured, right: Measured) -> list[str]:
+    """Return the metrics that are compared: those asked for, or all that both sides have."""
+    both = [m for m in left.metrics(spec.left.system) if right.value(spec.right.system, m) is not None]
+    asked = both if spec.metrics is None else list(dict.fromkeys(spec.metrics))
+    places = {metric: place for place, metric in enumerate(spec.metrics or [])}
+    findings = [
+        Finding("not_measured", shown(m), shown(f"one of {', '.join(both)}"), "leave it out", f"/metrics/{places[m]}")
+        for m in asked
+        if m not in both
+    ]
+    if findings or not asked:
+        raise InvalidInput("the two sides do not both have such a metric", code="not_measured", findings=findings)
+    return asked
+
+
+def _compared(
+    spec: ComparisonSpec, left: Measured, right: Measured, metric: str, differing: Mapping[str, Json], *, is_one: bool
+) -> Json:
+    mine, theirs = left.value(spec.left.system, metric), right.value(spec.right.system, metric)
+    if mine is None or theirs is None:
+        raise AssertionError("only metrics that both sides have are compared")
+    change = left.change(spec.left.system, spec.right.system, metric) if is_one else None
+    names = sorted(name for name, own in differing.items() if metric in own["metrics"])
+    return {
+        "left": _value(mine),
+        "right": _value(theirs),
+        **_change(change or less(mine, theirs)),
+        "is_comparable": not names,
+        "differing_settings": names,
+    }
+
+
+def _value(value: Value) -> Json:
+    return {"value": value.value, "low": value.low, "high": value.high, "n": value.n, "may_decide": value.may_decide}
+
+
+def _change(change: Change) -> Json:
+    return {"difference": change.value, "low": change.low, "high": change.high, "is_paired": change.is_paired}
+
+
+def _incomparable(differing: Mapping[str, Json]) -> Conflict:
+    findings = [_finding(name, own) for name, own in differing.items()]
+    names: Sequence[str] = list(differing)
+    return Conflict(
+        f"These evaluations were not made alike: {', '.join(names)} differ. Evaluate both systems together, or set "
+        "`force`: the result is then marked.",
+        code="incomparable_evaluations",
+        findings=findings,
+    )
+
+
+def _finding(name: str, own: Json) -> Finding:
+    expected = f"{name} as on the left, {_short(own['left'])}, for {', '.join(own['metrics'])}"
+    return Finding(
+        "differing_setting", _short(own["right"]), expected, "evaluate both alike", pointer="/right/evaluation"
+    )
+
+
+def _short(value: object) -> str:
+    return shown(orjson.dumps(value).decode())

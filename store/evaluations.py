@@ -1,0 +1,171 @@
+"""Evaluations by what they measured, and the leaderboard over a team's adapters."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from deft.errors import Finding, InvalidInput, NotFound, shown
+from deft.evaluation.directions import is_lower_better
+from deft.evaluation.leaderboard import Board, Entry, boards
+from store import models
+from store.paging import Order, Page, page_of
+from store.release_tables import Release
+from store.tables import Artifact, Job, JobInput, Score
+
+ADAPTER_INPUT = "adapter."
+MOST_SCORES = 20_000
+"""Scores that one leaderboard is made of, the newest; more would be asked for by model or settings hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Which scores are meant; None: any. *part* is the slice."""
+
+    metric: str | None = None
+    system: str | None = None
+    arm: str | None = None
+    settings_hash: str | None = None
+    part: str = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An evaluation with its scores, and by system the adapter that it was."""
+
+    artifact: Artifact
+    scores: list[Score]
+    adapters: dict[str, str]
+
+
+def page(
+    session: Session,
+    team_id: str,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    adapter: str | None = None,
+    measured: Measured | None = None,
+    limit: int = 50,
+    after: str | None = None,
+    order: Order = "desc",
+) -> Page[Artifact]:
+    """Return a page of the team's evaluations; each filter that is given must match.
+
+    Raises:
+        InvalidInput: `limit` is out of range, `after` is no item of this list, or there is no such *model*.
+    """
+    own = statement = select(Artifact).where(Artifact.team_id == team_id, Artifact.kind == "evaluation")
+    if model is not None:
+        jobs = select(Job.id).where(Job.team_id == team_id, Job.model_id == _model_id(session, team_id, model))
+        statement = statement.where(Artifact.job_id.in_(jobs))
+    if dataset is not None:
+        statement = statement.where(Artifact.job_id.in_(_jobs_with(team_id, dataset).where(JobInput.name == "dataset")))
+    if adapter is not None:
+        named = _jobs_with(team_id, adapter).where(JobInput.name.startswith(ADAPTER_INPUT))
+        statement = statement.where(Artifact.job_id.in_(named))
+    if measured is not None and measured != Measured():
+        of_scores = _narrowed(select(Score.artifact_id).where(Score.team_id == team_id), measured)
+        statement = statement.where(Artifact.id.in_(of_scores))
+    return page_of(session, statement, Artifact, limit, after, order, cursors=own)
+
+
+def scored(session: Session, team_id: str, rows: Sequence[Artifact], measured: Measured) -> list[Scored]:
+    """Return the evaluations *rows* with those of their scores that are meant."""
+    ids = [row.id for row in rows]
+    statement = _narrowed(select(Score).where(Score.team_id == team_id, Score.artifact_id.in_(ids)), measured)
+    by_evaluation: dict[str, list[Score]] = {}
+    for score in session.scalars(statement.order_by(Score.metric, Score.system, Score.slice)):
+        by_evaluation.setdefault(score.artifact_id, []).append(score)
+    adapters = adapters_of(session, team_id, (row.job_id for row in rows if row.job_id is not None))
+    return [Scored(row, by_evaluation.get(row.id, []), adapters.get(row.job_id or "", {})) for row in rows]
+
+
+def adapters_of(session: Session, team_id: str, job_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return for each of the evaluations' jobs the adapter of each system, by the system's name."""
+    ids = list(job_ids)
+    own = select(Job.id, Job.spec).where(Job.team_id == team_id, Job.id.in_(ids))
+    specs = {row.id: row.spec for row in session.execute(own)}
+    named = select(JobInput.job_id, JobInput.name, JobInput.artifact_id)
+    named = named.where(JobInput.team_id == team_id, JobInput.job_id.in_(ids), JobInput.name.startswith(ADAPTER_INPUT))
+    found: dict[str, dict[str, str]] = {}
+    for job_id, name, artifact_id in session.execute(named):
+        system = specs[job_id]["systems"][int(name.removeprefix(ADAPTER_INPUT))]["name"]
+        if artifact_id is not None:
+            found.setdefault(job_id, {})[system] = artifact_id
+    return found
+
+
+def leaderboard(
+    session: Session,
+    team_id: str,
+    metric: str,
+    *,
+    model: str | None = None,
+    settings_hash: str | None = None,
+    part: str = "all",
+    order: Order | None = None,
+) -> list[Board]:
+    """Return the team's adapters ranked by *metric*, one board for each settings hash, the newest first.
+
+    Raises:
+        InvalidInput: there is no such *model*.
+    """
+    measured = Measured(metric=metric, settings_hash=settings_hash, part=part)
+    statement = _narrowed(select(Score, Artifact).join(Artifact, Artifact.id == Score.artifact_id), measured)
+    statement = statement.where(Score.team_id == team_id, Score.value.is_not(None), Score.settings_hash.is_not(None))
+    if model is not None:
+        jobs = select(Job.id).where(Job.team_id == team_id, Job.model_id == _model_id(session, team_id, model))
+        statement = statement.where(Artifact.job_id.in_(jobs))
+    newest = statement.order_by(Artifact.created_at.desc(), Artifact.id.desc()).limit(MOST_SCORES)
+    found = session.execute(newest).all()
+    adapters = adapters_of(session, team_id, {evaluation.job_id for _, evaluation in found if evaluation.job_id})
+    entries = [
+        _entry(score, evaluation, adapters[evaluation.job_id][score.system])
+        for score, evaluation in found
+        if evaluation.job_id is not None and score.system in adapters.get(evaluation.job_id, {})
+    ]
+    lower = is_lower_better(metric) if order is None else order == "asc"
+    return boards(entries, is_lower_better=lower)
+
+
+def recalled(session: Session, team_id: str) -> set[str]:
+    """Return the team's adapters and tuned models that have been recalled."""
+    statement = select(Release.artifact_id).where(Release.team_id == team_id, Release.recalled_at.is_not(None))
+    return set(session.scalars(statement))
+
+
+def _entry(score: Score, evaluation: Artifact, adapter_id: str) -> Entry:
+    return Entry(
+        adapter_id=adapter_id,
+        evaluation_id=evaluation.id,
+        system=score.system,
+        arm=score.arm,
+        value=score.value or 0.0,
+        low=score.low,
+        high=score.high,
+        n=score.n,
+        settings_hash=score.settings_hash or "",
+        may_rank=score.is_valid and not score.is_trained_on,
+        measured_at=evaluation.created_at,
+    )
+
+
+def _narrowed(statement: Select, measured: Measured) -> Select:  # type: ignore[type-arg]
+    named = {"slice" if name == "part" else name: value for name, value in asdict(measured).items()}
+    return statement.where(*(getattr(Score, name) == value for name, value in named.items() if value is not None))
+
+
+def _jobs_with(team_id: str, artifact_id: str) -> Select[str]:
+    return select(JobInput.job_id).where(JobInput.team_id == team_id, JobInput.artifact_id == artifact_id)
+
+
+def _model_id(session: Session, team_id: str, model: str) -> str:
+    try:
+        return models.get(session, team_id, model).id
+    except NotFound:
+        finding = Finding(
+            "model_not_found", shown(model), "the id or name of a model", "list them: GET /v1/models", column="model"
+        )
+        raise InvalidInput("there is no such model", code="model_not_found", findings=[finding]) from None

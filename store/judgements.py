@@ -1,0 +1,126 @@
+"""What was judged in a study: as objects for the statistics, as rows for the export, as pairs for a new dataset."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from deft.specs.studies import StudySpec
+from deft.studies.items import turns_of
+from deft.studies.judgements import JudgedItem, Judgement
+from deft.studies.preferences import Texts
+from deft.studies.results import Results, results
+from store import studies
+from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
+
+COLUMNS = (
+    "study_id",
+    "item_id",
+    "kind",
+    "row",
+    "source",
+    "rater_id",
+    "rater_name",
+    "verdict",
+    "system_1",
+    "system_2",
+    "preferred",
+    "expected",
+    "is_failure",
+    "shown_at",
+    "judged_at",
+    "seconds",
+)
+"""Of an exported judgement, without texts."""
+
+
+def of_study(session: Session, study: Study, items: Sequence[StudyItem]) -> list[Judgement]:
+    """Return every judgement of the study, skips too, in the order in which they were made."""
+    by_id = {item.id: judged_item(item) for item in items}
+    return [
+        Judgement(by_id[row.item_id], row.rater_id, row.verdict, _seconds(row))  # type: ignore[arg-type]
+        for row in _rows(session, study)
+    ]
+
+
+def judged_item(row: StudyItem) -> JudgedItem:
+    """Return *row* as far as judging goes."""
+    return JudgedItem(row.id, row.kind, row.cluster, row.is_swapped, row.expected)  # type: ignore[arg-type]
+
+
+def results_of(session: Session, study: Study) -> Results:
+    """Return what the study has found so far."""
+    spec = studies.spec_of(study)
+    rows = studies.items_of(session, study)
+    return results(
+        spec.systems,
+        [judged_item(row) for row in rows],
+        of_study(session, study, rows),
+        allowed=spec.attention_failures_allowed,
+        seed=spec.seed or 0,
+    )
+
+
+def texts_of(items: Sequence[StudyItem]) -> dict[str, Texts]:
+    """Return the pairs among *items*, by id, with the answers in the order of the study's systems."""
+    return {item.id: _texts(item) for item in items if item.kind == "pair"}
+
+
+def _texts(item: StudyItem) -> Texts:
+    answers = (item.second, item.first) if item.is_swapped else (item.first, item.second)
+    return Texts(item.row or 0, studies.prompt_of(item), item.source, answers)
+
+
+def export_rows(session: Session, study: Study, *, with_texts: bool) -> Iterator[dict[str, Any]]:
+    """Yield one flat row for each judgement; with *with_texts* the prompt and both responses as they were shown."""
+    spec = studies.spec_of(study)
+    items = {item.id: item for item in studies.items_of(session, study)}
+    named = select(StudyRater.id, StudyRater.name).where(StudyRater.study_id == study.id)
+    names = {rater.id: rater.name for rater in session.execute(named)}
+    for row in _rows(session, study):
+        yield _exported(spec, items[row.item_id], row, names) | (_shown(items[row.item_id]) if with_texts else {})
+
+
+def _exported(spec: StudySpec, item: StudyItem, row: StudyJudgement, names: Mapping[str, str]) -> dict[str, Any]:
+    judgement = Judgement(judged_item(item), row.rater_id, row.verdict, _seconds(row))  # type: ignore[arg-type]
+    first, second = reversed(spec.systems) if item.is_swapped else spec.systems
+    is_pair = item.kind == "pair"
+    return {
+        "study_id": row.study_id,
+        "item_id": item.id,
+        "kind": item.kind,
+        "row": item.row,
+        "source": item.source,
+        "rater_id": row.rater_id,
+        "rater_name": names[row.rater_id],
+        "verdict": row.verdict,
+        "system_1": first if is_pair else None,
+        "system_2": second if is_pair else None,
+        "preferred": _preferred(spec, judgement),
+        "expected": item.expected,
+        "is_failure": judgement.is_failure,
+        "shown_at": row.shown_at.isoformat(),
+        "judged_at": row.judged_at.isoformat() if row.judged_at else None,
+        "seconds": judgement.seconds,
+    }
+
+
+def _preferred(spec: StudySpec, judgement: Judgement) -> str | None:
+    """Return the name of the system that was preferred, `tie` or `both_bad`; None of a skip and a check."""
+    sides = {"first": spec.systems[0], "second": spec.systems[1]}
+    return None if judgement.outcome is None else sides.get(judgement.outcome, judgement.outcome)
+
+
+def _shown(item: StudyItem) -> dict[str, Any]:
+    return {"prompt": turns_of(studies.prompt_of(item)), "response_1": item.first, "response_2": item.second}
+
+
+def _rows(session: Session, study: Study) -> Sequence[StudyJudgement]:
+    own = (StudyJudgement.study_id == study.id, StudyJudgement.verdict.is_not(None))
+    order = (StudyJudgement.judged_at, StudyJudgement.item_id, StudyJudgement.rater_id)
+    return session.scalars(select(StudyJudgement).where(*own).order_by(*order)).all()
+
+
+def _seconds(row: StudyJudgement) -> float:
+    return 0.0 if row.judged_at is None else round((row.judged_at - row.shown_at).total_seconds(), 3)

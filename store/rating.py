@@ -1,0 +1,117 @@
+"""Judging: which item a rater sees next, and what they say of it.
+
+A rater goes through the items in an order of their own (by the study's seed), so that neither kind nor side can be told
+from the place. An item that was shown and not judged is kept for its rater for an hour, then goes to another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from deft.errors import NotFound
+from deft.specs.studies import GivenVerdict
+from deft.studies.items import place_of
+from store import studies
+from store.raters import Rater
+from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
+from store.types import database_now
+
+KEPT_SECONDS = 3600.0
+"""How long an item waits for the rater whom it was shown to, while others could judge it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a rater has judged or skipped, and how many items there are for them now."""
+
+    done: int
+    open: int
+
+
+def study_of(session: Session, rater: Rater) -> Study:
+    """Return the study that the rater judges."""
+    return studies.get(session, rater.team_id, rater.study_id)
+
+
+def next_item(session: Session, rater: Rater) -> StudyItem | None:
+    """Return what the rater is to judge now: what they were shown last and left, else a new item; None: no more.
+
+    Raises:
+        Conflict: the study is closed.
+    """
+    study = study_of(session, rater)
+    studies.require_open(study)
+    _lock(session, rater)
+    shown = _left_open(session, rater)
+    if shown is not None:
+        return shown
+    found = _candidates(session, study, rater)
+    if not found:
+        return None
+    item = found[0]
+    row = StudyJudgement(item_id=item.id, rater_id=rater.id, study_id=study.id, team_id=study.team_id)
+    session.add(row)
+    session.flush()
+    return item
+
+
+def judge(session: Session, rater: Rater, item_id: str, verdict: GivenVerdict) -> None:
+    """Store what the rater says of an item that they were shown; said again, the last word counts.
+
+    Raises:
+        NotFound: they were not shown this item.
+        Conflict: the study is closed.
+    """
+    studies.require_open(study_of(session, rater))
+    is_own = (StudyJudgement.item_id == item_id, StudyJudgement.rater_id == rater.id)
+    done = update(StudyJudgement).where(*is_own).values(verdict=verdict, judged_at=database_now())
+    if session.execute(done.returning(StudyJudgement.item_id)).first() is None:
+        raise NotFound("you were not shown such an item")
+
+
+def progress(session: Session, rater: Rater) -> Progress:
+    """Return how far the rater is."""
+    study = study_of(session, rater)
+    own = (StudyJudgement.rater_id == rater.id, StudyJudgement.verdict.is_not(None))
+    done = session.execute(select(func.count()).select_from(StudyJudgement).where(*own)).scalar_one()
+    is_shown = _left_open(session, rater) is not None
+    is_over = study.closed_at is not None
+    return Progress(done, 0 if is_over else len(_candidates(session, study, rater)) + is_shown)
+
+
+def _lock(session: Session, rater: Rater) -> None:
+    """Let one request of a rater at a time choose an item."""
+    session.execute(select(StudyRater.id).where(StudyRater.id == rater.id).with_for_update())
+
+
+def _left_open(session: Session, rater: Rater) -> StudyItem | None:
+    statement = select(StudyItem).join(StudyJudgement, StudyJudgement.item_id == StudyItem.id)
+    own = (StudyJudgement.rater_id == rater.id, StudyJudgement.verdict.is_(None))
+    return session.scalars(statement.where(*own).order_by(StudyJudgement.shown_at)).first()
+
+
+def _candidates(session: Session, study: Study, rater: Rater) -> Sequence[StudyItem]:
+    """Return the items that the rater has not seen and that are still wanted, in the rater's order."""
+    seen = select(StudyJudgement.item_id).where(StudyJudgement.rater_id == rater.id)
+    taken = (
+        select(StudyJudgement.item_id, func.count().label("raters"))
+        .where(StudyJudgement.study_id == study.id, _takes_a_place())
+        .group_by(StudyJudgement.item_id)
+        .subquery()
+    )
+    is_wanted = or_(StudyItem.kind == "attention", StudyItem.raters_wanted > func.coalesce(taken.c.raters, 0))
+    statement = (
+        select(StudyItem)
+        .outerjoin(taken, taken.c.item_id == StudyItem.id)
+        .where(StudyItem.study_id == study.id, StudyItem.id.not_in(seen), is_wanted)
+    )
+    seed = study.spec["seed"]
+    return sorted(session.scalars(statement), key=lambda item: place_of(seed, rater.id, item.id))
+
+
+def _takes_a_place() -> ColumnElement[bool]:
+    """Return the condition that a judgement counts to the raters of its item: judged, or shown not long ago."""
+    waits = StudyJudgement.verdict.is_(None) & (StudyJudgement.shown_at > database_now(-KEPT_SECONDS))
+    return or_(studies.is_verdict(), waits)

@@ -1,0 +1,139 @@
+"""People judge on the page: by keyboard and by mouse, blind, with a warning, to the end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from deft_client import Client
+from store import accounts
+from store.artifacts import ArtifactFiles
+from store.database import Database, migrate
+from store.settings import Settings
+from tests.api.test_server import ROOT, free_port, wait_for
+from tests.browser import browser_path, opened_page
+from tests.evaluations import publish_evaluation
+
+expect.set_options(timeout=20_000)  # a busy machine is no fault of the page
+ROWS = 5
+HOSTILE = "<img src=x onerror=alert(1)> & <b>bold</b>"
+
+
+class House(NamedTuple):
+    client: Client
+    evaluation: str
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    browser_path()
+    settings = Settings(data_folder=tmp_path_factory.mktemp("house"))
+    migrate(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url)
+    with database.write() as session:
+        team, key = accounts.bootstrap(session)
+    answers = {name: [f"{text} {n}\n{HOSTILE}" for n in range(ROWS)] for name, text in (("sys-x", "p"), ("sys-y", "q"))}
+    made = publish_evaluation(database, ArtifactFiles(settings), team.id, rows=ROWS, answers=answers, adapters={})
+    port = free_port()
+    environment = {**os.environ, "DEFT_DATA_FOLDER": str(settings.data_folder)}
+    arguments = ["--factory", "api.main:create", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen([sys.executable, "-m", "uvicorn", *arguments], cwd=ROOT, env=environment)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/livez", process)
+        with Client(f"http://127.0.0.1:{port}", key) as client:
+            yield House(client, made.id)
+    finally:
+        process.terminate()
+        process.wait(20)
+        database.dispose()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with opened_page() as page:
+        page.faults = []  # type: ignore[attr-defined]
+        page.on("console", lambda said: page.faults.append(said.text) if said.type == "error" else None)  # type: ignore[attr-defined]
+        page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
+        yield page
+
+
+def study_and_link(house: House, **more: Any) -> tuple[dict[str, Any], str]:
+    spec = {"evaluation": house.evaluation, "systems": ["sys-x", "sys-y"], "attention": 0, "seed": 1, **more}
+    study = house.client.studies.create(spec)
+    return study, house.client.url + house.client.studies.invite(study["id"], "Ann")["url"]
+
+
+def test_a_rater_judges_by_keyboard_to_the_end_and_sees_no_name(house: House, page: Page, tmp_path: Path) -> None:
+    study, link = study_and_link(house)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(link)
+    expect(page.locator("#guidelines")).to_contain_text("Read the prompt")
+    page.keyboard.press("Enter")
+    for done, key in enumerate(["1", "t", "b", "2", "s"]):
+        expect(page.locator("#progress")).to_have_text(f"{done} judged, {ROWS - done} left")
+        expect(page.locator("#response-1")).to_contain_text(HOSTILE)
+        assert "sys-" not in page.content()
+        page.keyboard.press(key)
+    expect(page.locator("#done")).to_be_visible()
+    results = house.client.studies.results(study["id"])
+    assert (results["judged_pairs"], results["skipped"]) == (4, 1)
+    verdicts = results["verdicts"]
+    assert (verdicts["tie"], verdicts["both_bad"], verdicts["first"] + verdicts["second"]) == (1, 1, 2)
+    token = link.split("#")[1]
+    assert not [url for url in asked if "sys-" in url or token in url.split("#")[0] or "127.0.0.1" not in url]
+    assert page.faults == []  # type: ignore[attr-defined]
+    page.screenshot(path=tmp_path / "done.png")
+
+
+def test_a_rater_judges_by_mouse_and_takes_the_last_word_back(house: House, page: Page) -> None:
+    study, link = study_and_link(house)
+    page.goto(link)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#response-1")).to_contain_text(HOSTILE)
+    first = page.locator("#response-1").inner_text()
+    page.get_by_role("button", name="tie").click()
+    expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
+    page.keyboard.press("u")
+    expect(page.locator("#response-1")).to_have_text(first, use_inner_text=True)
+    page.get_by_role("button", name="both bad").click()
+    expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
+    assert house.client.studies.results(study["id"])["verdicts"]["both_bad"] == 1
+    assert house.client.studies.results(study["id"])["verdicts"]["tie"] == 0
+
+
+def test_a_warning_covers_the_item_until_the_rater_agrees_or_skips(house: House, page: Page) -> None:
+    _, link = study_and_link(house, content_warning="Strong words ahead.")
+    page.goto(link)
+    expect(page.locator("#study-warning")).to_have_text("Strong words ahead.")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cover")).to_contain_text("Strong words ahead.")
+    expect(page.locator("#response-1")).to_be_hidden()
+    page.keyboard.press("1")
+    expect(page.locator("#progress")).to_have_text(f"0 judged, {ROWS} left")
+    page.keyboard.press("w")
+    expect(page.locator("#response-1")).to_be_visible()
+    page.keyboard.press("1")
+    expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
+    expect(page.locator("#cover")).to_be_visible()
+    page.keyboard.press("s")
+    expect(page.locator("#progress")).to_have_text(f"2 judged, {ROWS - 2} left")
+
+
+def test_without_an_invitation_the_page_says_so_and_shows_nothing(house: House, page: Page) -> None:
+    study, link = study_and_link(house)
+    page.goto(link.split("#")[0])
+    expect(page.locator("#message")).to_contain_text("lacks the invitation")
+    page.goto("about:blank")
+    page.goto(link + "x")
+    expect(page.locator("#message")).to_contain_text("A valid invitation to this study is needed.")
+    house.client.studies.close(study["id"])
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#message")).to_contain_text("closed")
+    expect(page.locator("#welcome")).to_be_hidden()

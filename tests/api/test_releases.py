@@ -1,0 +1,234 @@
+"""The promotion gate over HTTP: held or released, by whom, until when, taken back from whom."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from store import accounts
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.release_tables import Release
+from store.settings import Settings
+from store.types import database_now
+from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
+
+Json = dict[str, Any]
+POLICY = {
+    "name": "strict",
+    "gain": {"metric": "preference_accuracy", "at_least": 0.01},
+    "forgetting": {"metric": "perplexity", "at_most": 0.5},
+    "safety": {"at_most": 0.05},
+}
+
+
+@pytest.fixture
+def files(settings: Settings) -> ArtifactFiles:
+    return ArtifactFiles(settings)
+
+
+@pytest.fixture
+def key_id(database: Database, key: str) -> str:
+    with database.read() as session:
+        return accounts.authenticate(session, key).key_id
+
+
+@pytest.fixture
+def colleague(app: FastAPI, database: Database, team_id: str) -> Iterator[TestClient]:
+    """A client with another key of the same team."""
+    with database.write() as session:
+        text = accounts.create_key(session, team_id, "colleague")[1]
+    with TestClient(app, headers={"Authorization": f"Bearer {text}"}, raise_server_exceptions=False) as client:
+        yield client
+
+
+def numbers(gain: float = 0.1, harm: float = 0.1) -> list[Json]:
+    def around(system: str, metric: str, value: float, **more: Any) -> Json:
+        return score(system, metric, value, value - 0.02, value + 0.02, **more)
+
+    return [
+        around("good", "preference_accuracy", 0.5 + gain),
+        around("base", "perplexity", 10.0),
+        around("good", "perplexity", 10.1),
+        around("base", "harmful_compliance", 0.1, slice="category:fraud"),
+        around("good", "harmful_compliance", harm, slice="category:fraud"),
+        around("base", "over_refusal", 0.1, slice="category:homonyms"),
+        around("good", "over_refusal", 0.1, slice="category:homonyms"),
+    ]
+
+
+@pytest.fixture
+def evaluate(database: Database, files: ArtifactFiles, team_id: str, key_id: str) -> Callable[..., Evaluated]:
+    """Publish an evaluation of an adapter whose training the first key posted."""
+
+    def publish(**more: float) -> Evaluated:
+        adapters = {"good": publish_adapter(database, files, team_id, key_id)}
+        return publish_evaluation(database, files, team_id, metrics=numbers(**more), adapters=adapters)
+
+    return publish
+
+
+def ask(client: TestClient, evaluated: Evaluated, **policy: Any) -> Json:
+    made = client.post("/v1/policies", json={**POLICY, **policy})
+    assert made.status_code == 201, made.text
+    body = {"adapter": evaluated.adapters["good"], "evaluation": evaluated.id, "policy": made.json()["id"]}
+    answer = client.post("/v1/releases", json=body)
+    assert answer.status_code == 201, answer.text
+    document: Json = answer.json()
+    return document
+
+
+def post(client: TestClient, release: Json, verb: str, **body: str) -> Any:
+    return client.post(f"/v1/releases/{release['id']}/{verb}", json=body)
+
+
+def test_a_release_waits_for_an_approver_other_than_the_trainer(
+    client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated], key_id: str
+) -> None:
+    release = ask(client, evaluate())
+    assert (release["status"], [one["clause"] for one in release["failing"]]) == ("held", ["approval"])
+    assert release["trainer_key_id"] == key_id
+    refused = post(client, release, "approve")
+    assert (refused.status_code, refused.json()["code"]) == (403, "own_training")
+    approved = post(colleague, release, "approve", note="fine").json()
+    assert (approved["status"], approved["failing"]) == ("released", [])
+    assert [event["type"] for event in approved["events"]] == ["requested", "approved", "released"]
+    out, until = (datetime.fromisoformat(approved[name]) for name in ("released_at", "expires_at"))
+    assert until - out == timedelta(days=90)
+    assert client.get(f"/v1/releases/{release['id']}").json() == approved
+
+
+def test_a_failing_clause_holds_it_with_its_numbers_and_no_approval_helps(
+    client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    release = ask(client, evaluate(harm=0.2), approvals=0)
+    assert release["status"] == "held"
+    (failing,) = release["failing"]
+    assert (failing["clause"], failing["metric"], failing["slice"]) == (
+        "safety",
+        "harmful_compliance",
+        "category:fraud",
+    )
+    assert failing["value"] == pytest.approx(0.1)
+    assert failing["bound"] == pytest.approx(0.1 + (2 * 0.02**2) ** 0.5)
+    assert (failing["limit"], failing["is_met"]) == (0.05, False)
+    assert len(release["clauses"]) == 4
+    refused = post(colleague, release, "approve")
+    assert (refused.status_code, refused.json()["code"]) == (409, "release_held")
+
+
+def test_without_approvals_it_is_released_at_once(client: TestClient, evaluate: Callable[..., Evaluated]) -> None:
+    release = ask(client, evaluate(), approvals=0, expires_days=None)
+    assert (release["status"], release["expires_at"]) == ("released", None)
+
+
+def test_an_override_goes_on_record_and_is_not_the_trainers(
+    client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    release = ask(client, evaluate(gain=0.0))
+    assert post(client, release, "override", reason="hurry").status_code == 403
+    assert post(colleague, release, "override").status_code == 422
+    done = post(colleague, release, "override", reason="a reading of all answers").json()
+    assert (done["status"], done["is_overridden"]) == ("released", True)
+    event = done["events"][1]
+    assert (event["type"], event["data"]["reason"]) == ("overridden", "a reading of all answers")
+    assert [one["clause"] for one in event["data"]["failing"]] == ["gain", "approval"]
+
+
+def test_one_key_approves_once(client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated]) -> None:
+    release = ask(client, evaluate(), approvals=2)
+    for _ in range(2):
+        answer = post(colleague, release, "approve").json()
+    assert (answer["status"], len(answer["approved_by"])) == ("held", 1)
+
+
+def test_where_the_trainer_is_not_known_whoever_asks_stands_in(
+    client: TestClient, colleague: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    adapters = {"good": publish_adapter(database, files, team_id)}
+    evaluated = publish_evaluation(database, files, team_id, metrics=numbers(), adapters=adapters)
+    release = ask(client, evaluated)
+    assert release["trainer_key_id"] is None
+    assert post(client, release, "approve").status_code == 403
+    assert post(colleague, release, "approve").json()["status"] == "released"
+
+
+def test_a_release_expires(client: TestClient, database: Database, evaluate: Callable[..., Evaluated]) -> None:
+    release = ask(client, evaluate(), approvals=0)
+    with database.write() as session:
+        session.execute(update(Release).values(expires_at=database_now(-1)))
+    assert client.get(f"/v1/releases/{release['id']}").json()["status"] == "expired"
+
+
+def test_a_recall_blocks_downloads_and_lists_who_has_the_adapter(
+    client: TestClient, colleague: TestClient, stranger: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    evaluated = evaluate()
+    release = ask(client, evaluated, approvals=0)
+    path = f"/v1/adapters/{evaluated.adapters['good']}/files/adapter_model.safetensors"
+    assert colleague.get(path).status_code == 200
+    assert colleague.get(path, headers={"Range": "bytes=0-1"}).status_code == 206
+    assert colleague.head(path).status_code == 200
+    assert stranger.get(path).status_code == 404
+    recalled = post(client, release, "recall", reason="it lies").json()
+    assert recalled["status"] == "recalled"
+    assert [(one["key_name"], one["path"], one["times"]) for one in recalled["downloads"]] == [
+        ("colleague", "adapter_model.safetensors", 2)
+    ]
+    refused = colleague.get(path)
+    assert (refused.status_code, refused.json()["code"]) == (403, "recalled")
+    assert colleague.head(path).status_code == 403
+    assert client.get(f"/v1/releases/{release['id']}/downloads").json()["data"] == recalled["downloads"]
+    for verb, body in (("approve", {}), ("override", {"reason": "x"})):
+        assert post(colleague, release, verb, **body).json()["code"] == "release_recalled"
+
+
+def test_a_recalled_adapter_is_not_asked_for_again_and_is_marked_on_the_leaderboard(
+    client: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    evaluated = evaluate()
+    release = ask(client, evaluated, approvals=0)
+    post(client, release, "recall", reason="it lies")
+    body = {"adapter": evaluated.adapters["good"], "evaluation": evaluated.id, "policy": "strict"}
+    again = client.post("/v1/releases", json=body)
+    assert (again.status_code, again.json()["code"]) == (409, "release_recalled")
+    (board,) = client.get("/v1/leaderboard").json()["boards"]
+    assert [one["is_recalled"] for one in board["places"]] == [True]
+
+
+def test_a_policy_is_never_changed(client: TestClient, stranger: TestClient) -> None:
+    first = client.post("/v1/policies", json=POLICY).json()
+    assert client.post("/v1/policies", json=POLICY).json() == first
+    other = client.post("/v1/policies", json={**POLICY, "approvals": 3})
+    assert (other.status_code, other.json()["code"]) == (409, "name_taken")
+    assert client.get("/v1/policies/strict").json() == first
+    assert client.get("/v1/policies").json()["data"] == [first]
+    assert stranger.get(f"/v1/policies/{first['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("part", ["gain", "forgetting", "safety"])
+def test_a_policy_has_three_clauses(client: TestClient, part: str) -> None:
+    answer = client.post("/v1/policies", json={name: value for name, value in POLICY.items() if name != part})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"/{part}")
+
+
+def test_what_was_not_evaluated_or_is_not_there_is_refused_with_its_place(
+    client: TestClient, stranger: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    one, other = evaluate(), evaluate()
+    client.post("/v1/policies", json=POLICY)
+    body = {"adapter": one.adapters["good"], "evaluation": other.id, "policy": "strict"}
+    answer = client.post("/v1/releases", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_evaluated")
+    for name in ("adapter", "evaluation", "policy"):
+        answer = client.post("/v1/releases", json={**body, "evaluation": one.id, name: "none"})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (404, f"/{name}")
+    release = ask(client, one)
+    for verb in ("approve", "override", "recall"):
+        assert post(stranger, release, verb, **({} if verb == "approve" else {"reason": "x"})).status_code == 404
+    assert stranger.get(f"/v1/releases/{release['id']}").status_code == 404
+    assert stranger.get("/v1/releases").json()["data"] == []

@@ -1,0 +1,169 @@
+"""Evaluations by what they measured, the leaderboard, and comparisons of two evaluations."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from store import models
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.settings import Settings
+from store.tables import Job
+from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
+
+Json = dict[str, Any]
+LIKE = {"length": {"prompts": "p1", "seed": 0}, "bleu": {"prompts": "p1", "seed": 0}}
+
+
+@pytest.fixture
+def files(settings: Settings) -> ArtifactFiles:
+    return ArtifactFiles(settings)
+
+
+def numbers(good: float, bad: float, **more: Any) -> list[Json]:
+    return [
+        score("good", "length", good, good - 1, good + 1, **more),
+        score("bad", "length", bad, bad - 1, bad + 1, **more),
+        score("good", "bleu", 3.0, 2.0, 4.0, **more),
+        score("good", "length", 1.0, 0.0, 2.0, **{**more, "slice": "source:web"}),
+    ]
+
+
+@pytest.fixture
+def two(database: Database, files: ArtifactFiles, team_id: str) -> list[Evaluated]:
+    """Two evaluations made alike, of four adapters."""
+    return [
+        publish_evaluation(database, files, team_id, metrics=numbers(good, bad), settings=LIKE)
+        for good, bad in ((30.0, 20.0), (40.0, 20.5))
+    ]
+
+
+def test_evaluations_come_with_their_scores_and_adapters(client: TestClient, two: list[Evaluated]) -> None:
+    found = client.get("/v1/evaluations").json()["data"]
+    assert [one["id"] for one in found] == [two[1].id, two[0].id]
+    scores = found[0]["scores"]
+    assert [(one["metric"], one["system"]) for one in scores] == [
+        ("bleu", "good"),
+        ("length", "bad"),
+        ("length", "good"),
+    ]
+    assert scores[2]["adapter_id"] == two[1].adapters["good"]
+    assert (scores[2]["value"], scores[2]["low"], scores[2]["settings_hash"]) == (40.0, 39.0, "h1")
+
+
+def test_every_filter_must_match(
+    client: TestClient, two: list[Evaluated], database: Database, settings: Settings, model: str
+) -> None:
+    with database.write() as session:
+        session.get_one(Job, two[0].job).model_id = models.get(session, "team", model).id
+
+    def ids(**params: str) -> list[str]:
+        answer = client.get("/v1/evaluations", params=params)
+        assert answer.status_code == 200, answer.text
+        return [one["id"] for one in answer.json()["data"]]
+
+    assert ids(model=model) == [two[0].id]
+    assert ids(dataset=two[1].dataset) == [two[1].id]
+    assert ids(adapter=two[0].adapters["bad"]) == [two[0].id]
+    assert ids(adapter=two[0].adapters["bad"], dataset=two[1].dataset) == []
+    assert ids(metric="bleu", system="good") == [two[1].id, two[0].id]
+    assert ids(metric="bleu", system="bad") == []
+    assert ids(settings_hash="other") == []
+    sliced = client.get("/v1/evaluations", params={"slice": "source:web"}).json()["data"]
+    assert [score["slice"] for one in sliced for score in one["scores"]] == ["source:web"] * 2
+
+
+def test_a_model_that_is_not_there_is_an_error_and_no_empty_list(client: TestClient) -> None:
+    answer = client.get("/v1/evaluations", params={"model": "none"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "model_not_found")
+    assert client.get("/v1/evaluations", params={"metrik": "x"}).status_code == 422
+
+
+def test_the_leaderboard_ranks_adapters_of_like_settings(
+    client: TestClient, two: list[Evaluated], database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    publish_evaluation(database, files, team_id, metrics=numbers(90.0, 80.0, settings_hash="h2"))
+    board = client.get("/v1/leaderboard", params={"metric": "length"}).json()
+    assert [one["settings_hash"] for one in board["boards"]] == ["h2", "h1"]
+    places = client.get("/v1/leaderboard", params={"metric": "length", "settings_hash": "h1"}).json()["boards"][0]
+    assert [(one["adapter_id"], one["rank"], one["best_rank"], one["worst_rank"]) for one in places["places"]] == [
+        (two[1].adapters["good"], 1, 1, 1),
+        (two[0].adapters["good"], 2, 2, 2),
+        (two[1].adapters["bad"], 3, 3, 4),
+        (two[0].adapters["bad"], 4, 3, 4),
+    ]
+    least = client.get("/v1/leaderboard", params={"metric": "length", "settings_hash": "h1", "order": "asc"}).json()
+    assert least["boards"][0]["places"][0]["adapter_id"] == two[0].adapters["bad"]
+
+
+def test_an_adapter_stands_once_with_its_newest_number(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    adapters = {"good": publish_adapter(database, files, team_id)}
+    for value in (9.0, 3.0):
+        metrics = [score("good", "bleu", value, value - 1, value + 1)]
+        publish_evaluation(database, files, team_id, metrics=metrics, adapters=adapters)
+    (board,) = client.get("/v1/leaderboard", params={"metric": "bleu"}).json()["boards"]
+    assert [one["value"] for one in board["places"]] == [3.0]
+
+
+def test_a_leaderboard_shows_only_the_teams_own(two: list[Evaluated], stranger: TestClient) -> None:
+    assert stranger.get("/v1/leaderboard", params={"metric": "length"}).json()["boards"] == []
+    assert stranger.get("/v1/evaluations").json()["data"] == []
+
+
+def compared(client: TestClient, left: Evaluated, right: Evaluated, **more: Any) -> Any:
+    sides = {"left": {"evaluation": left.id, "system": "good"}, "right": {"evaluation": right.id, "system": "good"}}
+    return client.post("/v1/comparisons", json={**sides, **more})
+
+
+def test_like_evaluations_are_compared_with_an_interval(client: TestClient, two: list[Evaluated]) -> None:
+    answer = compared(client, two[1], two[0])
+    assert answer.status_code == 201, answer.text
+    found = answer.json()
+    assert (found["is_forced"], found["differing_settings"]) == (False, {})
+    length = found["metrics"]["length"]
+    assert length["difference"] == 10.0
+    assert (length["low"], length["high"]) == (pytest.approx(10 - 2**0.5), pytest.approx(10 + 2**0.5))
+    assert (length["is_paired"], length["is_comparable"]) == (False, True)
+    assert set(found["metrics"]) == {"bleu", "length"}
+    assert client.get(answer.headers["location"]).json() == found
+    assert client.get("/v1/comparisons").json()["data"] == [found]
+
+
+def test_unlike_evaluations_are_refused_unless_forced_and_then_marked(
+    client: TestClient, two: list[Evaluated], database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    settings = {"length": {"prompts": "p2", "seed": 0}, "bleu": LIKE["bleu"]}
+    other = publish_evaluation(database, files, team_id, metrics=numbers(50.0, 20.0), settings=settings)
+    refused = compared(client, two[0], other)
+    assert (refused.status_code, refused.json()["code"]) == (409, "incomparable_evaluations")
+    assert "prompts differ" in refused.json()["detail"]
+    assert refused.json()["errors"][0]["found"] == '"p2"'
+    assert client.get("/v1/comparisons").json()["data"] == []
+    assert compared(client, two[0], other, metrics=["bleu"]).status_code == 201
+    forced = compared(client, two[0], other, force=True).json()
+    assert forced["is_forced"]
+    assert forced["differing_settings"] == {"prompts": {"left": "p1", "right": "p2", "metrics": ["length"]}}
+    assert (forced["metrics"]["length"]["is_comparable"], forced["metrics"]["bleu"]["is_comparable"]) == (False, True)
+
+
+def test_two_systems_of_one_evaluation_are_compared_by_their_paired_difference(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    paired = {"metric": "length", "arm": "good", "against": "bad", "difference": 10.0, "low": 9.9, "high": 10.1}
+    one = publish_evaluation(database, files, team_id, metrics=numbers(30.0, 20.0), differences=[paired])
+    sides = {"left": {"evaluation": one.id, "system": "bad"}, "right": {"evaluation": one.id, "system": "good"}}
+    found = client.post("/v1/comparisons", json=sides).json()["metrics"]["length"]
+    assert (found["difference"], found["low"], found["high"], found["is_paired"]) == (-10.0, -10.1, -9.9, True)
+
+
+def test_what_was_not_measured_is_refused_with_its_place(
+    client: TestClient, stranger: TestClient, two: list[Evaluated]
+) -> None:
+    answer = compared(client, two[0], two[1], metrics=["length", "kl"])
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/metrics/1")
+    sides = {"left": {"evaluation": two[0].id, "system": "none"}, "right": {"evaluation": two[1].id, "system": "good"}}
+    assert client.post("/v1/comparisons", json=sides).json()["errors"][0]["pointer"] == "/left/system"
+    assert compared(stranger, two[0], two[1]).status_code == 404

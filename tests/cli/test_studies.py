@@ -1,0 +1,138 @@
+"""`deft studies`, `deft policies`, `deft releases`: what they send and what they print."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli import main, releases, studies
+from deft_client import Client
+
+Played = dict[str, Any]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Played], list[httpx2.Request]]:
+    """Let commands talk to a service that answers each `METHOD /path` with what is given; return what it was asked."""
+
+    def start(answers: Played) -> list[httpx2.Request]:
+        seen: list[httpx2.Request] = []
+
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            request.read()
+            seen.append(request)
+            answer = answers[f"{request.method} {request.url.path}"]
+            return (
+                httpx2.Response(200, content=answer) if isinstance(answer, bytes) else httpx2.Response(200, json=answer)
+            )
+
+        def connected() -> Client:
+            return Client("http://service.test", "key", transport=httpx2.MockTransport(handler), attempts=1)
+
+        for module in (studies, releases):
+            monkeypatch.setattr(module, "connect", connected)
+        return seen
+
+    return start
+
+
+def deft(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def page(*rows: Played) -> Played:
+    return {"data": list(rows), "has_more": False, "next_cursor": None}
+
+
+def test_a_study_of_the_newest_evaluation(play: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "rules.txt").write_text("Be fair.")
+    seen = play({"GET /v1/evaluations": page({"id": "ev_9"}), "POST /v1/studies": {"id": "st_1"}})
+    flags = ["--items", "20", "--guidelines", str(tmp_path / "rules.txt")]
+    assert deft("studies", "create", "last", "deft", "random", *flags) == 0
+    assert json.loads(seen[1].content) == {
+        "evaluation": "ev_9",
+        "systems": ["deft", "random"],
+        "items": 20,
+        "guidelines": "Be fair.",
+    }
+    assert capsys.readouterr().out == "st_1\n"
+
+
+def test_invitations_are_printed_with_the_whole_address(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    play({"POST /v1/studies/st_1/raters": {"id": "rater_1", "url": "/rate/st_1#deftr_x"}})
+    assert deft("studies", "invite", "st_1", "Ann", "Ben") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[1:] for line in lines] == [
+        [name, "http://service.test/rate/st_1#deftr_x"] for name in ("Ann", "Ben")
+    ]
+
+
+def test_results_say_the_sentence_first(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "prompts": 9}
+    rater = {"rater_id": "rater_1", "judged": 9, "skipped": 1, "attention_failed": 0, "attention_seen": 2}
+    found = {
+        "sentence": "No difference is shown.",
+        "judged_pairs": 9,
+        "pairs": 10,
+        "identical": 0,
+        "verdicts": {"first": 3, "tie": 2},
+        "skipped": 1,
+        "agreement": {"alpha": 0.71, "low": 0.5, "high": 0.9, "items": 4},
+        "first_side": rate,
+        "attention_failed": 0,
+        "attention_seen": 2,
+        "raters": [{**rater, "is_left_out": False, "median_seconds": 4.0}],
+    }
+    play({"GET /v1/studies": page({"id": "st_1"}), "GET /v1/studies/st_1/results": found})
+    assert deft("studies", "results", "last") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("No difference is shown.\n")
+    assert "0.710 [0.500, 0.900] over 4 items" in out
+
+
+def test_an_export_takes_its_form_from_the_name(play: Any, tmp_path: Path) -> None:
+    play({"GET /v1/studies/st_1/judgements.csv": b"a\r\n"})
+    assert deft("studies", "export", "st_1", str(tmp_path / "x.csv")) == 0
+    assert (tmp_path / "x.csv").read_bytes() == b"a\r\n"
+
+
+def held() -> Played:
+    clause = {"clause": "gain", "metric": "m", "slice": "all", "comparison": "at_least", "limit": 0.1, "bound": 0.0}
+    return {
+        "id": "rel_1",
+        "status": "held",
+        "failing": [{"clause": "gain", "reason": "too little"}],
+        "clauses": [{**clause, "is_met": False}],
+        "approved_by": [],
+        "approvals_wanted": 1,
+        "expires_at": None,
+        "recalled_at": None,
+    }
+
+
+def test_a_release_that_is_held_says_why_and_is_a_failure(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = play({"POST /v1/releases": held()})
+    assert deft("releases", "request", "ad_1", "--evaluation", "ev_1", "--policy", "strict") == 1
+    assert json.loads(seen[0].content) == {"adapter": "ad_1", "evaluation": "ev_1", "policy": "strict"}
+    assert "held by gain: too little" in capsys.readouterr().out
+
+
+def test_a_recall_prints_who_has_it(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    who = {"key_id": "key_1", "key_name": "ci", "path": "a.bin", "times": 2, "first_at": "t", "last_at": "u"}
+    play({"POST /v1/releases/rel_1/recall": {**held(), "status": "recalled", "downloads": [who]}})
+    assert deft("releases", "recall", "rel_1", "--reason", "it lies") == 0
+    assert capsys.readouterr().out.splitlines()[1] == "key_1\tci\ta.bin\t2\tt\tu"
+
+
+def test_a_policy_is_made_of_a_file(play: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"name": "strict"}')
+    play({"POST /v1/policies": {"id": "pol_1"}})
+    assert deft("policies", "create", str(tmp_path / "p.json")) == 0
+    assert capsys.readouterr().out == "pol_1\n"
+    (tmp_path / "p.json").write_text("{")
+    assert deft("policies", "create", str(tmp_path / "p.json")) == 3

@@ -1,0 +1,136 @@
+"""Judging on both databases: one item a rater at a time, no more raters than wanted, items that come back."""
+
+import threading
+
+import pytest
+from sqlalchemy import func, select, update
+
+from deft.errors import NotAuthenticated, NotFound
+from deft.specs.studies import StudySpec
+from store import accounts, raters, rating, studies
+from store.accounts import Caller
+from store.study_tables import StudyItem, StudyJudgement, StudyRater
+from store.types import database_now
+from tests.evaluations import publish_evaluation
+
+
+@pytest.fixture
+def caller(database, team_id):
+    with database.write() as session:
+        row, _ = accounts.create_key(session, team_id, "maker")
+    return Caller(team_id, row.id)
+
+
+@pytest.fixture
+def make(database, files, caller):
+    def create(**more):
+        evaluated = publish_evaluation(
+            database, files, caller.team_id, rows=6, adapters={}, answers={"a": list("uvwxyz"), "b": list("UVWXYZ")}
+        )
+        spec = StudySpec(evaluation=evaluated.id, systems=["a", "b"], **{"attention": 0, "overlap": 0.0, **more})
+        with database.read() as session:
+            prepared = studies.prepare(session, files, caller.team_id, spec)
+        with database.write() as session:
+            return studies.create(session, caller, prepared)
+
+    return create
+
+
+def invited(database, study, name="Ann"):
+    with database.write() as session:
+        _, token = raters.invite(session, study.team_id, study.id, name)
+        return raters.authenticate_rater(session, study.id, token)
+
+
+def test_two_raters_share_the_items_between_them(database, make):
+    study = make()
+    ann, ben = invited(database, study), invited(database, study, "Ben")
+    shown = []
+    for rater in (ann, ben) * 4:
+        with database.write() as session:
+            item = rating.next_item(session, rater)
+            if item is not None:
+                rating.judge(session, rater, item.id, "1")
+                shown.append(item.id)
+    assert len(shown) == len(set(shown)) == 6
+    with database.write() as session:
+        assert rating.progress(session, ann) == rating.Progress(done=3, open=0)
+
+
+def test_an_item_that_was_left_goes_to_another_after_an_hour(database, make):
+    study = make(items=1)
+    ann, ben = invited(database, study), invited(database, study, "Ben")
+    with database.write() as session:
+        item = rating.next_item(session, ann)
+        assert rating.next_item(session, ben) is None
+        session.execute(update(StudyJudgement).values(shown_at=database_now(-3700)))
+        assert rating.next_item(session, ben).id == item.id
+
+
+def test_requests_of_one_rater_at_once_get_one_item(database, make):
+    study = make()
+    ann = invited(database, study)
+    got = []
+
+    def ask():
+        with database.write() as session:
+            got.append(rating.next_item(session, ann).id)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 4
+    assert len(set(got)) == 1
+
+
+def test_every_rater_gets_the_checks_and_the_overlap(database, make):
+    study = make(attention=2, overlap=0.5, raters_per_overlap=2)
+    for name in ("Ann", "Ben"):
+        rater = invited(database, study, name)
+        with database.write() as session:
+            while (item := rating.next_item(session, rater)) is not None:
+                rating.judge(session, rater, item.id, "tie")
+    with database.read() as session:
+        per_item = select(StudyItem.kind, func.count()).join(StudyJudgement, StudyJudgement.item_id == StudyItem.id)
+        counts = dict(session.execute(per_item.group_by(StudyItem.kind)).all())
+        assert studies.counts(session, study).judgements == 9
+    assert counts == {"pair": 9, "attention": 4}
+
+
+def test_raters_see_the_items_in_orders_of_their_own(database, make):
+    study = make(overlap=1.0, raters_per_overlap=5)
+    orders = set()
+    for name in ("Ann", "Ben", "Cem"):
+        rater, order = invited(database, study, name), []
+        with database.write() as session:
+            while (item := rating.next_item(session, rater)) is not None:
+                rating.judge(session, rater, item.id, "1")
+                order.append(item.id)
+        orders.add(tuple(order))
+    assert len(orders) == 3
+    assert len({frozenset(order) for order in orders}) == 1
+
+
+def test_only_a_hash_of_the_token_is_stored(database, make):
+    study = make()
+    with database.write() as session:
+        row, token = raters.invite(session, study.team_id, study.id, "Ann")
+        assert token not in repr([getattr(row, name) for name in StudyRater.__table__.columns.keys()])  # noqa: SIM118
+        for wrong in (token[:-1], token + "x", "deftr_", "deftr_" + "x" * 10_000, token.replace("deftr_", "deft_")):
+            with pytest.raises(NotAuthenticated):
+                raters.authenticate_rater(session, study.id, wrong)
+        assert raters.authenticate_rater(session, study.id, token).id == row.id
+
+
+def test_a_key_becomes_one_rater_however_often_it_comes(database, make, team_id, other_team_id):
+    study = make()
+    with database.write() as session:
+        _, key = accounts.create_key(session, team_id, "ci")
+        _, foreign = accounts.create_key(session, other_team_id, "ci")
+        assert raters.authenticate_rater(session, study.id, key) == raters.authenticate_rater(session, study.id, key)
+        with pytest.raises(NotFound):
+            raters.authenticate_rater(session, study.id, foreign)
+        with pytest.raises(NotFound):
+            raters.revoke(session, other_team_id, study.id, raters.of_study(session, team_id, study.id)[0].id)
