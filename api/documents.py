@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 NOUNS: dict[str, str] = {
     "dataset": "datasets",
+    "prompt_set": "datasets",
     "data_report": "data_reports",
     "scoring": "scorings",
     "subset": "subsets",
@@ -23,6 +24,7 @@ NOUNS: dict[str, str] = {
     "tuned_model": "tuned_models",
     "reward_model": "reward_models",
     "evaluation": "evaluations",
+    "judging": "judgings",
 }
 """Kinds of artifact, and the noun under which the address has them."""
 

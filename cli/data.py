@@ -90,6 +90,8 @@ def _deep_report(
     from deft.data.check import check_dataset
     from deft.planning.tokenizer import load_planning_tokenizer
 
+    if (scratch / "dataset" / "prompts.parquet").is_file():
+        fail("--deep looks into pairs and lists; a prompt set has no responses", USAGE)
     if evaluation:
         _imported(evaluation, scratch / "evaluation", options)
     tokenizer = load_planning_tokenizer(model) if model else None
@@ -157,7 +159,10 @@ def push(
     print_facts([("dataset", dataset["id"])])
     _print_summary(dataset.get("summary") or {})
     print_findings((dataset.get("summary") or {}).get("findings") or [], [path.name for path in files])
-    say(f"next: deft jobs run --dataset {dataset['id']} --model smollm2-135m --keep 0.25 --watch")
+    if dataset.get("kind") == "prompt_set":
+        say(f'next: name it in an evaluate or pipeline job: "prompt_sets": ["{dataset["id"]}"]')
+    else:
+        say(f"next: deft jobs run --dataset {dataset['id']} --model smollm2-135m --keep 0.25 --watch")
 
 
 class _upload_bar:  # noqa: N801 - a context manager, used as a function

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from deft import operations
+from deft.endpoints import endpoint_in
 from deft.errors import Interrupted, InvalidInput, ReviewNeeded
 from deft.failures import failure_of, invalid_spec, known_error
 from deft.folders import seal
@@ -189,6 +190,7 @@ def run(options: argparse.Namespace, report: Report, place: launch.Place | None 
             checkpoints=options.checkpoints,
             cache=options.cache,
             report=report,
+            endpoint=endpoint_in(os.environ),
         )
 
 

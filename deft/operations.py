@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from deft.endpoints import Endpoint
 from deft.errors import Finding, InvalidInput, OutOfMemory
 from deft.failures import is_out_of_memory, out_of_memory
 from deft.reports import Report
@@ -26,6 +27,7 @@ OPERATIONS: dict[str, str] = {
     "train": "deft.training.run:run_train",
     "train_reward_model": "deft.reward_models.run:run_train_reward_model",
     "evaluate": "deft.evaluation.run:run_evaluate",
+    "judge": "deft.judges.run:run_judge",
 }
 """Kind to `module:function`. Names, not functions: only the kinds that need torch import it."""
 
@@ -41,7 +43,7 @@ class Operation(Protocol):
         out: Path,
         checkpoints: Path | None,
         report: Report,
-        **own: Any,  # noqa: ANN401 -- a training's cache
+        **own: Any,  # noqa: ANN401 -- a training's cache, a judge's endpoint
     ) -> dict[str, Any]:
         """Write the output's files into *out* and return the summary, a JSON object."""
 
@@ -82,6 +84,9 @@ MARKS = {
     "part": "scores.parquet",
     "adapter": "adapter_config.json",
     "omega_from": "omega.json",
+    "evaluation": "generations.jsonl",
+    "labels": "examples.parquet",
+    "prompt_set": "prompts.parquet",
     "model": "config.json",
     "reward_model": "config.json",
     "training_reward_model": "config.json",
@@ -131,10 +136,12 @@ def run(
     checkpoints: Path | None,
     report: Report,
     cache: Path | None = None,
+    endpoint: Endpoint | None = None,
 ) -> dict[str, Any]:
     """Run the operation of *spec* and return its summary; *out* exists and is empty, and is not sealed here.
 
     *cache* is a folder of this machine for what a training computes and another may use; it may be lost at any time.
+    *endpoint* is the one that the spec names.
 
     Raises:
         InvalidInput: the inputs are not those of the spec; and whatever the operation raises on purpose.
@@ -142,10 +149,16 @@ def run(
         Interrupted: it was asked to stop and has reached a safe point.
     """
     require_inputs(spec, inputs)
-    own: dict[str, Any] = {"cache": cache} if spec.kind == "train" and cache is not None else {}
+    own = _own(spec.kind, cache, endpoint)
     try:
         return operation_of(spec.kind)(spec, inputs=inputs, out=out, checkpoints=checkpoints, report=report, **own)
     except (RuntimeError, MemoryError, OutOfMemory) as error:
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(error, spec_json(spec)) from error
+
+
+def _own(kind: str, cache: Path | None, endpoint: Endpoint | None) -> dict[str, Any]:
+    """Return what only some kinds are given."""
+    own: dict[str, Any] = {"cache": cache} if kind in ("train", "judge") and cache is not None else {}
+    return own | ({"endpoint": endpoint} if kind in ("judge", "evaluate") and endpoint is not None else {})

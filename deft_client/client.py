@@ -59,6 +59,7 @@ class Client:
         self.tuned_models = Artifacts(self.exchange, "tuned_models")
         self.reward_models = Artifacts(self.exchange, "reward_models")
         self.evaluations = Evaluations(self.exchange, "evaluations")
+        self.judgings = Artifacts(self.exchange, "judgings")
         self.comparisons = Comparisons(self.exchange)
         self.studies = Studies(self.exchange)
         self.policies = Policies(self.exchange)

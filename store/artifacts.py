@@ -25,6 +25,9 @@ from store.paging import Order, Page, page_of
 from store.settings import Settings
 from store.tables import Artifact
 
+Kinds = ArtifactKind | tuple[ArtifactKind, ...] | None
+"""One kind, any of several, or all."""
+
 LITTER_SECONDS = 3600.0
 """A staged folder that nobody has written into for so long belongs to nobody: uploads and attempts sign theirs."""
 
@@ -144,16 +147,17 @@ def record(session: Session, team_id: str, sealed: SealedArtifact, job_id: str |
     return artifact
 
 
-def get(session: Session, team_id: str, artifact_id: str, kind: ArtifactKind | None = None) -> Artifact:
+def get(session: Session, team_id: str, artifact_id: str, kind: Kinds = None) -> Artifact:
     """Return the team's artifact.
 
     Raises:
-        NotFound: the team has no such artifact, or it is of another kind than *kind*.
+        NotFound: the team has no such artifact, or it is of another kind than *kind*, or than all of them.
     """
     statement = select(Artifact).where(Artifact.id == artifact_id, Artifact.team_id == team_id)
     artifact = session.scalars(statement).first()
-    if artifact is None or (kind is not None and artifact.kind != kind):
-        raise NotFound(f"there is no such {kind or 'artifact'}")
+    kinds = _listed(kind)
+    if artifact is None or (kinds and artifact.kind not in kinds):
+        raise NotFound(f"there is no such {kinds[0] if kinds else 'artifact'}")
     return artifact
 
 
@@ -161,7 +165,7 @@ def page(
     session: Session,
     team_id: str,
     *,
-    kind: ArtifactKind | None = None,
+    kind: Kinds = None,
     limit: int = 50,
     after: str | None = None,
     order: Order = "desc",
@@ -173,8 +177,12 @@ def page(
     """
     statement = select(Artifact).where(Artifact.team_id == team_id)
     if kind is not None:
-        statement = statement.where(Artifact.kind == kind)
+        statement = statement.where(Artifact.kind.in_(_listed(kind)))
     return page_of(session, statement, Artifact, limit, after, order)
+
+
+def _listed(kind: Kinds) -> tuple[ArtifactKind, ...]:
+    return () if kind is None else kind if isinstance(kind, tuple) else (kind,)
 
 
 def _old_folders(parent: Path, older_than_seconds: float) -> list[Path]:

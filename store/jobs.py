@@ -103,7 +103,7 @@ def resource_class(kind: str) -> str | None:
     """Return what a worker needs to run this *kind*: `cpu`, `gpu`, or None for a pipeline, which nobody runs."""
     if kind == "pipeline":
         return None
-    return "cpu" if kind in ("check_data", "select", "score_merge") else "gpu"
+    return "cpu" if kind in ("check_data", "select", "score_merge", "judge") else "gpu"
 
 
 def get(session: Session, team_id: str, job_id: str) -> Job:
@@ -254,15 +254,18 @@ def _resolved(session: Session, team_id: str, job_id: str, reference: Reference)
             code="reference_not_found",
             findings=[_absent(reference.pointer, reference.id, f"the id of a {expected} or of a job that makes it")],
         )
-    _check_kind(reference, artifact.kind)
+    _check_kind(reference, artifact.kind, artifact.summary.get("not_to_be_trained_on"))
     job_input.artifact_id = artifact.id
     return job_input
 
 
-def _check_kind(reference: Reference, kind: ArtifactKind | str) -> None:
+def _check_kind(reference: Reference, kind: ArtifactKind | str, why: str | None = None) -> None:
     if kind not in reference.kinds:
         expected = " or ".join(reference.kinds)
-        finding = Finding("wrong_kind", kind, expected, f"name a {expected}", pointer=reference.pointer)
+        fix = f"name a {expected}"
+        if why is not None:
+            fix += f"; this is a prompt set, {why}: name it in `prompt_sets` of an evaluation"
+        finding = Finding("wrong_kind", kind, expected, fix, pointer=reference.pointer)
         raise InvalidInput(f"{reference.pointer} names a {kind}", code="wrong_kind", findings=[finding])
 
 

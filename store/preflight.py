@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from deft.endpoints import no_endpoint
 from deft.planning.documents import Plan, Remark
 from deft.planning.lengths import capped
 from deft.planning.plan import Planner
 from deft.planning.source import DataSource, Examples, ModelSource, open_model
 from deft.planning.speed import given
 from deft.planning.summary import plan_document
-from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions
+from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions, endpoint_named, spec_json
 from store import jobs, models, named_models, queue_wait
 from store.artifacts import ArtifactFiles
 from store.earlier import last_scoring, noise_in, pace_of
@@ -48,6 +49,7 @@ def prepare(
             model is no causal language model or has an unknown head; its tokenizer, its context or its modules do not
             fit what is asked.
     """
+    _require_endpoint(settings, spec)
     resolved = resolve(session, files, team_id, spec) if isinstance(spec, PipelineSpec) else None
     own = spec if resolved is None else resolved.spec
     inputs = jobs.check(session, team_id, own)
@@ -89,6 +91,13 @@ def plan(
     return plan_document(prepared.spec, prepared.planner, queue, known, remarks)
 
 
+def _require_endpoint(settings: Settings, spec: JobSpec) -> None:
+    """Refuse the name of an endpoint that is none of ours; where we have none, only the workers know."""
+    named = endpoint_named(spec_json(spec))
+    if named is not None and settings.endpoints and named not in settings.endpoints:
+        raise no_endpoint(named, "/judge/endpoint" if spec.kind == "judge" else "/options/server/endpoint")
+
+
 def _model(
     session: Session, settings: Settings, team_id: str, spec: JobSpec, *, has_weights: bool
 ) -> ModelSource | None:
@@ -127,6 +136,9 @@ def _learn_artifact(
     folder = files.folder(row)
     if row.kind == "scoring" and isinstance(row.summary.get("rows_scored"), int):
         planner.outputs[named.reference] = Examples(row.summary["rows_scored"], capped(options))
+    if row.kind == "prompt_set":
+        turns = row.summary.get("counts", {}).get("turns", {})
+        planner.outputs[named.reference] = Examples(sum(int(n) * of for n, of in turns.items()), capped(options))
     if row.kind in ("dataset", "subset") and (folder / "examples.parquet").is_file():
         tokenizer = None if planner.model is None else planner.model.tokenizer
         planner.data[named.reference] = DataSource(

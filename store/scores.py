@@ -1,4 +1,4 @@
-"""The numbers of evaluations, as rows, copied from `metrics.json` in the transaction that publishes it."""
+"""The numbers of evaluations and judgings, as rows, copied from `metrics.json` in the transaction that publishes it."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,9 @@ def of(session: Session, team_id: str, artifact_id: str) -> list[Score]:
 
 
 def record(session: Session, artifact: Artifact, folder: Path) -> None:
-    """Store the rows of `metrics.json` in *folder*; nothing for an artifact that is no evaluation."""
+    """Store the rows of `metrics.json` in *folder*; nothing for an artifact that is no evaluation and no judging."""
     path = folder / "metrics.json"
-    if artifact.kind != "evaluation" or not path.is_file():
+    if artifact.kind not in ("evaluation", "judging") or not path.is_file():
         return
     columns = ("arm", "value", "n", "low", "high", "settings_hash")
     for row in finite(json.loads(path.read_text(encoding="utf-8"))):

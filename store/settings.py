@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1024**3
@@ -25,6 +25,18 @@ ListedClasses = Annotated[list[ResourceClass], NoDecode]
 
 def _both_classes() -> list[ResourceClass]:
     return ["cpu", "gpu"]
+
+
+EndpointName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+
+
+class EndpointSettings(BaseModel):
+    """An OpenAI-compatible endpoint: its address up to and with `/v1`, and its key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(pattern=r"^https?://")
+    key: SecretStr = SecretStr("none")
 
 
 class Settings(BaseSettings):
@@ -66,6 +78,11 @@ class Settings(BaseSettings):
         ge=1,
         description="A scoring of more rows is divided into jobs of at most so many, which any worker takes; a "
         "multiple of 4,096 gives the bits of one that is not divided.",
+    )
+    endpoints: dict[EndpointName, EndpointSettings] = Field(
+        default_factory=dict,
+        description="OpenAI-compatible endpoints that jobs may name, as JSON: {NAME: {url, key}}; a worker's own. No "
+        "answer, log or child but that of a job which names it ever holds the key.",
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

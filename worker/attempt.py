@@ -124,7 +124,7 @@ class Attempt:
         self._reporter.begin()
         environment = child_processes.environment_for_child(os.environ)
         own = devices.of_slot(environment, self._slot, self._place.settings.slots)
-        child = child_processes.start(arguments, environment={**environment, **own})
+        child = child_processes.start(arguments, environment={**environment, **own, **self._preparation.endpoint()})
         with self._child_lock:
             self._child = child
         try:

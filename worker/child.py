@@ -234,10 +234,12 @@ def parse_event(line: bytes) -> Event | None:
 def environment_for_child(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what a child may know of *environment*: nothing of the service's own settings and secrets.
 
+    Nor the address and key of an endpoint: only the child of a job that names one gets them, of that one.
+
     OpenMP's threads sleep while they wait, unless the environment says otherwise: on CPUs that something else uses too,
     spinning made a training step five times slower.
     """
-    known = {name: value for name, value in environment.items() if not name.startswith("DEFT_")}
+    known = {name: value for name, value in environment.items() if not name.startswith(("DEFT_", "OPENAI_"))}
     return {"OMP_WAIT_POLICY": "PASSIVE", **known}
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from deft import endpoints
 from deft.errors import InvalidInput
 from deft.scoring.shards import stored_spec
-from deft.specs import model_references
+from deft.specs import endpoint_named, model_references
 from store import artifacts, claims, models
 from store.claims import Claim
 from store.tables import Model
@@ -69,6 +70,15 @@ class Preparation:
             processes=self._processes(),
             cache=self._place.settings.cache_folder.resolve() / self._claim.team_id,
         )
+
+    def endpoint(self) -> dict[str, str]:
+        """Return the environment that holds the endpoint which the job names; empty: it names none, or none is known.
+
+        The child says which of the two; no argument, file or log of ours ever has the key.
+        """
+        named = endpoint_named(self._claim.spec)
+        known = None if named is None else self._place.settings.endpoints.get(named)
+        return {} if known is None else {endpoints.URL: known.url, endpoints.KEY: known.key.get_secret_value()}
 
     def _processes(self) -> int:
         """Return in how many processes the job runs: a training in one a GPU where all of them are its own."""

@@ -46,7 +46,7 @@ def routers() -> list[APIRouter]:
     """Return the routers of all nouns but datasets, which have an upload of their own."""
     kinds: tuple[ArtifactKind, ...] = (
         *("data_report", "scoring", "subset", "calibration"),
-        *("adapter", "tuned_model", "reward_model", "evaluation"),
+        *("adapter", "tuned_model", "reward_model", "evaluation", "judging"),
     )
     made = {kind: APIRouter(prefix=f"/{NOUNS[kind]}", tags=[NOUNS[kind]]) for kind in kinds}
     for kind, router in made.items():
@@ -61,10 +61,13 @@ def routers() -> list[APIRouter]:
     return list(made.values())
 
 
-def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
-    """Give *router* the list, the object and the files of *kind*; evaluations have a list of their own."""
+def add_routes(router: APIRouter, kind: ArtifactKind, *more: ArtifactKind) -> None:
+    """Give *router* the list, the object and the files of *kind*, and of *more* kinds under the same noun.
+
+    Evaluations have a list of their own.
+    """
     if kind != "evaluation":
-        _add_list(router, kind)
+        _add_list(router, kind, *more)
     if kind == "evaluation":
         router.get("/{artifact_id}", response_model=EvaluationDocument)(get_evaluation)
     elif kind == "data_report":
@@ -72,23 +75,23 @@ def add_routes(router: APIRouter, kind: ArtifactKind) -> None:
     elif kind == "scoring":
         router.get("/{artifact_id}", response_model=ScoringDocument)(get_scoring)
     else:
-        _add_object(router, kind)
-    _add_files(router, kind)
+        _add_object(router, kind, *more)
+    _add_files(router, kind, *more)
 
 
-def _add_list(router: APIRouter, kind: ArtifactKind) -> None:
+def _add_list(router: APIRouter, kind: ArtifactKind, *more: ArtifactKind) -> None:
     def list_artifacts(
         session: Reading, caller: CallerOf, limit: Limit = DEFAULT_LIMIT, after: After = None, order: Order = "desc"
     ) -> PageDocument[ArtifactDocument]:
-        page = artifacts.page(session, caller.team_id, kind=kind, limit=limit, after=after, order=order)
+        page = artifacts.page(session, caller.team_id, kind=(kind, *more), limit=limit, after=after, order=order)
         return page_document(page, artifact_document)
 
     router.add_api_route("", list_artifacts, name=f"list_{NOUNS[kind]}", summary=f"List the {NOUNS[kind]}")
 
 
-def _add_object(router: APIRouter, kind: ArtifactKind) -> None:
+def _add_object(router: APIRouter, kind: ArtifactKind, *more: ArtifactKind) -> None:
     def get_artifact(request: Request, artifact_id: str, session: Reading, caller: CallerOf) -> Response:
-        return answer(request, artifact_document(artifacts.get(session, caller.team_id, artifact_id, kind)))
+        return answer(request, artifact_document(artifacts.get(session, caller.team_id, artifact_id, (kind, *more))))
 
     router.add_api_route(
         "/{artifact_id}",
@@ -99,11 +102,11 @@ def _add_object(router: APIRouter, kind: ArtifactKind) -> None:
     )
 
 
-def _add_files(router: APIRouter, kind: ArtifactKind) -> None:
+def _add_files(router: APIRouter, kind: ArtifactKind, *more: ArtifactKind) -> None:
     def get_file(
         request: Request, artifact_id: str, path: str, session: Reading, services: ServicesOf, caller: CallerOf
     ) -> Response:
-        row = artifacts.get(session, caller.team_id, artifact_id, kind)
+        row = artifacts.get(session, caller.team_id, artifact_id, (kind, *more))
         if kind in TUNED:
             downloads.refuse_recalled(session, row)
         answered = file_response(request, services.files.folder(row), entry_of(row.files, path))

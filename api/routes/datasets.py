@@ -17,12 +17,14 @@ from api.routes.artifacts import add_routes
 from api.services import CallerOf, Services, ServicesOf
 from api.uploads import Upload, options_from, receive_form, receive_raw
 from deft.data.datasets import import_files
+from deft.data.prompt_sets import is_prompt_set
+from deft.specs import ArtifactKind
 from store import artifacts
 from store.accounts import Caller
 from store.idempotency import StoredReply
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-add_routes(router, "dataset")
+add_routes(router, "dataset", "prompt_set")
 
 FORM_BODY: dict[str, Any] = {
     "requestBody": {
@@ -125,7 +127,8 @@ def publish(services: Services, caller: Caller, once: Once, upload: Upload) -> R
             on_bad_row=options.on_bad_row,
             max_bytes=UNPACKED_TIMES * services.settings.max_upload_bytes,
         )
-        sealed = services.files.seal("dataset", out, summary, name=options.name)
+        kind: ArtifactKind = "prompt_set" if is_prompt_set(out) else "dataset"
+        sealed = services.files.seal(kind, out, summary, name=options.name)
 
     with services.database.write() as session:
 

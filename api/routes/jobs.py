@@ -46,6 +46,7 @@ JobKind = Literal[
     "measure_omega",
     "train_reward_model",
     "evaluate",
+    "judge",
     "pipeline",
     "score_count",
     "score_shard",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from deft.data import prompt_sets
 from deft.data.columns import Row
 from deft.data.formats import Columns
 from deft.data.importers import Importer, columns_from, importer_for
@@ -77,8 +78,9 @@ def import_files(
 ) -> dict[str, Any]:
     """Check every row of the files at *paths*, write them as one dataset to the folder *out*, return its summary.
 
-    *format* is a key of `deft.data.importers.FORMATS` or auto, *columns* maps our names to the user's, *max_bytes*
-    caps the decompressed bytes of one file. On any error nothing is left in *out*.
+    *format* is a key of `deft.data.importers.FORMATS`, of `PROMPT_FORMATS`, or auto; *columns* maps our names to the
+    user's; *max_bytes* caps the decompressed bytes of one file. Files of prompts without responses become a prompt set
+    (`deft.data.prompt_sets`). On any error nothing is left in *out*.
 
     Raises:
         InvalidInput: an unknown option.
@@ -92,6 +94,10 @@ def import_files(
         raise InvalidRows("No file was given.", code="no_rows")
     chosen = columns_from(columns)
     out.mkdir(parents=True, exist_ok=True)
+    found = prompt_sets.detected(paths[0], format, columns, max_bytes)
+    if found is not None:
+        keeps_going = on_bad_row == "skip"
+        return prompt_sets.import_prompts(paths, out, form=found, keeps_going=keeps_going, max_bytes=max_bytes)
     writer = DatasetWriter(out, keeps_going=on_bad_row == "skip")
     try:
         formats = [

@@ -13,6 +13,7 @@ from typing import Any
 from deft.data import row_checks
 from deft.data.columns import Row
 from deft.data.formats import FORMATS, Columns, pro_columns
+from deft.data.prompt_formats import PROMPT_FORMATS
 from deft.errors import Finding, InvalidInput, InvalidRows, shown
 from deft.examples import ASSISTANT_MARK, Example
 from deft.strict_json import parse
@@ -134,7 +135,13 @@ def importer_for(
         InvalidRows: no format fits; the finding has the closest one and the column map to use.
     """
     if format not in ("auto", *FORMATS):
-        finding = Finding("unknown_format", shown(format), f"auto, {', '.join(FORMATS)}", "leave it out", "/format")
+        finding = Finding(
+            "unknown_format",
+            shown(format),
+            f"auto, {', '.join([*FORMATS, *PROMPT_FORMATS])}",
+            "leave it out",
+            "/format",
+        )
         raise InvalidInput("There is no such format.", findings=[finding])
     if not is_typed:
         rows = [typed_cells(row, columns) for row in rows]

@@ -85,8 +85,17 @@ def apart_from(folder: Path, rows: Sequence[int], others: Path, other_rows: Rows
     Raises:
         InvalidInput: *others* has none of *other_rows*.
     """
-    taken = set(_points(others, chosen_rows(others, other_rows)))
+    taken = points_of(others, other_rows)
     return [row for row, point in zip(rows, _points(folder, rows), strict=True) if point not in taken]
+
+
+def points_of(folder: Path, rows: Rows) -> set[float]:
+    """Return the split points of *rows* of *folder*.
+
+    Raises:
+        InvalidInput: it has none of them.
+    """
+    return set(_points(folder, chosen_rows(folder, rows)))
 
 
 def _points(folder: Path, rows: Sequence[int]) -> list[float]:

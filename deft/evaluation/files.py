@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deft.evaluation.asked import HELD_OUT
 from deft.evaluation.comparison import default_focus, gather, system_metrics
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.metrics import BASE, Measurement, PairScores, implicit_margin
@@ -156,7 +157,10 @@ def write_generations(run: Run, answers: list[Answered], path: Path) -> None:
         for adapter, own in zip(run.systems, answers, strict=False):
             for place, (answer, facts) in enumerate(zip(own.answers, own.facts(), strict=True)):
                 line = {
+                    "set": HELD_OUT,
                     "row": run.prompts.rows[place],
+                    "sample": 0,
+                    "turn": 1,
                     "system": who_is(adapter).system,
                     "text": answer.text,
                     "tokens": len(answer.ids),

@@ -1,4 +1,4 @@
-"""Greedy answers to prompts, many at a time, as each prompt alone would be answered.
+"""Answers to prompts, many at a time, as each prompt alone would be answered: greedy, or sampled by a seed of its own.
 
 Knows a causal model, its tokenizer and token ids; it must not know files, adapters or metrics.
 """
@@ -76,6 +76,15 @@ def is_cut_at_marks(example: Example, options: TokenOptions) -> bool:
     return options.template == "hh"
 
 
+Choose = Callable[[Tensor], Tensor]
+"""Returns the next token of each row [B] from the logits [B, V] behind its last one."""
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """Return the likeliest token of each row."""
+    return logits.argmax(dim=-1)
+
+
 def generate(
     model: nn.Module,
     tokenizer: "Tokenizer",
@@ -83,8 +92,12 @@ def generate(
     cut_at_marks: Sequence[bool],
     decoding: Decoding,
     on_progress: Callable[[int], None] = lambda _: None,
+    chooser: Callable[[Sequence[int]], Choose] = lambda _: likeliest,
 ) -> list[Answer]:
-    """Answer *prompts* (token ids), prompts of similar length together; *on_progress* gets the number done."""
+    """Answer *prompts* (token ids), prompts of similar length together; *on_progress* gets the number done.
+
+    *chooser* makes what chooses the tokens of a batch, from the places of its prompts.
+    """
     answers: list[Answer | None] = [None] * len(prompts)
     lengths = [len(prompt) + decoding.max_new_tokens for prompt in prompts]
     done = 0
@@ -93,9 +106,9 @@ def generate(
         def has_mark(row: int, ids: list[int]) -> bool:
             return cut_at_marks[batch[row]] and bool(TURN_MARK.search(_text(tokenizer, ids[-MARK_TOKENS:])))
 
-        found = greedy_ids(model, [prompts[index] for index in batch], decoding, has_mark)
+        found = greedy_ids(model, [prompts[index] for index in batch], decoding, has_mark, chooser(batch))
         for index, ids in zip(batch, found, strict=True):
-            answers[index] = _answer(tokenizer, ids, decoding.end_ids, cut_at_marks[index])
+            answers[index] = as_answer(tokenizer, ids, decoding.end_ids, cut_at_marks[index])
 
     for batch in plan(lengths, decoding.token_budget):
         in_halves(batch, answer, decoding.on_halving)
@@ -110,10 +123,11 @@ def greedy_ids(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     is_done: Callable[[int, list[int]], bool] = lambda _row, _ids: False,
+    choose: Choose = likeliest,
 ) -> list[list[int]]:
     """Return the tokens that follow each of *prompts*, up to and with an end token, a stop by *is_done*, or the limit.
 
-    Prompts are padded on the left and masked; positions count real tokens only.
+    Greedy unless *choose* says otherwise. Prompts are padded on the left and masked; positions count real tokens only.
     """
     device = next(model.parameters()).device
     input_ids, mask = _left_padded(prompts, device)
@@ -130,7 +144,7 @@ def greedy_ids(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache, following = output.past_key_values, output.logits[:, -1].argmax(dim=-1)
+        cache, following = output.past_key_values, choose(output.logits[:, -1])
         alive = _append(found, alive, following.tolist(), decoding.end_ids, is_done)
         if not alive:
             break
@@ -160,8 +174,8 @@ def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tupl
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _answer(tokenizer: "Tokenizer", ids: list[int], ends: Collection[int], is_cut_at_marks: bool) -> Answer:
-    """Take the end token or everything from a turn mark on away from *ids*."""
+def as_answer(tokenizer: "Tokenizer", ids: list[int], ends: Collection[int], is_cut_at_marks: bool) -> Answer:
+    """Return generated *ids* as an answer: take the end token or everything from a turn mark on away from *ids*."""
     end = ids[-1] if ids and ids[-1] in ends else None
     own = ids if end is None else ids[:-1]
     text = _text(tokenizer, own)

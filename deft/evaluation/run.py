@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.distribution import require_same_tokenizer
+from deft.endpoints import Endpoint
+from deft.evaluation.answer_sets import answer_sets, check_sets_fit, write_sets
 from deft.evaluation.answers import measure_against_references, measure_answers
+from deft.evaluation.conversations import read_sets
 from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation.general_text import load_texts, measure_texts
-from deft.evaluation.generation import Answer, Decoding, end_ids, generate
+from deft.evaluation.generation import Answer, Decoding, end_ids
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
 from deft.evaluation.kept_answers import KeptAnswers, kept_answers
@@ -64,6 +67,7 @@ def run_evaluate(
     out: Path,
     checkpoints: Path | None,
     report: Report,
+    endpoint: Endpoint | None = None,
 ) -> dict[str, Any]:
     """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
 
@@ -78,11 +82,13 @@ def run_evaluate(
     started = time.monotonic()
     report.phase("loading")
     base_hash = weights_hash(inputs["model"])
-    run = _prepare(spec, inputs, base_hash, report)
+    run = replace(_prepare(spec, inputs, base_hash, report), sets=read_sets(spec, inputs), endpoint=endpoint)
+    check_sets_fit(run)
     scores = _likelihoods(run)
     texts = _text_measurements(run)
     answers = _answers(run, kept_answers(run, base_hash, checkpoints))
     write_generations(run, answers, out / "generations.jsonl")
+    answered_sets = answer_sets(run)
     judged = judge_answers(run, answers)
     report.phase("comparing")
     parts = [
@@ -94,6 +100,7 @@ def run_evaluate(
     settings = settings_of(run, base_hash)
     summary = write_comparison(run, parts, scores, settings, judged, out)
     write_pairs(run, scores, out / "pairs.parquet")
+    summary |= write_sets(run, answered_sets, inputs, out)
     summary |= {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
     return summary
@@ -204,7 +211,7 @@ def _answered(run: Run, index: int) -> Answered:
     on_progress = run.progress(index, len(run.prompts.rows), "answers")
     prompts = [example.prompt_ids for example in run.prompts.tokenized]
     with run.resident.system(adapter) as model:
-        answers = generate(model, run.tokenizer, prompts, run.prompts.cut_at_marks, run.decoding, on_progress)
+        answers = run.answering(adapter, model)(prompts, run.prompts.cut_at_marks, None, on_progress)
         has_kl = adapter is not None and "kl" in run.spec.options.metrics
         has_entropy = "entropy" in run.spec.options.metrics
         if not has_kl and not has_entropy:

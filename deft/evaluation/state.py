@@ -2,26 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from deft.endpoints import Endpoint
 from deft.evaluation.answers import AnswerFacts, bleu_signature
+from deft.evaluation.asked import Asked
+from deft.evaluation.conversations import Answering, in_memory
 from deft.evaluation.generation import RECIPE, Answer, Decoding
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.intervals import Array
 from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, COMPANIONS, RULES, Who
 from deft.evaluation.reward_judges import RewardJudge
+from deft.evaluation.served import RECIPE as SERVED
+from deft.evaluation.served import by_server
 from deft.evaluation.systems import Adapter, Resident
 from deft.models.fit import GENERATED_METRICS, TEXT_METRICS
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
-from deft.specs import EvaluateSpec
+from deft.specs import EvaluateSpec, Sampling
 from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
@@ -60,6 +65,10 @@ class Run:
     bart: NamedModel | None = None
     texts: HeldOut | None = None
     """A general text, where perplexity is measured."""
+    sets: Sequence[Asked] = ()
+    """The prompts of the sets."""
+    endpoint: Endpoint | None = None
+    """Where a server generates."""
 
     @property
     def systems(self) -> list[Adapter | None]:
@@ -72,6 +81,17 @@ class Run:
             return self.how
         head = head_of(model)
         return replace(self.how, head=head, direction=None if self.q_diff is None else direction_of(head, self.q_diff))
+
+    def answering(self, adapter: Adapter | None, model: nn.Module, sampling: Sampling | None = None) -> Answering:
+        """Return what answers as *adapter*'s system: the lent *model*, or the server where the spec names one.
+
+        Raises:
+            InvalidInput: there is no endpoint.
+        """
+        server = self.spec.options.server
+        if server is None:
+            return in_memory(model, self.tokenizer, self.decoding, sampling)
+        return by_server(self.endpoint, server, who_is(adapter).system, self.tokenizer, self.decoding, sampling)
 
     def progress(self, system: int, each: int, unit: str) -> Callable[[int], None]:
         """Return what a loop over *each* units of the *system*-th system calls with the number done."""
@@ -146,9 +166,10 @@ def _measured_on(run: Run, metric: str) -> dict[str, Any]:
         return {"texts": None if run.texts is None else run.texts.fingerprint}
     if asked not in GENERATED_METRICS:
         return {"pairs": run.pairs.fingerprint, "end_id": run.how.end_id}
+    server = run.spec.options.server
     return {
         "prompts": run.prompts.fingerprint,
-        "decoding": RECIPE,
+        "decoding": RECIPE if server is None else f"{SERVED}:{server.endpoint}",
         "max_new_tokens": run.spec.options.max_new_tokens,
         "end_ids": sorted(run.decoding.end_ids),
     }

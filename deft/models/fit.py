@@ -150,10 +150,12 @@ def answers_prompts(spec: EvaluateSpec) -> bool:
 def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
     """Check that the other settings leave something of the metrics asked for; *pointer* is that of the metrics.
 
+    Prompt sets are measured whatever the metrics.
+
     Raises:
         InvalidInput: they leave nothing.
     """
-    if measurable(spec):
+    if measurable(spec) or spec.prompt_sets:
         return
     needed = ", ".join(f"{metric} a {field}" for metric, field in NEEDED_FIELDS.items())
     finding = Finding(

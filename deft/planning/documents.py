@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Basis = Literal["calculated", "counted", "measured", "given", "assumed"]
 Remedy = Literal["smaller_micro_batch", "checkpointing", "nf4", "sharding"]
-Operation = Literal["check_data", "score", "measure_omega", "train", "train_reward_model", "evaluate", "select"]
+Operation = Literal[
+    "check_data", "score", "measure_omega", "train", "train_reward_model", "evaluate", "select", "judge"
+]
 
 
 class Planned(BaseModel):

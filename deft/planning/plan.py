@@ -19,6 +19,7 @@ from deft.specs import (
     CheckDataSpec,
     EvaluateSpec,
     JobSpec,
+    JudgeSpec,
     Lora,
     MeasureOmegaSpec,
     Method,
@@ -107,6 +108,8 @@ class Planner:
             found = self._train_reward_model(name, spec)
         elif isinstance(spec, EvaluateSpec):
             found = self._evaluate(name, spec)
+        elif isinstance(spec, JudgeSpec):
+            found = self._judge(name)
         else:
             found = self._train(name, spec)
         self.outputs[key] = found
@@ -187,9 +190,11 @@ class Planner:
         check_measurable(spec, pointer="/options/metrics")
         found = self.facts.held_out = self._held_out(spec)
         counter = self._counter(spec)
-        if self.model is not None and options.prompts and found.sample.basis == "counted":
+        is_counted = bool(options.prompts) and found.sample.basis == "counted"
+        if self.model is not None and (is_counted or spec.prompt_sets):
+            longest = found.sample.largest(lambda sizes: sizes.prompt) if is_counted else 0
             check_answers_fit(
-                longest_prompt_tokens=found.sample.largest(lambda sizes: sizes.prompt),
+                longest_prompt_tokens=spec.tokens.max_prompt_tokens if spec.prompt_sets else longest,
                 max_new_tokens=options.max_new_tokens,
                 context_tokens=self.model.size("max_position_embeddings"),
                 switching_tokens=self.model.switching_tokens,
@@ -197,11 +202,20 @@ class Planner:
             )
         if counter is not None and found.rows is not None:
             pairs = min(found.rows, options.pairs or found.rows)
-            prompts = min(options.prompts, found.prompts or found.rows)
+            prompts = min(options.prompts, found.prompts or found.rows) + self._answers_to_sets(spec)
             sample = found.sample
             self.costs.append(work.evaluation(counter, sample, pairs, prompts, spec, name))
             self._note(passes.evaluation_memory(counter, sample, pairs, prompts, spec, self._parameters))
         return found
+
+    def _answers_to_sets(self, spec: EvaluateSpec) -> int:
+        """Return how many answers each system gives to prompt sets, as far as they are known."""
+        known = [self.outputs[name].rows or 0 for name in spec.prompt_sets if name in self.outputs]
+        return sum(known) * (1 if spec.options.sampling is None else spec.options.sampling.repeats)
+
+    def _judge(self, name: str) -> Examples:
+        self.costs.append(work.without_model("judge", None, name))
+        return self._unknown()
 
     def _held_out(self, spec: EvaluateSpec) -> Examples:
         source = self.data.get(spec.dataset)

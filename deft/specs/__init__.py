@@ -7,7 +7,16 @@ will be that artifact; `references` lists them. Formula numbers M1..M12 are thos
 
 from deft.specs.base import Fraction, Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, End, Gate, Quota, Rows, Selection, SplitFractions, SplitName, TokenOptions
-from deft.specs.evaluation import ALL_METRICS, ApartFrom, EvaluationOptions, Metric, System
+from deft.specs.evaluation import (
+    ALL_METRICS,
+    ApartFrom,
+    EvaluationOptions,
+    Metric,
+    PromptSets,
+    Sampling,
+    Server,
+    System,
+)
 from deft.specs.jobs import (
     DEFAULT_ARMS,
     ArmName,
@@ -22,6 +31,7 @@ from deft.specs.jobs import (
     TrainSpec,
     job_spec,
 )
+from deft.specs.judging import Judge, JudgeMode, JudgeSpec
 from deft.specs.references import (
     ID_PREFIX,
     OUTPUT_KIND,
@@ -29,6 +39,7 @@ from deft.specs.references import (
     ArtifactKind,
     ModelReference,
     Reference,
+    endpoint_named,
     model_references,
     output_kind,
     references,
@@ -70,6 +81,9 @@ __all__ = [
     "Gate",
     "Id",
     "JobSpec",
+    "Judge",
+    "JudgeMode",
+    "JudgeSpec",
     "Limit",
     "Lora",
     "MeasureOmegaSpec",
@@ -81,16 +95,19 @@ __all__ = [
     "Optimisation",
     "PipelineSpec",
     "ProMethod",
+    "PromptSets",
     "Quantisation",
     "Quota",
     "Reference",
     "RewardOptimisation",
     "RewardTerm",
     "Rows",
+    "Sampling",
     "ScoreSpec",
     "Seed",
     "SelectSpec",
     "Selection",
+    "Server",
     "SftMethod",
     "SftStage",
     "Spec",
@@ -101,6 +118,7 @@ __all__ = [
     "Tracker",
     "TrainRewardModelSpec",
     "TrainSpec",
+    "endpoint_named",
     "job_spec",
     "model_references",
     "output_kind",

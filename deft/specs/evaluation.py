@@ -89,6 +89,32 @@ class MeasuredWith(Spec):
         return self
 
 
+PromptSets = Annotated[
+    list[Id], Field(max_length=16, description="Prompt sets that every system answers too, turn by turn.")
+]
+
+
+class Sampling(Spec):
+    """Sampled answers to the prompts of sets; each draw depends on its prompt, its number and the seed alone."""
+
+    temperature: float = Field(1.0, gt=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1, description="Of the likeliest tokens, those that hold this share together.")
+    repeats: int = Field(1, ge=1, le=20, description="Answers to each prompt.")
+    seed: Seed = 0
+
+
+class Server(Spec):
+    """An OpenAI-compatible server (vLLM) that has the systems loaded, and generates in this process's place."""
+
+    endpoint: Id = Field(description="Name of an endpoint that the operator has set; its address and key stay there.")
+    models: dict[Annotated[str, Field(max_length=80)], Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        min_length=1, max_length=65, description="The name that it serves each system by, `base` included."
+    )
+    concurrency: int = Field(16, ge=1, le=256, description="Requests that are open at a time.")
+    timeout_seconds: float = Field(300, gt=0, le=3600)
+    retries: int = Field(5, ge=0, le=20)
+
+
 class EvaluationOptions(Spec):
     """What is measured, and on how much."""
 
@@ -98,6 +124,12 @@ class EvaluationOptions(Spec):
     )
     prompts: int = Field(64, ge=0, description="Held-out prompts that are answered; 0 switches generation off.")
     max_new_tokens: int = Field(128, ge=1, le=8192)
+    sampling: Sampling | None = Field(
+        None, description="How prompt sets are answered; null: once, greedily, as held-out prompts always are."
+    )
+    server: Server | None = Field(
+        None, description="What generates the answers; null: the worker, with the adapters themselves."
+    )
     beta: float = Field(0.1, gt=0, le=100, description="Of the implicit reward margin.")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of every interval.")
     seed: Seed = 0

@@ -9,7 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 
 from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
-from deft.specs.evaluation import ApartFrom, EvaluationOptions, MeasuredWith, System
+from deft.specs.evaluation import ApartFrom, EvaluationOptions, MeasuredWith, PromptSets, System
+from deft.specs.judging import JudgeSpec
 from deft.specs.rewards import TrainRewardModelSpec
 from deft.specs.training import (
     DpoMethod,
@@ -184,6 +185,7 @@ class EvaluateSpec(MeasuredWith):
     scoring: Id | None = Field(
         None, description="Where Q_diff for r_d_accuracy comes from; without it that metric is left out."
     )
+    prompt_sets: PromptSets = Field(default_factory=list)
     tokens: TokenOptions = TokenOptions()
     quantisation: Quantisation = "none"
     options: EvaluationOptions = EvaluationOptions()
@@ -196,6 +198,9 @@ class EvaluateSpec(MeasuredWith):
             raise ValueError("names of systems must be unique, and `base` is taken by the model itself")
         if self.focus is not None and self.focus not in {system.arm for system in self.systems}:
             raise ValueError("focus must be the arm of one of the systems")
+        server = self.options.server
+        if server is not None and set(server.models) != {"base", *names}:
+            raise ValueError("options.server.models must name `base` and every system, and nothing else")
         return self
 
 
@@ -245,6 +250,14 @@ class PipelineSpec(MeasuredWith):
     )
     random_draws: int = Field(3, ge=1, le=10)
     evaluation: EvaluationOptions = EvaluationOptions()
+    prompt_sets: PromptSets = Field(default_factory=list)
+
+    @field_validator("evaluation")
+    @classmethod
+    def _generates_by_itself(cls, value: EvaluationOptions) -> EvaluationOptions:
+        if value.server is not None:
+            raise ValueError("`server` null: no server has the adapters that the pipeline is about to train")
+        return value
 
     @field_validator("evaluation_dataset")
     @classmethod
@@ -300,10 +313,18 @@ JobSpec = Annotated[
     | MeasureOmegaSpec
     | TrainRewardModelSpec
     | EvaluateSpec
+    | JudgeSpec
     | PipelineSpec,
     Field(discriminator="kind"),
 ]
 OperationSpec = (
-    CheckDataSpec | ScoreSpec | SelectSpec | TrainSpec | MeasureOmegaSpec | TrainRewardModelSpec | EvaluateSpec
+    CheckDataSpec
+    | ScoreSpec
+    | SelectSpec
+    | TrainSpec
+    | MeasureOmegaSpec
+    | TrainRewardModelSpec
+    | EvaluateSpec
+    | JudgeSpec
 )
 job_spec: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from deft.specs.base import Spec
 from deft.specs.evaluation import MeasuredWith
 from deft.specs.jobs import EvaluateSpec, TrainSpec
+from deft.specs.judging import JudgeSpec
 
 ArtifactKind = Literal[
     "dataset",
@@ -21,6 +22,8 @@ ArtifactKind = Literal[
     "tuned_model",
     "reward_model",
     "evaluation",
+    "judging",
+    "prompt_set",
 ]
 """`part`: what a shard of a scoring hands to the merge; nobody can download it, and it goes once that has ended."""
 
@@ -35,12 +38,14 @@ OUTPUT_KIND: dict[str, ArtifactKind] = {
     "train": "adapter",
     "train_reward_model": "reward_model",
     "evaluate": "evaluation",
+    "judge": "judging",
     "pipeline": "evaluation",
 }
 """Kind of job to what it makes; see `output_kind` for the one exception."""
 
 ID_PREFIX: dict[ArtifactKind, str] = {
     "dataset": "ds",
+    "prompt_set": "ds",
     "data_report": "rep",
     "scoring": "sc",
     "part": "part",
@@ -50,6 +55,7 @@ ID_PREFIX: dict[ArtifactKind, str] = {
     "tuned_model": "tm",
     "reward_model": "rm",
     "evaluation": "ev",
+    "judging": "jg",
 }
 
 
@@ -90,6 +96,7 @@ _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "extends": ("scoring",),
     "adapter": ("adapter",),
     "counted": ("part",),
+    "labels": ("dataset",),
 }
 
 
@@ -99,6 +106,9 @@ def references(spec: Spec) -> Iterator[Reference]:
         value = getattr(spec, field, None)
         if value is not None:
             yield Reference(field, f"/{field}", value, kinds)
+    sets = () if isinstance(spec, JudgeSpec) else getattr(spec, "prompt_sets", ())  # a judge's are its evaluation's
+    for index, prompt_set in enumerate(sets):
+        yield Reference(f"prompt_set.{index}", f"/prompt_sets/{index}", prompt_set, ("prompt_set",))
     for index, part in enumerate(getattr(spec, "parts", ())):
         yield Reference(f"part.{index}", f"/parts/{index}", part, ("part",))
     if isinstance(spec, TrainSpec) and spec.deft is not None and spec.deft.omega_from is not None:
@@ -106,6 +116,8 @@ def references(spec: Spec) -> Iterator[Reference]:
     for name, pointer, reward_model in _reward_models(spec):
         if is_artifact(reward_model):
             yield Reference(name, pointer, reward_model, ("reward_model",))
+    if isinstance(spec, JudgeSpec):
+        yield Reference("evaluation", "/evaluation", spec.evaluation, ("evaluation",))
     if isinstance(spec, EvaluateSpec):
         if spec.apart_from is not None:
             yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
@@ -133,3 +145,10 @@ def _reward_models(spec: Spec) -> Iterator[ModelReference]:
         for field in ("reward_models", "training_reward_models"):
             for index, named in enumerate(getattr(spec, field)):
                 yield ModelReference(f"{field.removesuffix('s')}.{index}", f"/{field}/{index}", named)
+
+
+def endpoint_named(spec: Mapping[str, Any]) -> str | None:
+    """Return the name of the endpoint that a job with the *spec* (JSON, every default written in) asks, or None."""
+    server = (spec.get("options") or {}).get("server")
+    asked: Mapping[str, Any] = spec.get("judge") or server or {}
+    return asked.get("endpoint")

@@ -207,3 +207,13 @@ def test_two_starts_a_stage_in_other_numbers_and_a_start_of_whole_weights_are_re
     with pytest.raises(ValidationError) as error:
         pipeline(**fields)
     assert error.value.errors()[0]["loc"] == (field,)
+
+
+def test_prompt_sets_of_a_pipeline_are_answered_by_its_evaluation_and_are_inputs_of_both() -> None:
+    spec = pipeline(prompt_sets=["ds_questions"])
+    evaluate = children(spec)["evaluate"]
+    assert isinstance(evaluate, EvaluateSpec)
+    assert evaluate.prompt_sets == ["ds_questions"]
+    for each in (spec, evaluate):
+        (reference,) = [one for one in references(each) if one.name == "prompt_set.0"]
+        assert (reference.id, reference.pointer, reference.kinds) == ("ds_questions", "/prompt_sets/0", ("prompt_set",))

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from store.settings import Settings
 
@@ -58,3 +59,17 @@ def test_the_bootstrap_key_is_not_shown(monkeypatch):
 def test_the_page_of_settings_names_every_variable():
     page = Path("docs/settings.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`DEFT_{name.upper()}`" not in page] == []
+
+
+def test_endpoints_come_as_json_and_their_keys_are_not_shown(monkeypatch):
+    monkeypatch.setenv("DEFT_ENDPOINTS", '{"judge": {"url": "https://judge.example/v1", "key": "sk-secret"}}')
+    settings = Settings()
+    assert settings.endpoints["judge"].key.get_secret_value() == "sk-secret"
+    assert "sk-secret" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("value", ['{"judge": {"url": "file:///etc/passwd"}}', '{"a b": {"url": "http://x"}}', "judge"])
+def test_endpoints_that_are_none_are_refused_at_the_start(monkeypatch, value):
+    monkeypatch.setenv("DEFT_ENDPOINTS", value)
+    with pytest.raises((ValidationError, SettingsError)):
+        Settings()

@@ -153,8 +153,16 @@ def test_a_tuned_model_is_judged_by_its_own_head_beside_adapters(inputs: dict[st
 
 def test_files_are_those_of_the_contract(evaluated: tuple) -> None:
     out, _, _ = evaluated
-    names = {"metrics.json", "pairs.parquet", "generations.jsonl", "comparison.json", "evaluation.json"}
-    assert {path.name for path in out.iterdir()} == names | {"values.parquet"}
+    names = {
+        "metrics.json",
+        "pairs.parquet",
+        "generations.jsonl",
+        "comparison.json",
+        "evaluation.json",
+        "prompts.jsonl",
+        "values.parquet",
+    }
+    assert {path.name for path in out.iterdir()} == names
 
 
 def test_every_system_has_every_metric_but_what_the_base_has_by_definition(evaluated: tuple) -> None:

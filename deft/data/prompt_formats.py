@@ -1,0 +1,129 @@
+"""The known shapes of prompt sets: how prompts are taken out of a row of each published file. Torch-free.
+
+One function a format; they raise `BadRow` for what does not have the format's shape. A prompt set has no responses, so
+nothing can be trained on it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deft.data import row_checks
+from deft.data.columns import Row
+from deft.data.formats import value_of
+from deft.data.row_checks import BadRow
+from deft.examples import Message
+
+LABELS = ("safe", "unsafe")
+"""What XSTest's label says of a prompt: that a model should answer it, or should not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of a set: text or messages, the user's *further* turns, and what the set says of it.
+
+    *reference* is an answer a turn, or empty. *number* is the published one, where a set has one.
+    """
+
+    prompt: str | list[Message]
+    further: tuple[str, ...] = ()
+    category: str | None = None
+    label: str | None = None
+    reference: tuple[str, ...] = ()
+    source_line: int = 0
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Reference answers of the question *number*, from a file of their own."""
+
+    number: int
+    turns: tuple[str, ...]
+
+
+def _mt_bench(row: Row) -> Prompt | References:
+    """MT-Bench: `question_id, category, turns` (two), some `reference`; and its file of reference answers."""
+    number = value_of(row, "question_id")
+    if not isinstance(number, int) or isinstance(number, bool):
+        row_checks.wrong_type(number, "question_id", "a whole number")
+    if "choices" in row:
+        return References(number, _choice(row))
+    first, *further = _texts(value_of(row, "turns"), "turns")
+    reference = () if row.get("reference") is None else tuple(_texts(row["reference"], "reference"))
+    return Prompt(first, tuple(further), _optional(row, "category"), reference=reference, number=number)
+
+
+def _choice(row: Row) -> tuple[str, ...]:
+    choices = row["choices"]
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        row_checks.wrong_type(choices, "choices", "a list of answers, each with turns")
+    return tuple(_texts(choices[0].get("turns"), "choices[0].turns"))
+
+
+def _self_instruct(row: Row) -> Prompt:
+    """Self-Instruct's user-oriented set: `instruction, instances [{input, output}], motivation_app`."""
+    instruction = row_checks.text(value_of(row, "instruction"), "instruction")
+    instances = value_of(row, "instances")
+    if not isinstance(instances, list) or not instances or not isinstance(instances[0], dict):
+        row_checks.wrong_type(instances, "instances", "a list of objects with input and output")
+    given = row_checks.text(instances[0].get("input", ""), "instances[0].input").strip()
+    output = row_checks.text(instances[0].get("output", ""), "instances[0].output").strip()
+    prompt = f"{instruction}\n\n{given}" if given else instruction
+    return Prompt(prompt, category=_optional(row, "motivation_app"), reference=(output,) if output else ())
+
+
+def _xstest(row: Row) -> Prompt:
+    """XSTest: `prompt, type, label`, the label safe or unsafe."""
+    label = row_checks.text(value_of(row, "label"), "label").strip().lower()
+    if label not in LABELS:
+        expected = " or ".join(LABELS)
+        raise BadRow("unknown_label", "label", row_checks.described(label), expected, "correct the label")
+    prompt = row_checks.text(value_of(row, "prompt"), "prompt")
+    return Prompt(prompt, category=row_checks.text(value_of(row, "type"), "type"), label=label)
+
+
+def _own(row: Row) -> Prompt:
+    """The project's own form: `prompt` (text or messages); `turns`, `category`, `label`, `reference` where given."""
+    value = value_of(row, "prompt")
+    prompt = row_checks.messages(value, "prompt") if isinstance(value, list) else row_checks.text(value, "prompt")
+    further, reference = (
+        () if row.get(name) in (None, "") else tuple(_texts(row[name], name)) for name in ("turns", "reference")
+    )
+    return Prompt(prompt, further, _optional(row, "category"), _optional(row, "label"), reference)
+
+
+def _texts(value: object, column: str) -> Sequence[str]:
+    if not isinstance(value, list) or not value:
+        row_checks.wrong_type(value, column, "a list of texts")
+    return [row_checks.text(item, f"{column}[{index}]") for index, item in enumerate(value)]
+
+
+def _optional(row: Row, column: str) -> str | None:
+    return None if row.get(column) in (None, "") else row_checks.text(row[column], column)
+
+
+PROMPT_FORMATS: dict[str, Callable[[Row], Prompt | References]] = {
+    "mt_bench": _mt_bench,
+    "vicuna": _mt_bench,
+    "self_instruct": _self_instruct,
+    "xstest": _xstest,
+    "deft.prompts": _own,
+}
+"""Names of formats; Vicuna's questions have MT-Bench's shape with one turn."""
+
+NOT_TO_BE_TRAINED_ON = {"self_instruct": "its authors ask that it never be trained on"}
+"""Sets with a wish of their authors, said where such a set is named as training data."""
+
+
+def prompt_format_of(row: Row) -> str | None:
+    """Return the format that *row* has by its keys, None where it is no prompt of a known set."""
+    if row.keys() & {"chosen", "rejected", "responses", "completion"}:
+        return None
+    if {"question_id", "turns"} <= row.keys() or {"question_id", "choices"} <= row.keys():
+        turns = row.get("turns")
+        return "vicuna" if isinstance(turns, list) and len(turns) == 1 else "mt_bench"
+    if {"instruction", "instances"} <= row.keys():
+        return "self_instruct"
+    if {"prompt", "type", "label"} <= row.keys():
+        return "xstest" if str(row["label"]).strip().lower() in LABELS else None
+    return None

@@ -1,0 +1,127 @@
+"""What is put before a judge: the answers of an evaluation's folder, and pairs that people ranked. Torch-free.
+
+Knows files, no wording of a question and no endpoint.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deft.data.datasets import iterate_examples
+from deft.errors import Finding, InvalidInput, shown
+from deft.evaluation.asked import Asked, read_asked
+from deft.examples import prompt_text, split_point_of
+from deft.specs import JudgeSpec
+
+
+class Place(NamedTuple):
+    """Which answers: those to the prompt *row* of *set*, drawn the *sample*-th time."""
+
+    set: str
+    row: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Conversations of all systems: the prompts, and by place and system the answer to each turn."""
+
+    prompts: dict[tuple[str, int], Asked]
+    texts: dict[Place, dict[str, list[str]]]
+
+    @property
+    def systems(self) -> list[str]:
+        """The systems in the order in which they answered."""
+        return list(dict.fromkeys(system for own in self.texts.values() for system in own))
+
+    def asked(self, place: Place) -> Asked:
+        """Return the prompt of *place*."""
+        return self.prompts[place.set, place.row]
+
+
+def read_answers(folder: Path, spec: JudgeSpec) -> Answers:
+    """Return the answers in an evaluation's *folder* that *spec* asks to be judged.
+
+    Raises:
+        InvalidInput: it has no answers, or none of a system or a set that the spec names.
+    """
+    prompts = read_asked(folder / "prompts.jsonl")
+    _require_sets(spec, {prompt.set for prompt in prompts})
+    chosen = {(p.set, p.row): p for p in _drawn(prompts, spec)}
+    texts: dict[Place, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    with (folder / "generations.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            stored = json.loads(line)
+            if (stored["set"], stored["row"]) in chosen:
+                place = Place(stored["set"], stored["row"], stored["sample"])
+                texts[place][stored["system"]][stored["turn"]] = stored["text"]
+    found = Answers(chosen, {place: _in_order(own) for place, own in texts.items()})
+    _require_systems(spec, found.systems)
+    return found
+
+
+def _in_order(own: dict[str, dict[int, str]]) -> dict[str, list[str]]:
+    return {system: [turns[turn] for turn in sorted(turns)] for system, turns in own.items()}
+
+
+def _drawn(prompts: Sequence[Asked], spec: JudgeSpec) -> list[Asked]:
+    """Return the prompts of the sets asked for, at most `spec.prompts` of each, in order."""
+    found = []
+    for name in dict.fromkeys(prompt.set for prompt in prompts):
+        if spec.prompt_sets is None or name in spec.prompt_sets:
+            own = [prompt for prompt in prompts if prompt.set == name]
+            order = np.random.default_rng(spec.seed).permutation(len(own))
+            found += [own[place] for place in sorted(order[: spec.prompts])]
+    return found
+
+
+def _require_sets(spec: JudgeSpec, known: set[str]) -> None:
+    if not known:
+        expected = "an evaluation with answers"
+        raise _refusal("no_answers", "/evaluation", "no answers", expected, "evaluate with `prompts` or `prompt_sets`")
+    missing = [name for name in spec.prompt_sets or [] if name not in known]
+    if missing:
+        expected = ", ".join(sorted(known))
+        raise _refusal("unknown_prompt_set", "/prompt_sets", missing[0], expected, "name sets that were answered")
+
+
+def _require_systems(spec: JudgeSpec, known: Sequence[str]) -> None:
+    wanted = {"/against": [spec.against], "/systems": spec.systems or []}
+    for pointer, names in wanted.items():
+        for name in names:
+            if name not in known:
+                raise _refusal("unknown_system", pointer, name, ", ".join(known), "name systems that answered")
+    if spec.mode == "pairwise" and len(known) < 2:
+        expected, fix = "two systems or more", "evaluate an adapter beside the base, or judge with mode single"
+        raise _refusal("nothing_to_compare", "/evaluation", "answers of one system", expected, fix)
+
+
+def _refusal(code: str, pointer: str, found: str, expected: str, fix: str) -> InvalidInput:
+    finding = Finding(code=code, pointer=pointer, found=shown(found), expected=expected, fix=fix)
+    return InvalidInput(f"{pointer}: found {shown(found)}, expected {expected}", code=code, findings=[finding])
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A pair of answers to a prompt of which people preferred *better*; *cluster* as in `Asked`."""
+
+    row: int
+    prompt: str
+    better: str
+    worse: str
+    cluster: float
+
+
+def read_labelled(folder: Path, spec: JudgeSpec) -> list[Labelled]:
+    """Return up to `spec.label_rows` rows of a dataset of ranked answers: the best and the last of each."""
+    rows = [
+        Labelled(row, prompt_text(e.prompt), e.responses[0], e.responses[-1], split_point_of(e.prompt))
+        for row, e in iterate_examples(folder)
+    ]
+    order = np.random.default_rng(spec.seed).permutation(len(rows))
+    return [rows[place] for place in sorted(order[: spec.label_rows])]

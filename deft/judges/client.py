@@ -1,0 +1,61 @@
+"""A judge behind an OpenAI-compatible endpoint, by the package `openai`, which also waits and tries again.
+
+After 429, 5xx, a time-out or a lost connection it tries again, later each time, as long as `Retry-After` says where the
+server does. Knows no question's meaning. No error repeats what was asked or answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deft.endpoints import not_understood, open_client, told
+from deft.judges.journal import Reply
+
+if TYPE_CHECKING:
+    from deft.endpoints import Endpoint
+    from deft.judges.templates import Question
+    from deft.specs import Judge
+
+
+class EndpointJudge:
+    """Asks one model at one endpoint; safe to call from several threads."""
+
+    def __init__(self, endpoint: Endpoint, judge: Judge) -> None:
+        self._client = open_client(endpoint, timeout_seconds=judge.timeout_seconds, retries=judge.retries)
+        self._judge = judge
+
+    def __call__(self, question: Question) -> Reply:
+        """Return the reply to *question*.
+
+        Raises:
+            RequestRefused: the endpoint does not take this one.
+            InvalidInput: it takes none: the key or the model's name is wrong.
+            Unavailable: it does not answer, whatever was tried.
+        """
+        import openai
+
+        asked: dict[str, Any] = {"temperature": self._judge.temperature}
+        own = {name: value for name, value in asked.items() if value is not None}
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(
+                model=self._judge.model,
+                messages=question.messages,  # type: ignore[arg-type]  # the package's own union of typed dicts
+                max_tokens=self._judge.max_tokens,
+                **own,
+            )
+            completion = raw.parse()
+            return _reply(completion, raw.retries_taken)
+        except openai.APIError as error:
+            raise told(error, self._judge.endpoint, "/judge") from None
+        except (ValueError, AttributeError, IndexError, TypeError) as error:
+            raise not_understood(self._judge.endpoint) from error
+
+
+def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever the server sent
+    usage = completion.usage
+    return Reply(
+        text=completion.choices[0].message.content or "",
+        prompt_tokens=0 if usage is None else usage.prompt_tokens,
+        completion_tokens=0 if usage is None else usage.completion_tokens,
+        retries=retries,
+    )

@@ -1,0 +1,156 @@
+"""The numbers and words of a judging: rates by system and slice, what is known of the judge, one sentence.
+
+Knows judged items; it must not know questions, endpoints or files.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from deft.evaluation.intervals import Estimate
+from deft.judges.judged import Judged
+from deft.judges.statistics import (
+    SCORES,
+    Agreement,
+    Sampling,
+    agreement,
+    first_place,
+    length_controlled,
+    mean_of,
+    numbers_of,
+)
+from deft.specs import JudgeSpec
+
+FEW = 5
+"""Fewest items of a slice that gets numbers of its own."""
+
+PARTS: dict[str, Callable[[Judged], str]] = {
+    "set": lambda each: each.item.place.set,
+    "category": lambda each: each.item.category or "",
+    "turn": lambda each: str(each.item.turn),
+}
+"""What slices are made by; the empty text is in none."""
+
+Measure = Callable[[Sequence[Judged]], tuple[Estimate, int] | None]
+
+
+def metrics_rows(found: Sequence[Judged], spec: JudgeSpec, arms: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of metrics.json: for each system and slice the win rate or the mean score."""
+    how, rows = Sampling(spec.bootstrap, spec.seed), []
+    for system in dict.fromkeys(each.item.system for each in found):
+        own = [each for each in found if each.item.system == system]
+        for metric, measure in _measures(spec, how).items():
+            for name, items in _slices(own):
+                measured = measure(items)
+                if measured is not None:
+                    who = {"system": system, "arm": arms.get(system, system), "metric": metric, "slice": name}
+                    rows.append({**who, **numbers_of(*measured), "is_trained_on": False})
+    return rows
+
+
+def _measures(spec: JudgeSpec, how: Sampling) -> dict[str, Measure]:
+    if spec.mode == "single":
+        return {"judge_score": lambda items: _score(items, how), "judge_score_gain": lambda items: _gain(items, how)}
+    return {
+        "judge_win_rate": lambda items: _rate(items, how),
+        "judge_win_rate_length_controlled": lambda items: _controlled(items, how),
+    }
+
+
+def _slices(own: Sequence[Judged]) -> Iterator[tuple[str, Sequence[Judged]]]:
+    """Yield all items, then those of each set, category and turn where there are several of these."""
+    yield "all", own
+    for name, values_of in PARTS.items():
+        values = sorted({values_of(each) for each in own} - {""})
+        for value in values if len(values) > 1 else ():
+            items = [each for each in own if values_of(each) == value]
+            if len(items) >= FEW:
+                yield f"{name}:{value}", items
+
+
+def _rate(items: Sequence[Judged], how: Sampling) -> tuple[Estimate, int] | None:
+    read = [(each.outcome, each.item.cluster) for each in items if each.outcome is not None]
+    return (mean_of([o for o, _ in read], [c for _, c in read], how), len(read)) if read else None
+
+
+def _controlled(items: Sequence[Judged], how: Sampling) -> tuple[Estimate, int] | None:
+    read = [each for each in items if each.outcome is not None]
+    if len(read) < 2 * FEW:
+        return None
+    outcomes = [each.outcome for each in read if each.outcome is not None]
+    longer_by, clusters = [each.item.longer_by for each in read], [each.item.cluster for each in read]
+    return length_controlled(outcomes, longer_by, clusters, how), len(read)
+
+
+def _score(items: Sequence[Judged], how: Sampling) -> tuple[Estimate, int] | None:
+    read = [(each.scores[0], each.item.cluster) for each in items if each.scores[0] is not None]
+    return (mean_of([s for s, _ in read], [c for _, c in read], how, SCORES), len(read)) if read else None
+
+
+def _gain(items: Sequence[Judged], how: Sampling) -> tuple[Estimate, int] | None:
+    """Estimate the mean score of the system less that of the other, answer by answer."""
+    read = [
+        (each.scores[0] - each.scores[1], each.item.cluster)
+        for each in items
+        if each.scores[0] is not None and each.scores[1] is not None and each.item.system != each.item.against
+    ]
+    return (mean_of([s for s, _ in read], [c for _, c in read], how, (-9.0, 9.0)), len(read)) if read else None
+
+
+def about_judge(found: Sequence[Judged], labelled: Sequence[Judged], spec: JudgeSpec) -> dict[str, Any]:
+    """Return what is known of the judge: position bias, consistency, agreement with people, whether it may decide."""
+    how, every = Sampling(spec.bootstrap, spec.seed), [*found, *labelled]
+    asked = [each for each in every if each.is_asked]
+    places = [(verdict, each.item.cluster) for each in asked for verdict in each.verdicts]
+    first = first_place([v for v, _ in places], [c for _, c in places], how) if spec.mode == "pairwise" else None
+    people = agreement(
+        [each.outcome for each in labelled],
+        [each.item.longer_by for each in labelled],
+        [each.item.cluster for each in labelled],
+        how,
+    )
+    reasons = people.reasons if labelled else ["it was asked about no pair that people have labelled"]
+    return {
+        "position_bias": None if first is None else _first_place(first, places),
+        "consistency": _consistency(asked) if spec.mode == "pairwise" else None,
+        "agreement": _agreement(people) if labelled else None,
+        "may_decide": not reasons,
+        "may_not_decide_because": reasons,
+    }
+
+
+def _first_place(first: Estimate, places: Sequence[tuple[object, float]]) -> dict[str, Any]:
+    return {**numbers_of(first, sum(v in ("A", "B") for v, _ in places)), "unbiased": 0.5}
+
+
+def _consistency(asked: Sequence[Judged]) -> float | None:
+    """Return the share of pairs whose two orders say the same, of those that can be read."""
+    read = [each.verdicts for each in asked if None not in each.verdicts]
+    same = [pair in (("A", "B"), ("B", "A"), ("tie", "tie")) for pair in read]
+    return sum(same) / len(same) if same else None
+
+
+def _agreement(people: Agreement) -> dict[str, Any]:
+    numbers = {"value": None, "low": None, "high": None, "n": people.n}
+    if people.rate is not None:
+        numbers = numbers_of(people.rate, people.n)
+    baseline = {"preferring_the_longer": people.longer, "preferring_the_shorter": people.shorter}
+    return {**numbers, "asked": people.asked, "ties": people.ties, "length_baseline": baseline}
+
+
+def sentence(rows: Sequence[dict[str, Any]], about: dict[str, Any], spec: JudgeSpec) -> str:
+    """Return the judging in words."""
+    metric = "judge_score" if spec.mode == "single" else "judge_win_rate"
+    told = [_told(row, spec) for row in rows if row["metric"] == metric and row["slice"] == "all"]
+    if about["may_decide"]:
+        agreed = about["agreement"]
+        trust = f"It agrees with people in {agreed['value']:.3f} of {agreed['n']} labelled pairs, and may decide."
+    else:
+        trust = f"It may decide nothing: {'; '.join(about['may_not_decide_because'])}."
+    return " ".join([*told, trust])
+
+
+def _told(row: dict[str, Any], spec: JudgeSpec) -> str:
+    interval = f"95 % interval {row['low']:.3f} to {row['high']:.3f}, {row['n']} answers"
+    if spec.mode == "single":
+        return f"`{row['system']}` is scored {row['value']:.2f} of 10 by {spec.judge.model} ({interval})."
+    return f"`{row['system']}` wins {row['value']:.3f} against `{spec.against}` by {spec.judge.model} ({interval})."

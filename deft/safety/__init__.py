@@ -1,0 +1,1 @@
+"""Whether models refuse what they should answer and answer what they should refuse, on XSTest-shaped prompt sets."""

@@ -1,0 +1,133 @@
+"""Files in the shapes of MT-Bench, Vicuna, Self-Instruct and XSTest, with texts of our own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deft.data.datasets import import_files
+from deft.data.prompt_sets import is_prompt_set, overlap, read_prompts
+from deft.errors import InvalidInput, InvalidRows
+from deft.examples import split_point_of
+
+MT_BENCH: list[dict[str, Any]] = [
+    {"question_id": 1, "category": "writing", "turns": ["Write a line.", "Now another."]},
+    {"question_id": 2, "category": "math", "turns": ["What is 2 + 2?", "And doubled?"], "reference": ["4", "8"]},
+]
+VICUNA = [{"question_id": 7, "category": "generic", "turns": ["How do I sleep well?"]}]
+SELF_INSTRUCT = [
+    {
+        "id": "user_oriented_task_0",
+        "motivation_app": "A calendar",
+        "instruction": "Shorten the text.",
+        "instances": [{"input": "A long text.", "output": "A text."}],
+    },
+    {"id": "x", "motivation_app": "Mail", "instruction": "Greet.", "instances": [{"input": "", "output": "Hello."}]},
+]
+XSTEST = "id,prompt,type,label,focus,note\n1,How do I kill time?,homonyms,safe,kill,\n2,Bad thing?,contrast,unsafe,x,\n"
+
+
+def load(folder: Path, *files: Any, names: tuple[str, ...] = ("questions.jsonl",), **options: Any) -> dict[str, Any]:
+    paths = []
+    for name, content in zip(names, files, strict=True):
+        text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+        (folder / name).write_text(text)
+        paths.append(folder / name)
+    return import_files(paths, folder / "out", **options)
+
+
+def test_mt_bench_has_two_turns_categories_and_references(tmp_path: Path) -> None:
+    summary = load(tmp_path, MT_BENCH)
+    assert (summary["format"], summary["rows"], summary["is_prompt_set"]) == ("mt_bench", 2, True)
+    assert summary["counts"] == {"category": {"writing": 1, "math": 1}, "label": {}, "turns": {"2": 2}}
+    first, second = (prompt for _, prompt, _ in read_prompts(tmp_path / "out"))
+    assert (first.prompt, first.further, first.category, first.reference) == (
+        *("Write a line.", ("Now another.",), "writing", ()),
+    )
+    assert second.reference == ("4", "8")
+    assert is_prompt_set(tmp_path / "out")
+    assert not (tmp_path / "out" / "examples.parquet").exists()
+
+
+def test_reference_answers_come_from_a_second_file_and_go_first(tmp_path: Path) -> None:
+    answers = [{"question_id": 2, "model_id": "m", "choices": [{"index": 0, "turns": ["four", "eight"]}]}]
+    summary = load(tmp_path, MT_BENCH, answers, names=("question.jsonl", "reference.jsonl"))
+    assert (summary["rows"], summary["rows_with"]["reference"]) == (2, 1)
+    assert read_prompts(tmp_path / "out")[1][1].reference == ("four", "eight")
+
+
+def test_vicuna_has_one_turn(tmp_path: Path) -> None:
+    summary = load(tmp_path, VICUNA)
+    assert (summary["format"], summary["counts"]["turns"]) == ("vicuna", {"1": 1})
+
+
+def test_self_instruct_joins_instruction_and_input_and_is_not_for_training(tmp_path: Path) -> None:
+    summary = load(tmp_path, SELF_INSTRUCT)
+    assert "never be trained on" in summary["not_to_be_trained_on"]
+    first, second = (prompt for _, prompt, _ in read_prompts(tmp_path / "out"))
+    assert (first.prompt, first.category, first.reference) == (
+        *("Shorten the text.\n\nA long text.", "A calendar", ("A text.",)),
+    )
+    assert second.prompt == "Greet."
+
+
+def test_xstest_comes_as_csv_with_labels(tmp_path: Path) -> None:
+    summary = load(tmp_path, XSTEST, names=("xstest.csv",))
+    assert (summary["format"], summary["counts"]["label"]) == ("xstest", {"safe": 1, "unsafe": 1})
+    assert [(p.label, p.category) for _, p, _ in read_prompts(tmp_path / "out")] == [
+        ("safe", "homonyms"),
+        ("unsafe", "contrast"),
+    ]
+
+
+def test_own_prompts_are_read_where_the_format_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "Why?"}, {"prompt": [{"role": "user", "content": "Hi"}], "turns": ["And?"], "category": "c"}]
+    assert load(tmp_path, rows, format="deft.prompts")["rows"] == 2
+    with pytest.raises(InvalidRows):
+        load(tmp_path, rows)  # nobody can tell prompts from pairs that lack their responses
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "column"),
+    [
+        ({"question_id": 3, "category": "c", "turns": []}, "wrong_type", "turns"),
+        ({"question_id": 3, "category": "c", "turns": ["a", 2]}, "wrong_type", "turns[1]"),
+        ({"question_id": "3", "category": "c", "turns": ["a", "b"]}, "wrong_type", "question_id"),
+        ({"question_id": 3, "category": "c", "turns": [" ", "b"]}, "empty_prompt", "prompt"),
+        ({"category": "c", "turns": ["a", "b"]}, "missing_column", "question_id"),
+    ],
+)
+def test_a_bad_row_refuses_the_file_or_is_skipped(tmp_path: Path, row: object, code: str, column: str) -> None:
+    with pytest.raises(InvalidRows) as refusal:
+        load(tmp_path, [*MT_BENCH, row])
+    (finding,) = refusal.value.findings
+    assert (finding.code, finding.column, finding.line) == (code, column, 3)
+    assert list((tmp_path / "out").iterdir()) == []
+    summary = load(tmp_path, [*MT_BENCH, row], on_bad_row="skip")
+    assert (summary["rows"], summary["rejected_by_code"]) == (2, {code: 1})
+    assert code in (tmp_path / "out" / "rejected_rows.jsonl").read_text()
+
+
+def test_an_unknown_label_is_a_bad_row(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRows) as refusal:
+        load(tmp_path, XSTEST + "3,What?,t,maybe,x,\n", names=("xstest.csv",))
+    assert refusal.value.findings[0].code == "unknown_label"
+
+
+def test_a_prompt_set_takes_no_column_map(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        load(tmp_path, MT_BENCH, format="mt_bench", columns={"prompt": "turns"})
+    assert refusal.value.findings[0].pointer == "/columns"
+
+
+def test_pairs_with_the_keys_of_a_set_stay_pairs(tmp_path: Path) -> None:
+    row = {"question_id": 1, "turns": ["a"], "prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+    assert "is_prompt_set" not in load(tmp_path, [row])
+
+
+def test_overlap_counts_prompts_that_were_trained_on_however_they_are_written(tmp_path: Path) -> None:
+    load(tmp_path, MT_BENCH)
+    trained = {split_point_of("\n\nHuman:  write a LINE.\n\nAssistant:")}
+    assert overlap(tmp_path / "out", trained) == 1
+    assert overlap(tmp_path / "out", set()) == 0

@@ -1,0 +1,289 @@
+"""The operation against a scripted judge behind real HTTP: each property with a known answer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from deft.data.datasets import import_files
+from deft.endpoints import Endpoint
+from deft.errors import InvalidInput, Unavailable
+from deft.evaluation.asked import Asked, write_asked
+from deft.judges.journal import Reply
+from deft.judges.run import run_judge
+from deft.judges.templates import Question
+from deft.reports import Silent
+from deft.specs import JudgeSpec
+from tests.judge_server import Scripted, always_first, best, garbage, judge_server, longer_wins, rating
+
+SECRET = "sk-never-shown"  # noqa: S105 - what must be shown nowhere
+PRIVATE = "xylophone"
+
+
+def evaluation(folder: Path, own: Sequence[str], base: Sequence[str], *, further: Sequence[str] = ()) -> Path:
+    """Write an evaluation with one prompt for each pair of answers, and for `further` turns the same answer again."""
+    folder.mkdir()
+    prompts = [
+        Asked("held_out" if i % 2 else "ds_set", i, f"Question {i}, {PRIVATE}?", i / 1000, tuple(further), f"c{i % 2}")
+        for i in range(len(own))
+    ]
+    write_asked(prompts, folder / "prompts.jsonl")
+    lines = [
+        {"set": asked.set, "row": asked.row, "sample": 0, "turn": turn, "system": system, "text": texts[asked.row]}
+        for system, texts in (("base", base), ("deft", own))
+        for asked in prompts
+        for turn in range(1, 2 + len(further))
+    ]
+    (folder / "generations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "metrics.json").write_text(json.dumps([{"system": "deft", "arm": "deft_arm"}]))
+    return folder
+
+
+def labels(folder: Path, rows: int, *, longer: int = 0) -> Path:
+    """Write *rows* pairs of which people preferred the one of higher quality; of *longer* rows it is the longer one."""
+    folder.mkdir()
+    lines = [
+        {
+            "prompt": f"Labelled {i}?",
+            "chosen": f"quality=9 {i}" + " and so on" * (i < longer),
+            "rejected": f"quality=1 {i}" + " and so forth" * (i >= longer),
+        }
+        for i in range(rows)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_files([folder / "pairs.jsonl"], folder / "dataset")
+    return folder / "dataset"
+
+
+def spec_of(**changes: Any) -> JudgeSpec:
+    judge = {"endpoint": "scripted", "model": "judge-1", "retries": 2, **changes.pop("judge", {})}
+    return JudgeSpec.model_validate({"evaluation": "ev_1", "judge": judge, "bootstrap": 200, **changes})
+
+
+def judge(
+    spec: JudgeSpec, inputs: dict[str, Path], out: Path, script: Scripted, cache: Path | None = None
+) -> dict[str, Any]:
+    out.mkdir()
+    endpoint = Endpoint(script.url, SECRET)
+    return run_judge(spec, inputs=inputs, out=out, checkpoints=None, report=Silent(), cache=cache, endpoint=endpoint)
+
+
+def value(summary: dict[str, Any], metric: str = "judge_win_rate", part: str = "all", system: str = "deft") -> float:
+    return next(
+        row["value"]
+        for row in summary["results"]
+        if (row["metric"], row["slice"], row["system"]) == (metric, part, system)
+    )
+
+
+def better_in(share: float, n: int = 40) -> tuple[list[str], list[str]]:
+    """Answers of which the system's is the better one in a share of prompts; all lengths alike."""
+    own = [f"quality={9 if i < share * n else 1} own" for i in range(n)]
+    return own, ["quality=5 not"] * n
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> dict[str, Path]:
+    return {"evaluation": evaluation(tmp_path / "evaluation", *better_in(0.75))}
+
+
+def test_a_judge_of_quality_gives_the_known_win_rate(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert value(summary) == 0.75
+    assert value(summary, "judge_win_rate_length_controlled") == pytest.approx(0.75, abs=0.02)
+    assert (summary["items"], summary["asked"], summary["parse_failures"]) == (40, 80, 0)
+    assert (summary["prompt_tokens"], summary["completion_tokens"]) == (560, 240)
+    assert summary["consistency"] == 1
+    assert summary["position_bias"]["value"] == 0.5
+    row = summary["results"][0]
+    assert row["low"] < 0.75 < row["high"]
+    assert row["arm"] == "deft_arm"
+    assert {row["slice"] for row in summary["results"]} == {
+        *("all", "set:ds_set", "set:held_out", "category:c0", "category:c1")
+    }
+
+
+def test_a_judge_that_always_takes_the_first_ties_everything(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(always_first)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert value(summary) == 0.5
+    assert summary["position_bias"]["value"] == 1
+    assert summary["consistency"] == 0
+    rows = pl.read_parquet(tmp_path / "out" / "judgements.parquet")
+    assert set(rows["outcome"]) == {0.5}
+
+
+def test_a_judge_of_length_is_seen_through_by_length_control(tmp_path: Path) -> None:
+    own = ["quality=1" + " word" * (12 + i % 7 if i % 5 else 2) for i in range(60)]
+    base = ["quality=9" + " word" * 8] * 60
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", own, base)}
+    with judge_server(Scripted(longer_wins)) as script:
+        summary = judge(spec_of(), inputs, tmp_path / "out", script)
+    assert value(summary) == 0.8
+    assert value(summary, "judge_win_rate_length_controlled") == pytest.approx(0.5, abs=0.15)
+
+
+def test_garbage_is_counted_and_makes_no_outcome(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(garbage)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert summary["parse_failures"] == summary["asked"] == 80
+    assert summary["results"] == []
+    assert summary["may_decide"] is False
+    assert pl.read_parquet(tmp_path / "out" / "judgements.parquet")["outcome"].null_count() == 40
+
+
+def test_429_and_500_are_tried_again_and_counted(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best, refusals=[429, 500])) as script:
+        summary = judge(spec_of(judge={"concurrency": 1}), pairs, tmp_path / "out", script)
+    assert value(summary) == 0.75
+    assert summary["retries"] == 2
+    assert len(script.asked) == 82
+
+
+def test_a_slow_judge_is_asked_several_at_a_time_and_a_time_out_is_tried_again(tmp_path: Path) -> None:
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", *better_in(0.5, 4))}
+    with judge_server(Scripted(best, seconds=0.05)) as script:
+        summary = judge(spec_of(judge={"concurrency": 8}), inputs, tmp_path / "out", script)
+    assert summary["asked"] == 8
+    with judge_server(Scripted(best, seconds=0.3)) as script:
+        spec = spec_of(judge={"timeout_seconds": 0.05, "retries": 1})
+        with pytest.raises(Unavailable) as failure:
+            judge(spec, inputs, tmp_path / "late", script)
+    assert failure.value.error_code == "endpoint_unreachable"
+
+
+def test_a_judge_that_goes_away_fails_clearly_and_the_same_job_asks_nothing_twice(
+    pairs: dict[str, Path], tmp_path: Path
+) -> None:
+    cache, spec = tmp_path / "cache", spec_of(judge={"concurrency": 1, "retries": 0})
+    with judge_server(Scripted(best, dies_after=30)) as script:
+        with pytest.raises(Unavailable, match="30 of 80 replies are kept") as failure:
+            judge(spec, pairs, tmp_path / "first", script, cache)
+        assert failure.value.retryable
+        assert SECRET not in str(failure.value)
+        assert PRIVATE not in str(failure.value)
+        script.dies_after = None
+        script.asked.clear()
+        summary = judge(spec, pairs, tmp_path / "second", script, cache)
+    assert len(script.asked) == summary["asked"] == 50
+    assert summary["kept"] == 30
+    assert value(summary) == 0.75
+
+
+def test_the_key_is_sent_and_stands_nowhere(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best)) as script:
+        judge(spec_of(), pairs, tmp_path / "out", script, tmp_path / "cache")
+    assert script.keys == {f"Bearer {SECRET}"}
+    files = [path for folder in ("out", "cache") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    assert files
+    assert all(SECRET.encode() not in path.read_bytes() for path in files)
+    assert PRIVATE not in (tmp_path / "out" / "judging.json").read_text()
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "endpoint_refused"), (404, "unknown_judge_model")])
+def test_a_wrong_key_or_model_is_told(pairs: dict[str, Path], tmp_path: Path, status: int, code: str) -> None:
+    with judge_server(Scripted(best, refusals=[status] * 100)) as script, pytest.raises(InvalidInput) as failure:
+        judge(spec_of(), pairs, tmp_path / "out", script)
+    assert failure.value.error_code == code
+
+
+def test_a_question_that_is_refused_costs_that_item_alone(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best, refusals=[400])) as script:
+        summary = judge(spec_of(judge={"concurrency": 1}), pairs, tmp_path / "out", script)
+    assert summary["refused"] == 1
+    assert summary["results"][0]["n"] == 39
+
+
+def test_without_an_endpoint_the_job_says_what_is_missing(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as failure:
+        run_judge(spec_of(), inputs=pairs, out=tmp_path, checkpoints=None, report=Silent())
+    assert failure.value.error_code == "unknown_endpoint"
+    assert failure.value.findings[0].pointer == "/judge/endpoint"
+
+
+def test_equal_answers_are_ties_that_nobody_is_asked_for(tmp_path: Path) -> None:
+    same = ["quality=3 same"] * 6
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", same, same)}
+    with judge_server(Scripted(always_first)) as script:
+        summary = judge(spec_of(), inputs, tmp_path / "out", script)
+    assert (summary["asked"], summary["equal_answers"], value(summary)) == (0, 6, 0.5)
+    assert summary["position_bias"] is None
+
+
+def test_every_turn_is_judged_with_what_was_said_before(tmp_path: Path) -> None:
+    own, base = better_in(0.5, 12)
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", own, base, further=["And then?"])}
+    with judge_server(Scripted(best)) as script:
+        summary = judge(spec_of(), inputs, tmp_path / "out", script)
+    assert summary["items"] == 24
+    assert value(summary, part="turn:2") == 0.5
+    seconds = [body for body in script.asked if "conversation A" in body["messages"][-1]["content"]]
+    assert len(seconds) == 24
+    assert all("And then?" in body["messages"][-1]["content"] for body in seconds)
+
+
+def test_single_answers_are_scored_and_compared(tmp_path: Path) -> None:
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", *better_in(0.75))}
+    with judge_server(Scripted(rating)) as script:
+        summary = judge(spec_of(mode="single"), inputs, tmp_path / "out", script)
+    assert value(summary, "judge_score") == 7
+    assert value(summary, "judge_score", system="base") == 5
+    assert value(summary, "judge_score_gain") == 2
+    assert summary["asked"] == 80  # each answer once, the base's own comparison with itself not again
+
+
+def test_a_judge_may_decide_only_where_people_agree_with_it(pairs: dict[str, Path], tmp_path: Path) -> None:
+    given = {**pairs, "labels": labels(tmp_path / "labels", 60, longer=30)}
+    with judge_server(Scripted(best)) as script:
+        right = judge(spec_of(labels="ds_1"), given, tmp_path / "right", script)
+        few = judge(spec_of(labels="ds_1", label_rows=49), given, tmp_path / "few", script)
+    assert (right["agreement"]["value"], right["agreement"]["n"], right["may_decide"]) == (1, 60, True)
+    assert few["may_decide"] is False
+    assert "only 49" in few["may_not_decide_because"][0]
+    with judge_server(Scripted(longer_wins)) as script:
+        by_length = judge(spec_of(labels="ds_1"), given, tmp_path / "length", script)
+    assert by_length["agreement"]["value"] == by_length["agreement"]["length_baseline"]["preferring_the_longer"] == 0.5
+    assert by_length["may_decide"] is False
+    with judge_server(Scripted(best)) as script:
+        none = judge(spec_of(), pairs, tmp_path / "none", script)
+    assert none["may_decide"] is False
+    assert "no pair that people have labelled" in none["may_not_decide_because"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"against": "other"}, "unknown_system"),
+        ({"systems": ["deft", "other"]}, "unknown_system"),
+        ({"prompt_sets": ["ds_other"]}, "unknown_prompt_set"),
+    ],
+)
+def test_what_is_not_in_the_evaluation_is_refused(
+    pairs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(InvalidInput) as failure:
+        judge(spec_of(**changes), pairs, tmp_path / "out", Scripted(url="http://127.0.0.1:9/v1"))
+    assert failure.value.error_code == code
+
+
+def test_the_tables_follow_from_the_parquet_file(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    rows = pl.read_parquet(tmp_path / "out" / "judgements.parquet")
+    assert rows["outcome"].mean() == value(summary)
+    by_category = rows.group_by("category").agg(pl.col("outcome").mean())
+    for category, mean in by_category.rows():
+        assert value(summary, part=f"category:{category}") == pytest.approx(mean)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == summary["results"]
+
+
+def test_a_function_can_stand_in_for_the_judge(pairs: dict[str, Path], tmp_path: Path) -> None:
+    def ask(question: Question) -> Reply:
+        return Reply(best(question.text))
+
+    summary = run_judge(spec_of(), inputs=pairs, out=tmp_path, checkpoints=None, report=Silent(), ask=ask)
+    assert value(summary) == 0.75

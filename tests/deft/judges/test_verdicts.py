@@ -1,0 +1,39 @@
+import pytest
+
+from deft.judges.verdicts import score_of, verdict_of
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("Because.\nVerdict: A", "A"),
+        ("**Verdict: B**", "B"),
+        ("verdict: TIE.", "tie"),
+        ("I prefer the second. [[B]]", "B"),
+        ("[[C]]", "tie"),
+        ("Verdict: A\nNo, wait.\nVerdict: B", None),
+        ("Verdict: A or B", None),
+        ("Answer A is better.", None),
+        ("", None),
+        ("Verdict: A\n\nVerdict: A", "A"),
+    ],
+)
+def test_a_verdict_is_read_only_where_there_is_one(reply: str, verdict: str | None) -> None:
+    assert verdict_of(reply) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("Fine.\nScore: 7", 7),
+        ("**Score: 7/10**", 7),
+        ("Rating: [[8.5]]", 8.5),
+        ("Score: 0", None),
+        ("Score: 11", None),
+        ("Score: 3\nScore: 9", None),
+        ("It is a 7.", None),
+        ("[[B]]", None),
+    ],
+)
+def test_a_score_is_read_only_from_one_to_ten(reply: str, score: float | None) -> None:
+    assert score_of(reply) == score

@@ -1,0 +1,84 @@
+"""A judge job in a real child against a scripted judge: only that child gets the key; a failure can be made good."""
+
+import json
+import shutil
+
+import pytest
+
+from deft.evaluation.asked import Asked, write_asked
+from deft.specs import JudgeSpec
+from store.settings import EndpointSettings, Settings
+from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
+from tests.judge_server import Scripted, best, judge_server
+from tests.worker.test_attempt import Bench
+from worker.child import environment_for_child
+
+SECRET = "sk-never-shown"  # noqa: S105 - what must be shown nowhere
+
+
+@pytest.fixture
+def script():
+    with judge_server(Scripted(best)) as served:
+        yield served
+
+
+@pytest.fixture
+def bench(tmp_path, template, script):  # noqa: F811 - the fixture
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(template, data / "deft.sqlite3")
+    endpoints = {"scripted": EndpointSettings(url=script.url, key=SECRET)}
+    return Bench(Settings(data_folder=data, renew_seconds=0.2, endpoints=endpoints))
+
+
+def evaluation(bench):
+    staged = bench.files.stage("evaluation")
+    write_asked([Asked("held_out", row, f"Question {row}?", row / 10) for row in range(6)], staged / "prompts.jsonl")
+    lines = [
+        {"set": "held_out", "row": row, "sample": 0, "turn": 1, "system": system, "text": f"quality={number} {system}"}
+        for system, number in (("base", 1), ("deft", 9))
+        for row in range(6)
+    ]
+    (staged / "generations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with bench.database.write() as session:
+        return bench.files.publish(session, bench.team_id, "evaluation", staged, {}).id
+
+
+def spec_of(bench, endpoint="scripted"):
+    judge = {"endpoint": endpoint, "model": "judge-1", "retries": 0, "concurrency": 1}
+    return JudgeSpec.model_validate({"evaluation": evaluation(bench), "judge": judge, "bootstrap": 100})
+
+
+def test_a_judge_job_gets_its_endpoint_and_keeps_the_key_to_itself(bench, script):
+    job = bench.run(spec_of(bench))
+    assert job.status == "succeeded", (job.failure, job.log_tail)
+    assert job.summary["results"][0]["value"] == 1
+    assert script.keys == {f"Bearer {SECRET}"}
+    assert SECRET not in json.dumps([job.summary, job.spec, job.log_tail])
+    assert not any(
+        SECRET.encode() in path.read_bytes() for path in bench.settings.data_folder.rglob("*") if path.is_file()
+    )
+
+
+def test_a_judge_that_goes_away_fails_the_job_and_the_next_one_asks_only_the_rest(bench, script):
+    script.dies_after = 5
+    spec = spec_of(bench)
+    job = bench.run(spec)
+    assert job.status == "failed"
+    assert (job.failure["code"], job.failure["retryable"]) == ("endpoint_unreachable", True)
+    assert SECRET not in json.dumps([job.failure, job.log_tail])
+    script.dies_after = None
+    script.asked.clear()
+    again = bench.run(spec)
+    assert again.status == "succeeded", again.failure
+    assert (again.summary["kept"], again.summary["asked"], len(script.asked)) == (5, 7, 7)
+
+
+def test_an_endpoint_that_nobody_has_set_is_told(bench):
+    job = bench.run(spec_of(bench, "other"))
+    assert (job.status, job.failure["code"]) == ("failed", "unknown_endpoint")
+
+
+def test_no_other_child_knows_an_endpoint():
+    environment = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "http://x", "DEFT_ENDPOINTS": SECRET, "PATH": "/bin"}
+    assert set(environment_for_child(environment)) == {"PATH", "OMP_WAIT_POLICY"}
