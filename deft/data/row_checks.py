@@ -16,8 +16,8 @@ _JSON_NAMES = {bool: "boolean", int: "number", float: "number", str: "text", lis
 RESERVED_PREFIX = "deft_"
 """Of the columns that subsets add to the user's; no stored column of the user's may begin so."""
 
-
-LARGEST_WEIGHT = 1_000_000_000
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-9, 1e9
+"""Of a row: beyond them float32 sums of a step would lose the other rows, or this one, altogether."""
 
 
 class BadRow(Exception):
@@ -172,10 +172,10 @@ def ranks(value: object, column: str, count: int) -> list[int]:
 
 
 def weight(value: object, column: str) -> float:
-    """Return *value* if it is a finite number above 0, and no larger than `LARGEST_WEIGHT`."""
+    """Return *value* if it is a finite number from `SMALLEST_WEIGHT` to `LARGEST_WEIGHT`."""
     result = number(value, column)
-    if not 0 < result <= LARGEST_WEIGHT:
-        expected = f"a number above 0 and up to {LARGEST_WEIGHT:,}"
+    if not SMALLEST_WEIGHT <= result <= LARGEST_WEIGHT:
+        expected = f"a number from {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
         raise BadRow("weight_range", column, described(value), expected, "remove the row or its weight")
     return result
 

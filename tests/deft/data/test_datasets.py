@@ -206,6 +206,7 @@ IMPLICIT = {"chosen": [user("a"), assistant("b")], "rejected": [user("a"), assis
         (GOOD, 3, "not_an_object", None),
         (GOOD, b'{"prompt": ', "malformed_json", None),
         (GOOD, {**GOOD, "weight": 0}, "weight_range", "weight"),
+        (GOOD, {**GOOD, "weight": 1e-300}, "weight_range", "weight"),
         (GOOD, {**GOOD, "weight": True}, "wrong_type", "weight"),
         (GOOD, {**GOOD, "weight": "1"}, "wrong_type", "weight"),
         (GOOD, {**GOOD, "split": "elsewhere"}, "unknown_split", "split"),

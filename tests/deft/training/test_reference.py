@@ -1,6 +1,8 @@
 """The reference is computed once for runs that share rows, and what is kept changes no bit and hides no damage."""
 
+import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,18 @@ def _another_base(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str,
     return small_runs.spec_of(), {**inputs, "model": folder}
 
 
+def _other_settings(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str, Path]]:
+    shutil.copytree(inputs["model"], folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["rms_norm_eps"] = 1e-2  # the same weights compute something else
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return small_runs.spec_of(), {**inputs, "model": folder}
+
+
+def _all_weights(inputs: dict[str, Path], _: Path) -> tuple[Any, dict[str, Path]]:
+    return small_runs.spec_of(lora=None), inputs
+
+
 def _half_precision(inputs: dict[str, Path], _: Path) -> tuple[Any, dict[str, Path]]:
     return small_runs.spec_of(optimisation={"precision": "bf16"}), inputs
 
@@ -67,8 +81,8 @@ def _other_tokens(inputs: dict[str, Path], _: Path) -> tuple[Any, dict[str, Path
     return small_runs.spec_of(tokens={**small_runs.TOKENS, "max_prompt_tokens": 3}), inputs
 
 
-@pytest.mark.parametrize("change", [_another_base, _half_precision, _other_tokens])
-def test_another_base_precision_or_tokens_never_hit(change: Any, inputs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [_another_base, _other_settings, _all_weights, _half_precision, _other_tokens])
+def test_another_base_head_precision_or_tokens_never_hit(change: Any, inputs: dict[str, Path], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert origins(small_runs.train(small_runs.spec_of(), inputs, tmp_path / "a", cache=cache)) == (0, ROWS)
     spec, others = change(inputs, tmp_path / "model")
