@@ -14,19 +14,28 @@ from deft.data.splits import points_of
 from deft.evaluation import generation, sampling, served
 from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
+from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
 from deft.evaluation.set_metrics import Answered, Sampled, safety, set_rows
+from deft.evaluation.state import Answered as AnsweredHeldOut
 from deft.evaluation.state import Run, hash_of, who_is
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
 
 
-def answer_sets(run: Run) -> Answered:
-    """Let every system answer every prompt of the sets, the base first."""
+def answer_sets(run: Run, kept: KeptAnswers, answers: Sequence[AnsweredHeldOut]) -> Answered:
+    """Let every system answer every prompt of the sets, the base first, or those that have not yet.
+
+    What each says is *kept* with the *answers* to the held-out prompts.
+    """
     if not run.sets:
         return []
     run.report.phase("prompt_sets")
-    return [(who_is(adapter), _answered(run, index)) for index, adapter in enumerate(run.systems)]
+    found = kept.found_sets(run)
+    for index in range(len(found), len(run.systems)):
+        found.append(_answered(run, index))
+        kept.keep(run, answers, found)
+    return [(who_is(adapter), own) for adapter, own in zip(run.systems, found, strict=True)]
 
 
 def _answered(run: Run, index: int) -> list[Conversation]:

@@ -4,17 +4,19 @@ Kept as a checkpoint after every system, below the folder of the attempt. Knows 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deft.evaluation.asked import Asked
+from deft.evaluation.conversations import Conversation
 from deft.evaluation.generation import Answer
 from deft.evaluation.state import Answered, Run
 from deft.specs import spec_hash
 from deft.training import checkpoints as resume
 
-DOCUMENT = "answers"
+DOCUMENT, SETS = "answers", "sets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,26 @@ class KeptAnswers:
         folder = None if self.root is None else resume.newest(self.root, run=self.facts, report=run.report)
         return [] if folder is None else [_read(each) for each in resume.read_document(folder, DOCUMENT)]
 
-    def keep(self, run: Run, answers: Sequence[Answered]) -> None:
-        """Keep the *answers* of the first systems."""
+    def found_sets(self, run: Run) -> list[list[Conversation]]:
+        """Return what the first systems answered to prompt sets, as far as an earlier attempt got.
+
+        Raises:
+            InvalidInput: they are of another evaluation.
+        """
+        folder = None if self.root is None else resume.newest(self.root, run=self.facts, report=run.report)
+        asked = {(prompt.set, prompt.row): prompt for prompt in run.sets}
+        stored = [] if folder is None else resume.read_document(folder, SETS)
+        return [[_conversation(each, asked) for each in own] for own in stored]
+
+    def keep(self, run: Run, answers: Sequence[Answered], sets: Sequence[Sequence[Conversation]] = ()) -> None:
+        """Keep the *answers* of the first systems, and what the first of them answered to prompt *sets*."""
         if self.root is None:
             return
         document = [asdict(own) for own in answers]
-        folder = resume.write(self.root, len(answers), run=self.facts, groups={}, documents={DOCUMENT: document})
-        run.report.checkpoint(len(answers), folder)
+        documents = {DOCUMENT: document, SETS: [[_stored(each) for each in own] for own in sets]}
+        step = len(answers) + len(sets)
+        folder = resume.write(self.root, step, run=self.facts, groups={}, documents=documents)
+        run.report.checkpoint(step, folder)
 
 
 def kept_answers(run: Run, base_hash: str, root: Path | None) -> KeptAnswers:
@@ -54,6 +69,18 @@ def kept_answers(run: Run, base_hash: str, root: Path | None) -> KeptAnswers:
             "prompts": run.prompts.fingerprint,
         },
     )
+
+
+def _stored(own: Conversation) -> dict[str, Any]:
+    """Return *own* without its prompt, which the set has."""
+    answers = [asdict(answer) for answer in own.answers]
+    return {"at": [own.asked.set, own.asked.row], "sample": own.sample, "answers": answers, "is_cut": own.is_cut}
+
+
+def _conversation(stored: dict[str, Any], asked: Mapping[tuple[str, int], Asked]) -> Conversation:
+    answers = tuple(Answer(**answer) for answer in stored["answers"])
+    name, row = stored["at"]
+    return Conversation(asked[name, row], stored["sample"], answers, stored["is_cut"])
 
 
 def _read(document: dict[str, Any]) -> Answered:

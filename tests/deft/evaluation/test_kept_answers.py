@@ -10,6 +10,7 @@ import pytest
 
 from deft.data.datasets import import_files
 from deft.errors import Interrupted, InvalidInput
+from deft.evaluation import answer_sets
 from deft.evaluation import run as evaluation
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
@@ -75,6 +76,24 @@ def test_it_ends_as_one_that_was_not_interrupted(
     answered = evaluation._answered
     monkeypatch.setattr(evaluation, "_answered", lambda run, index: asked.append(index) or answered(run, index))
     assert _files(_run(_spec(), inputs, tmp_path / "parts")) == whole
+    assert asked == [2]
+
+
+def test_answers_to_prompt_sets_are_kept_system_by_system_too(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [{"question_id": n, "category": "c", "turns": [f"Ask {n}?", "And then?"]} for n in range(3)]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    import_files([tmp_path / "questions.jsonl"], tmp_path / "set")
+    spec = EvaluateSpec.model_validate(_spec(metrics=["length"]).model_dump(mode="json") | {"prompt_sets": ["ds_q"]})
+    given = {**inputs, "prompt_set.0": tmp_path / "set"}
+    whole = _files(_run(spec, given, tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        _run(spec, given, tmp_path / "parts", Stopped(3 + 2))
+    asked: list[int] = []
+    answered = answer_sets._answered
+    monkeypatch.setattr(answer_sets, "_answered", lambda run, index: asked.append(index) or answered(run, index))
+    assert _files(_run(spec, given, tmp_path / "parts")) == whole
     assert asked == [2]
 
 
