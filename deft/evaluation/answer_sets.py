@@ -16,11 +16,12 @@ from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
 from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
-from deft.evaluation.set_metrics import Answered, Sampled, safety, set_rows
+from deft.evaluation.set_metrics import DETECTOR, Answered, Sampled, safety, set_rows
 from deft.evaluation.state import Answered as AnsweredHeldOut
-from deft.evaluation.state import Run, hash_of, who_is
+from deft.evaluation.state import Run, common_settings, hash_of, who_is
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
+from deft.safety.rates import RATES, SAFE, UNSAFE
 
 
 def answer_sets(run: Run, kept: KeptAnswers, answers: Sequence[AnsweredHeldOut]) -> Answered:
@@ -66,14 +67,16 @@ def check_sets_fit(run: Run) -> None:
         )
 
 
-def write_sets(run: Run, answered: Answered, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def write_sets(
+    run: Run, answered: Answered, inputs: Mapping[str, Path], settings: dict[str, Any], out: Path
+) -> dict[str, Any]:
     """Append to generations.jsonl and metrics.json, write prompts.jsonl and safety.json; return the summary's part."""
     write_asked([*_held_out(run), *run.sets], out / "prompts.jsonl")
     if not answered:
         return {}
     _append_generations(answered, out / "generations.jsonl")
     how = Sampled(run.spec.options.bootstrap, run.spec.options.seed)
-    settings_hash = hash_of(settings_of_sets(run))
+    settings_hash = hash_of(settings)
     found = safety(answered, how)
     rates = [] if found is None else found["rates"]
     rows = [*set_rows(answered, how, run.decoding.max_new_tokens), *rates]
@@ -81,7 +84,7 @@ def write_sets(run: Run, answered: Answered, inputs: Mapping[str, Path], out: Pa
     own = [{**_without_extras(row), "settings_hash": settings_hash} for row in rows]
     path.write_text(json.dumps([*json.loads(path.read_text(encoding="utf-8")), *own], indent=1), encoding="utf-8")
     if found is not None:
-        told = {**found, "settings": settings_of_sets(run)}
+        told = {**found, "settings": settings}
         (out / "safety.json").write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
     safe = {} if found is None else {"safety": [row for row in rates if row["slice"] == "all"]}
     return {"prompt_sets": _sets_summary(run, answered, inputs), **safe}
@@ -91,21 +94,26 @@ def _without_extras(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "prompts"}
 
 
-def settings_of_sets(run: Run) -> dict[str, Any]:
+def settings_of_rates(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the *settings* of sets by safety metric, where any is measured."""
+    has_labels = any(asked.label in (SAFE, UNSAFE) for asked in run.sets)
+    return dict.fromkeys(RATES, settings) if has_labels else {}
+
+
+def settings_of_sets(run: Run, base_hash: str) -> dict[str, Any]:
     """Return everything that the numbers of sets depend on but the system itself."""
     options = run.spec.options
     prompts = [[a.set, a.row, a.text, a.further, a.category, a.label] for a in run.sets]
     drawn = None if options.sampling is None else options.sampling.model_dump(mode="json")
     local = generation.RECIPE if options.sampling is None else sampling.RECIPE
-    return {
+    return common_settings(run, base_hash) | {
+        "detector": DETECTOR,
         "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
         "decoding": local if options.server is None else f"{served.RECIPE}:{options.server.endpoint}",
         "sampling": drawn,
         "layout": layout(run.spec.tokens, run.tokenizer).model_dump(mode="json"),
         "max_new_tokens": options.max_new_tokens,
         "end_ids": sorted(run.decoding.end_ids),
-        "bootstrap": options.bootstrap,
-        "seed": options.seed,
     }
 
 

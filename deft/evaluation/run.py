@@ -15,7 +15,13 @@ from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.distribution import require_same_tokenizer
 from deft.endpoints import Endpoint
-from deft.evaluation.answer_sets import answer_sets, check_sets_fit, write_sets
+from deft.evaluation.answer_sets import (
+    answer_sets,
+    check_sets_fit,
+    settings_of_rates,
+    settings_of_sets,
+    write_sets,
+)
 from deft.evaluation.answers import measure_against_references, measure_answers
 from deft.evaluation.conversations import read_sets
 from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
@@ -101,7 +107,9 @@ def run_evaluate(
     settings = settings_of(run, base_hash)
     summary = write_comparison(run, parts, scores, settings, judged, out)
     write_pairs(run, scores, out / "pairs.parquet")
-    summary |= write_sets(run, answered_sets, inputs, out)
+    of_sets = settings_of_sets(run, base_hash)
+    summary |= write_sets(run, answered_sets, inputs, of_sets, out)
+    settings |= settings_of_rates(run, of_sets)
     summary |= {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
     return summary

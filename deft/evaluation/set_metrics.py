@@ -15,6 +15,9 @@ from deft.evaluation.metrics import Who
 from deft.safety.rates import RATES, SAFE, UNSAFE, Replied, System, safety_of
 from deft.safety.refusals import VERSION, kind_of
 
+DETECTOR = f"rules-{VERSION}"
+"""What tells refusals from compliance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -75,4 +78,4 @@ def safety(answered: Answered, how: Sampled) -> dict[str, Any] | None:
     systems = [System(who.system, who.arm, [kind_of(own[i].answers[0].text) for i in places]) for who, own in answered]
     rates, differences = safety_of(replied, systems, resamples=how.resamples, seed=how.seed)
     titles = {metric: rate.title for metric, rate in RATES.items()}
-    return {"detector": f"rules-{VERSION}", "titles": titles, "rates": rates, "differences": differences}
+    return {"detector": DETECTOR, "titles": titles, "rates": rates, "differences": differences}

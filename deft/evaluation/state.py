@@ -136,7 +136,7 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
 
     Equal settings are what makes numbers of two evaluations comparable; their hash stands beside every number.
     """
-    common, own = _common(run, base_hash), _own(run)
+    common, own = common_settings(run, base_hash), _own(run)
     found = {
         metric: {"metric": metric, "version": rule.version} | common | _measured_on(run, metric) | own.get(metric, {})
         for metric, rule in RULES.items()
@@ -147,7 +147,7 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _common(run: Run, base_hash: str) -> dict[str, Any]:
+def common_settings(run: Run, base_hash: str) -> dict[str, Any]:
     options = run.spec.options
     return {
         "base_weights": base_hash,

@@ -150,6 +150,9 @@ def test_safety_rates_stand_in_the_metrics_and_in_a_file_of_their_own(evaluated:
     in_metrics = {(r["system"], r["metric"], r["slice"]) for r in json.loads((out / "metrics.json").read_text())}
     assert {(r["system"], r["metric"], r["slice"]) for r in found["rates"]} <= in_metrics
     assert all(row["against"] == "base" for row in found["differences"])
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["settings"]["over_refusal"] == found["settings"]
+    assert found["settings"]["base_weights"] == evaluation["settings"]["length"]["base_weights"]
     assert all(row["slice"] == "all" for row in summary["safety"])
 
 
