@@ -148,6 +148,7 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
 
 
 def common_settings(run: Run, base_hash: str) -> dict[str, Any]:
+    """Return what every number of an evaluation depends on."""
     options = run.spec.options
     return {
         "base_weights": base_hash,
