@@ -124,7 +124,7 @@ def _write(
     found, agreed = judged_items
     settings = settings_of(spec, inputs["evaluation"], answers)
     about = about_judge(found, agreed, spec)
-    settings_hash = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    settings_hash = _hash(settings)
     rows = [{**row, "settings_hash": settings_hash} for row in metrics_rows(found, spec, _arms(inputs["evaluation"]))]
     summary = {
         "sentence": sentence(rows, about, spec),
@@ -151,12 +151,18 @@ def settings_of(spec: JudgeSpec, evaluation: Path, answers: Answers) -> dict[str
         "judge": spec.judge.model_dump(mode="json", include={"endpoint", "model", "temperature", "max_tokens"}),
         "mode": spec.mode,
         "against": spec.against,
+        "against_answers": _hash([[*place, own.get(spec.against)] for place, own in answers.texts.items()]),
         "templates": {"version": templates.VERSION, "sha256": templates.fingerprint()},
-        "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
+        "prompts": _hash(prompts),
         "answers": _read_json(evaluation / "evaluation.json", {}).get("settings", {}).get("length"),
         "bootstrap": spec.bootstrap,
         "seed": spec.seed,
     }
+
+
+def _hash(value: Any) -> str:  # noqa: ANN401 -- any JSON
+    """Return the SHA-256, in hex, of the sorted JSON of *value*."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _arms(evaluation: Path) -> dict[str, str]:

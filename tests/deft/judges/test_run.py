@@ -287,3 +287,26 @@ def test_a_function_can_stand_in_for_the_judge(pairs: dict[str, Path], tmp_path:
 
     summary = run_judge(spec_of(), inputs=pairs, out=tmp_path, checkpoints=None, report=Silent(), ask=ask)
     assert value(summary) == 0.75
+
+
+def test_settings_are_alike_where_judge_prompts_and_opponent_are(tmp_path: Path) -> None:
+    """Another system against the same answers has the same settings; other answers to be set against have not."""
+    own, base = better_in(0.5, 8)
+
+    def settings_hash(name: str, answers: list[str], against: list[str]) -> str:
+        inputs = {"evaluation": evaluation(tmp_path / name, answers, against)}
+        (tmp_path / f"{name}-out").mkdir()
+        out = tmp_path / f"{name}-out"
+        found = run_judge(
+            spec_of(),
+            inputs=inputs,
+            out=out,
+            checkpoints=None,
+            report=Silent(),
+            ask=lambda question: Reply(best(question.text)),
+        )
+        return str(found["results"][0]["settings_hash"])
+
+    first = settings_hash("first", own, base)
+    assert settings_hash("second", ["quality=6 other"] * 8, base) == first
+    assert settings_hash("third", own, ["quality=4 other"] * 8) != first
