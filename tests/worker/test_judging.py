@@ -5,11 +5,14 @@ import shutil
 
 import pytest
 
+from deft.data.datasets import import_files
 from deft.evaluation.asked import Asked, write_asked
-from deft.specs import JudgeSpec
+from deft.specs import EvaluateSpec, JudgeSpec
+from store import models
 from store.settings import EndpointSettings, Settings
 from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
 from tests.judge_server import Scripted, best, judge_server
+from tests.models import save_tiny_llama
 from tests.worker.test_attempt import Bench
 from worker.child import environment_for_child
 
@@ -28,7 +31,8 @@ def bench(tmp_path, template, script):  # noqa: F811 - the fixture
     data.mkdir()
     shutil.copy(template, data / "deft.sqlite3")
     endpoints = {"scripted": EndpointSettings(url=script.url, key=SECRET)}
-    return Bench(Settings(data_folder=data, renew_seconds=0.2, endpoints=endpoints))
+    roots = [tmp_path / "roots"]
+    return Bench(Settings(data_folder=data, model_roots=roots, renew_seconds=0.2, endpoints=endpoints))
 
 
 def evaluation(bench):
@@ -77,6 +81,41 @@ def test_a_judge_that_goes_away_fails_the_job_and_the_next_one_asks_only_the_res
 def test_an_endpoint_that_nobody_has_set_is_told(bench):
     job = bench.run(spec_of(bench, "other"))
     assert (job.status, job.failure["code"]) == ("failed", "unknown_endpoint")
+
+
+def imported(bench, kind, name, rows):
+    """Publish *rows* as a dataset or a prompt set, as an upload would."""
+    source = bench.settings.data_folder / name
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    staged = bench.files.stage(kind)
+    summary = import_files([source], staged)
+    with bench.database.write() as session:
+        return bench.files.publish(session, bench.team_id, kind, staged, summary).id
+
+
+def test_prompt_sets_are_answered_by_an_evaluation_and_judged_turn_by_turn(bench, script, tmp_path):
+    """The whole way with a real tiny model: upload, evaluate, judge; the judge gives every answer a 5."""
+    script.behave = lambda _: "Score: 5"
+    folder = save_tiny_llama(tmp_path / "roots" / "tiny")
+    with bench.database.write() as session:
+        models.register(session, None, "tiny", roots=bench.settings.model_roots, folder=folder)
+    pairs = [{"prompt": f"Say {n}.", "chosen": "Yes.", "rejected": "No."} for n in range(3)]
+    questions = [{"question_id": n, "category": "c", "turns": [f"Ask {n}?", "And then?"]} for n in range(3)]
+    document = {
+        "model": "tiny",
+        "dataset": imported(bench, "dataset", "pairs.jsonl", pairs),
+        "rows": {"split": "all"},
+        "prompt_sets": [imported(bench, "prompt_set", "questions.jsonl", questions)],
+        "options": {"metrics": ["length"], "prompts": 1, "max_new_tokens": 4, "bootstrap": 100},
+    }
+    evaluated = bench.run(EvaluateSpec.model_validate(document))
+    assert evaluated.status == "succeeded", (evaluated.failure, evaluated.log_tail)
+    assert evaluated.summary["prompt_sets"][0]["answers"] == 6
+    judge = {"endpoint": "scripted", "model": "judge-1"}
+    own = {"evaluation": evaluated.artifact_id, "judge": judge, "mode": "single", "bootstrap": 100}
+    judged = bench.run(JudgeSpec.model_validate(own | {"prompt_sets": document["prompt_sets"]}))
+    assert judged.status == "succeeded", (judged.failure, judged.log_tail)
+    assert (judged.summary["items"], judged.summary["results"][0]["value"]) == (6, 5)
 
 
 def test_no_other_child_knows_an_endpoint():
