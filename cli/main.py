@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli import admin, artifacts, data, evals, jobs, models, releases, studies
+from cli import admin, artifacts, data, evals, jobs, judgings, models, releases, studies
 from cli.demo.command import demo
 from cli.failures import HANDLED, explain
 from cli.serve import serve
@@ -29,6 +29,7 @@ app.add_typer(artifacts.adapters, name="adapters")
 app.add_typer(artifacts.tuned_models, name="tuned-models")
 app.add_typer(artifacts.reward_models, name="reward-models")
 app.add_typer(evals.app, name="evals")
+app.add_typer(judgings.app, name="judgings")
 app.add_typer(studies.app, name="studies")
 app.add_typer(releases.policies, name="policies")
 app.add_typer(releases.app, name="releases")
