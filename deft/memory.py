@@ -44,7 +44,7 @@ def with_one_retry(work: Callable[[], Result], *, objective: Objective, place: s
             raise
         report.note(f"out of memory in {place}: once again with half the micro-batch")
     # Only here, past the except clause: the error's frames hold the tensors that filled the memory.
-    _collect()
+    release_memory()
     return work()
 
 
@@ -60,7 +60,7 @@ def in_halves(batch: Sequence[Item], work: Callable[[Sequence[Item]], None], on_
         if len(batch) == 1 or not is_out_of_memory(error):
             raise
         on_halving(len(batch))
-    _collect()
+    release_memory()
     middle = len(batch) // 2
     in_halves(batch[:middle], work, on_halving)
     in_halves(batch[middle:], work, on_halving)
@@ -81,7 +81,8 @@ def unheard(examples: int) -> None:
     del examples
 
 
-def _collect() -> None:
+def release_memory() -> None:
+    """Give back what nobody uses any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

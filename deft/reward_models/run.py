@@ -16,6 +16,7 @@ import torch
 from deft.adapters.bases import base_model
 from deft.adapters.folder import base_record_of
 from deft.errors import ArtifactCorrupt
+from deft.memory import noted
 from deft.models.fit import check_fit
 from deft.models.loading import load_tokenizer, weights_hash
 from deft.reports import Report, stop_if_asked
@@ -71,7 +72,7 @@ def run_train_reward_model(
         weights = save_reward_model(whole, tokenizer, out)
         write_rows(out / ROWS, trained, held_out)
         report.phase("held_out")
-        judge = RewardModel(whole, tokenizer, spec.tokens)
+        judge = RewardModel(whole, tokenizer, spec.tokens, noted(report))
         facts = _judged(spec, judge, held_out, report)
         summary = {
             **facts,

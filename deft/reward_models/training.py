@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from deft.errors import Finding, Interrupted, TrainingDiverged
+from deft.failures import is_out_of_memory
+from deft.memory import release_memory
 from deft.packing import plan
 from deft.reports import Report
 from deft.reward_models.layout import Sequences
@@ -48,6 +50,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             self._tuned.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
+        self._budget = TOKENS_AT_ONCE[self.device.type]
         self.last: dict[str, float] = {}
 
     def run(self) -> None:
@@ -56,6 +59,7 @@ class Training:
         Raises:
             Interrupted: the report asks to stop; a checkpoint has been written.
             TrainingDiverged: a loss that is not finite.
+            RuntimeError, MemoryError: memory ran out with one row at a time.
         """
         self.model.train()
         for step in range(self._resume(), len(self.steps)):
@@ -70,20 +74,35 @@ class Training:
         self.model.eval()
 
     def _step(self, step: int) -> None:
-        torch.manual_seed(np.random.SeedSequence([self.settings.seed, step]).generate_state(1).item())  # of dropout
         for group in self._optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate_at(step, len(self.steps), self.settings)
-        batch = self.steps[step]
-        loss, right = 0.0, 0.0
-        for part in plan([self._tokens(row) for row in batch], TOKENS_AT_ONCE[self.device.type]):
-            own, hits = self._backward([self.rows[batch[place]] for place in part], len(batch))
-            loss, right = loss + own, right + hits
+        while (found := self._tried(step)) is None:
+            self._budget //= 2
+            release_memory()
+        loss, right = found
         norm = float(nn.utils.clip_grad_norm_(self._tuned.values(), self.settings.max_grad_norm))
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise _diverged(step + 1)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.last = {"loss": loss, "accuracy": right, "grad_norm": norm}
+
+    def _tried(self, step: int) -> tuple[float, float] | None:
+        """Add up the gradient of *step*; return loss and accuracy, or None where it takes too much memory at once."""
+        torch.manual_seed(np.random.SeedSequence([self.settings.seed, step]).generate_state(1).item())  # of dropout
+        batch, loss, right = self.steps[step], 0.0, 0.0
+        passes = plan([self._tokens(row) for row in batch], self._budget)
+        try:
+            for part in passes:
+                own, hits = self._backward([self.rows[batch[place]] for place in part], len(batch))
+                loss, right = loss + own, right + hits
+        except (RuntimeError, MemoryError) as error:
+            if len(passes) == len(batch) or not is_out_of_memory(error):
+                raise
+            self.report.note(f"out of memory with {len(passes[0])} rows at once: again with fewer")
+            self._optimizer.zero_grad(set_to_none=True)
+            return None
+        return loss, right
 
     def _backward(self, rows: Sequence[Sequences], batch_rows: int) -> tuple[float, float]:
         """Add the gradient of *rows*' part of the batch mean; return that part of the loss and of the accuracy."""

@@ -14,6 +14,7 @@ from deft.data.datasets import import_files
 from deft.errors import Interrupted, InvalidInput, ModelNotUsable
 from deft.examples import Example
 from deft.reports import Silent
+from deft.reward_models import training
 from deft.reward_models.model import load_reward_model
 from deft.reward_models.rows import learnt_rows
 from deft.reward_models.run import run_train_reward_model
@@ -209,3 +210,27 @@ def test_one_prompt_is_too_few(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         _run(_spec(), {**inputs, "dataset": dataset}, tmp_path / "out")
     assert caught.value.error_code == "too_few_prompts"
+
+
+def test_a_step_that_takes_too_much_memory_is_done_with_fewer_rows_at_once(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    computed = training.logits_of
+
+    def logits_of(model: Any, rows: Any) -> torch.Tensor:
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError
+        return computed(model, rows)
+
+    whole = _run(_spec(optimisation={"epochs": 1}), inputs, tmp_path / "a")
+    monkeypatch.setattr(training, "logits_of", logits_of)
+    parts = _run(_spec(optimisation={"epochs": 1}), inputs, tmp_path / "b")
+    assert max(sizes) == 8
+    assert sizes[-1] <= 3
+    assert parts["steps"] == whole["steps"]
+    assert parts["metrics"]["loss"] == pytest.approx(whole["metrics"]["loss"], rel=0.2)
+    monkeypatch.setattr(training, "logits_of", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        _run(_spec(), inputs, tmp_path / "c")
