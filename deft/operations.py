@@ -111,7 +111,8 @@ def _require_kind(name: str, folder: Path, *, is_selecting: bool) -> None:
     kind = name.partition(".")[0]
     mark = "scores.parquet" if is_selecting and kind == "scoring" else MARKS[kind]
     is_tuned = name != "adapter" and kind == "adapter" and (folder / MARKS["model"]).is_file()
-    if is_tuned or (folder / mark).is_file():
+    is_set = kind == "general_dataset" and (folder / MARKS["prompt_set"]).is_file()
+    if is_tuned or is_set or (folder / mark).is_file():
         return
     finding = Finding(
         code="wrong_input",

@@ -77,10 +77,12 @@ class MeasuredWith(Spec):
     )
     general_dataset: Id | None = Field(
         None,
-        description="A dataset of general text, unlike the training data: perplexity on it tells forgetting. A row's "
-        "text is its prompt with its best response; null: perplexity is left out.",
+        description="A dataset, or a prompt set, of general text unlike the training data: perplexity on it tells "
+        "forgetting. A row's text is its prompt, with its best response if it has one; null: perplexity is left out.",
     )
-    general_rows: Rows = Field(Rows(sample=200), description="Rows of `general_dataset`.")
+    general_rows: Rows = Field(
+        Rows(sample=200), description="Rows of `general_dataset`; of a prompt set `sample` and `seed` alone count."
+    )
 
     @model_validator(mode="after")
     def _rewards_are_apart(self) -> Self:

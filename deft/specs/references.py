@@ -89,7 +89,7 @@ class ModelReference(NamedTuple):
 _REFERENCE_KINDS: dict[str, tuple[ArtifactKind, ...]] = {
     "dataset": ("dataset",),
     "evaluation_dataset": ("dataset",),
-    "general_dataset": ("dataset",),
+    "general_dataset": ("dataset", "prompt_set"),
     "data": ("dataset", "subset"),
     "scoring": ("scoring",),
     "distribution": ("scoring",),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deft.data.datasets import import_files
+from deft.data.prompt_sets import import_prompts
 from deft.errors import InvalidInput
 from deft.evaluation.general_text import load_texts, text_of
 from deft.evaluation.held_out import require_references
@@ -45,3 +46,18 @@ def test_missing_references_are_told_per_metric() -> None:
     assert caught.value.error_code == "missing_references"
     require_references(examples[:1], ["bleu"], ["bleu"])
     require_references(examples, [], ["kl"])
+
+
+def test_the_prompts_of_a_set_are_texts_too(tmp_path: Path) -> None:
+    rows = [{"prompt": f"General text {n}", "category": "ab"[n % 2]} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "set").mkdir()
+    import_prompts([tmp_path / "rows.jsonl"], tmp_path / "set", form="deft.prompts", keeps_going=False, max_bytes=10**6)
+    document = {"model": "m", "dataset": "d", "general_dataset": "g", "general_rows": {"sample": 5}}
+    spec, tokenizer = EvaluateSpec.model_validate(document), byte_tokenizer()
+    found = load_texts(spec, tmp_path / "set", tokenizer)
+    assert found.rows == load_texts(spec, tmp_path / "set", tokenizer).rows
+    assert len(found.rows) == 5
+    texts = [tokenizer.decode([*own.prompt_ids, *own.response_ids[0]]) for own in found.tokenized]
+    assert texts == [f"General text {row}" for row in found.rows]
+    assert found.sources == ["ab"[row % 2] for row in found.rows]
