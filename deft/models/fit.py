@@ -21,14 +21,14 @@ TEXT_METRICS: frozenset[Metric] = frozenset({"perplexity"})
 REFERENCE_METRICS: tuple[Metric, ...] = ("bleu", "bleu_char_pro", "bartscore")
 """Metrics that set an answer beside the chosen response to its prompt."""
 
-NEEDED_FIELDS: dict[Metric, str] = {
-    "r_d_accuracy": "scoring",
-    "bartscore": "bartscore_model",
-    "reward": "reward_models",
-    "reward_logit": "reward_models",
-    "perplexity": "general_dataset",
+NEEDED_FIELDS: dict[Metric, tuple[str, ...]] = {
+    "r_d_accuracy": ("scoring",),
+    "bartscore": ("bartscore_model",),
+    "reward": ("reward_models", "training_reward_models"),
+    "reward_logit": ("reward_models", "training_reward_models"),
+    "perplexity": ("general_dataset",),
 }
-"""Metrics that are left out unless a field of the evaluation is given."""
+"""Metrics that are left out unless one of these fields of the evaluation is given."""
 
 
 FEW_IDS, FEW_OF_ALL = 64, 0.01
@@ -133,7 +133,8 @@ def check_answers_fit(
 
 def measurable(spec: EvaluateSpec) -> set[Metric]:
     """Return those of the metrics asked for that the other settings leave."""
-    left = {m for m in spec.options.metrics if m not in NEEDED_FIELDS or getattr(spec, NEEDED_FIELDS[m])}
+    missing = {m for m, fields in NEEDED_FIELDS.items() if not any(getattr(spec, field) for field in fields)}
+    left = set(spec.options.metrics) - missing
     return left if spec.options.prompts else left - GENERATED_METRICS
 
 
@@ -157,7 +158,7 @@ def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
     """
     if measurable(spec) or spec.prompt_sets:
         return
-    needed = ", ".join(f"{metric} a {field}" for metric, field in NEEDED_FIELDS.items())
+    needed = ", ".join(f"{metric} {' or '.join(fields)}" for metric, fields in NEEDED_FIELDS.items())
     finding = Finding(
         code="nothing_to_measure",
         pointer=pointer,

@@ -264,3 +264,10 @@ def test_a_reward_model_that_does_not_load_loses_nothing_else(inputs: dict[str, 
     assert {"bleu", "reward:rm_1", "reward:rm_3"} <= metrics
     assert "reward:model_2" not in metrics
     assert "Reward model `model_2` could not judge" in summary["sentence"]
+
+
+def test_training_reward_models_alone_are_measured_too(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec = _spec(reward_models=[], options={"metrics": ["reward"], "prompts": 2})
+    own = {name: folder for name, folder in inputs.items() if not name.startswith("reward_model")}
+    run_evaluate(spec, inputs=own, out=tmp_path, checkpoints=None, report=Silent())
+    assert {row["metric"] for row in _rows_of(tmp_path)} == {"reward:rm_3"}
