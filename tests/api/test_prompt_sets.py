@@ -75,3 +75,16 @@ def test_an_endpoint_that_is_none_of_ours_is_refused_at_once(client: TestClient)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/judge/endpoint")
     assert "sk-secret" not in answer.text
     assert "sk-secret" not in repr(settings)
+
+
+def test_a_judge_job_waits_for_the_evaluation_that_it_names_and_can_be_planned(
+    client: TestClient, upload: Any, model: str
+) -> None:
+    body = {"kind": "evaluate", "dataset": upload(40)["id"], "rows": {"split": "all"}, "model": model}
+    evaluation = client.post("/v1/jobs", json=body).json()["id"]
+    judge = {"kind": "judge", "evaluation": evaluation, "judge": {"endpoint": "judge", "model": "m"}}
+    plan = client.post("/v1/plans", json=judge)
+    assert plan.status_code == 200, plan.text
+    made = client.post("/v1/jobs", json=judge).json()
+    assert (made["status"], made["kind"], made["spec"]["mode"]) == ("waiting", "judge", "pairwise")
+    assert plan.json()["spec_hash"] == made["spec_hash"]
