@@ -135,10 +135,10 @@ def _write(
         "equal_answers": sum(not each.is_asked for each in found),
         **counts,
         **about,
-        "results": rows,
+        "results": [row for row in rows if row["slice"] == "all"],
     }
     _write_json(out / "metrics.json", rows)
-    _write_json(out / "judging.json", {**summary, "settings": settings})
+    _write_json(out / "judging.json", {**summary, "results": rows, "settings": settings})
     pq.write_table(pa.Table.from_pylist([each.columns() for each in [*found, *agreed]]), out / "judgements.parquet")
     _write_replies([*found, *agreed], out / "replies.jsonl")
     return summary

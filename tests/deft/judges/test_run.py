@@ -68,7 +68,10 @@ def judge(
 ) -> dict[str, Any]:
     out.mkdir()
     endpoint = Endpoint(script.url, SECRET)
-    return run_judge(spec, inputs=inputs, out=out, checkpoints=None, report=Silent(), cache=cache, endpoint=endpoint)
+    summary = run_judge(spec, inputs=inputs, out=out, checkpoints=None, report=Silent(), cache=cache, endpoint=endpoint)
+    rows = json.loads((out / "metrics.json").read_text())
+    assert summary["results"] == [row for row in rows if row["slice"] == "all"]
+    return {**summary, "results": rows}
 
 
 def value(summary: dict[str, Any], metric: str = "judge_win_rate", part: str = "all", system: str = "deft") -> float:
@@ -278,7 +281,7 @@ def test_the_tables_follow_from_the_parquet_file(pairs: dict[str, Path], tmp_pat
     by_category = rows.group_by("category").agg(pl.col("outcome").mean())
     for category, mean in by_category.rows():
         assert value(summary, part=f"category:{category}") == pytest.approx(mean)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == summary["results"]
+    assert json.loads((tmp_path / "out" / "judging.json").read_text())["results"] == summary["results"]
 
 
 def test_a_function_can_stand_in_for_the_judge(pairs: dict[str, Path], tmp_path: Path) -> None:
