@@ -3,7 +3,8 @@
 For a person it prints plain lines and seals the output; for a worker (`--events`) it writes JSON lines on standard
 output and leaves sealing to the worker. It knows no database and no queue, and imports nothing that starts threads
 before the guard has forked. Exit: 0 done, 1 failed and reported, 2 wrong usage, 3 paused because a person should look
-(`--accept CODE` goes on), 75 stopped at a safe point because SIGTERM asked for it.
+(`--accept CODE` goes on), 75 stopped at a safe point because SIGTERM asked for it, 128 + n when one of several
+processes was killed by signal n.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from deft import operations
 from deft.endpoints import endpoint_in
-from deft.errors import Interrupted, InvalidInput, ReviewNeeded
+from deft.errors import Interrupted, InvalidInput, ProcessLost, ReviewNeeded
 from deft.failures import failure_of, invalid_spec, known_error
 from deft.folders import seal
 from deft.guard import ask_for_death_signal, die_with_parent, dismiss
@@ -94,6 +95,8 @@ def lead(options: argparse.Namespace) -> int:
         EventLines(sys.stdout, StopRequest()).send("failed", failure=end.failure)
     elif end.failure is not None:
         print(readable(end.failure), file=sys.stderr)
+    if end.death is not None:
+        print(f"{end.death}; the same command continues from its last checkpoint", file=sys.stderr)
     return end.status
 
 
@@ -147,6 +150,8 @@ def run_for_person(options: argparse.Namespace, report: PlainLines, place: launc
     """Run, seal the output and print its summary; our errors are text, a stranger's is a traceback as well."""
     try:
         summary = run(options, report, place)
+    except ProcessLost:
+        return STOPPED  # the launcher says which, and how
     except Interrupted:
         report.line("stopped at a safe point; the same command continues from its last checkpoint")
         return STOPPED

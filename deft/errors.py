@@ -184,3 +184,7 @@ class ReviewNeeded(DeftError):
 
 class Interrupted(BaseException):
     """The operation was asked to stop (cancel, pause or shutdown) and has reached a safe point."""
+
+
+class ProcessLost(Interrupted):
+    """Another of the processes that share this operation is gone: nothing is wrong with the job, it can go on."""

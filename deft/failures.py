@@ -76,13 +76,28 @@ def _memory_settings_of(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
         value: Any = spec
         for part in pointer[1:].split("/"):
             value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-        is_least = value == 1 if pointer.endswith(("size", "/r")) else value in ("bf16", "fp16", "on", "nf4")
-        if value is not _ABSENT and not is_least:
+        if value is not _ABSENT and not _is_least(pointer, value, spec):
             found.append((pointer, "decided by memory" if value is None else shown(value)))
     return found
 
 
+def _is_least(pointer: str, value: object, spec: Mapping[str, Any]) -> bool:
+    """Return whether the *value* at *pointer* of *spec* leaves nothing to be saved, or may not be another."""
+    if pointer.endswith(("size", "/r")):
+        return value == 1
+    if pointer.endswith("precision") and value == "auto":
+        return _is_on_gpu()
+    are_all_tuned = spec.get("lora", _ABSENT) is None
+    return value in ("bf16", "fp16", "on", "nf4") or (pointer == "/optimisation/quantisation" and are_all_tuned)
+
+
 _ABSENT = object()
+
+
+def _is_on_gpu() -> bool:
+    """Whether `auto` means half precision already."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -156,7 +156,8 @@ def run(
     except (RuntimeError, MemoryError, OutOfMemory) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(error, spec_json(spec)) from error
+        asked = getattr(spec, "score", spec)  # of a shard: what it is a part of
+        raise out_of_memory(error, spec_json(asked)) from error
 
 
 def _own(kind: str, cache: Path | None, endpoint: Endpoint | None) -> dict[str, Any]:

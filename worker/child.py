@@ -249,4 +249,8 @@ def describe_death(status: int) -> str:
         return "the process was stopped from outside"
     if status < 0:
         return f"the process was killed by signal {-status}"
+    if 128 < status < 128 + signal.NSIG:
+        return (
+            f"one of the processes that shared the job was killed by signal {status - 128} (the log's end says which)"
+        )
     return f"the process ended with status {status} and without a report"

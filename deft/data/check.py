@@ -96,7 +96,9 @@ def _batches(folder: Path) -> Iterator[pl.DataFrame]:
 
 
 def _hashed(batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    texts = batch.select("row", pl.concat_str("prompt", pl.col("responses").list.join(" ")).alias("text"))
+    texts = batch.select(
+        "row", pl.concat_str("prompt", pl.col("responses").list.join(" "), separator=" ").alias("text")
+    )
     rows = batch.select("row", "source_line", "split", "split_point", pl.col("key").hash())
     return rows, _pairs(batch), signatures(texts)
 

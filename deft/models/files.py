@@ -3,6 +3,7 @@
 Torch-free. `deft.models.loading` loads what this lets pass; registration and plans look no further than this.
 """
 
+import hashlib
 import json
 import struct
 from collections import Counter
@@ -16,6 +17,9 @@ from deft.models.surplus import check_layers
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SETTINGS_FILES = (CONFIG, "tokenizer_config.json", "generation_config.json", "processor_config.json")
+NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
+"""Fields of config.json that change no number, or (the dtype) are on record by themselves."""
+
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
 
@@ -54,6 +58,16 @@ def check_model_folder(folder: Path) -> Weights:
     weights = read_weights(folder)
     check_layers(config, weights.shapes)
     return weights
+
+
+def config_hash(folder: Path) -> str:
+    """Return the SHA-256 (hex) of the config.json of *folder*, less `NO_NUMBERS`: what equal weights compute by it.
+
+    Raises:
+        ModelNotUsable: it is missing, no JSON, or no object.
+    """
+    settings = {name: value for name, value in read_settings(folder, CONFIG).items() if name not in NO_NUMBERS}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def read_settings(folder: Path, name: str) -> dict[str, Any]:

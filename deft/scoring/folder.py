@@ -35,6 +35,8 @@ class Run:
     width: int
     dtype: str
     base_weights_hash: str
+    config_hash: str
+    """Of config.json (`deft.models.files`): equal weights compute other things with other settings."""
     adapter_hash: str | None
     """Of the adapter that it scored with (`deft.starts`)."""
     is_prompt_shared: bool

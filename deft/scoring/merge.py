@@ -94,9 +94,9 @@ def _merge_hidden(parts: Sequence[Path], target: Path, responses: int, report: R
 
 def _together(runs: Sequence[Run], seconds: Mapping[str, float]) -> Run:
     """Return the *runs* of the shards as one: times and reused rows are summed, other types are told with a plus."""
-    hashes = {(run.base_weights_hash, run.adapter_hash) for run in runs}
+    hashes = {(run.base_weights_hash, run.config_hash, run.adapter_hash) for run in runs}
     if len(hashes) > 1:
-        raise ArtifactCorrupt("the shards were scored by different weights: a folder of weights changed meanwhile")
+        raise ArtifactCorrupt("the shards were scored by different weights or settings: a model changed meanwhile")
     summed = {name: sum(run.seconds[name] for run in runs) for name in runs[0].seconds}
     return Run(
         architecture=runs[0].architecture,
@@ -104,6 +104,7 @@ def _together(runs: Sequence[Run], seconds: Mapping[str, float]) -> Run:
         width=runs[0].width,
         dtype="+".join(sorted({run.dtype for run in runs})),
         base_weights_hash=runs[0].base_weights_hash,
+        config_hash=runs[0].config_hash,
         adapter_hash=runs[0].adapter_hash,
         is_prompt_shared=runs[-1].is_prompt_shared,
         attention=runs[-1].attention,

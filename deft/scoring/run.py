@@ -20,6 +20,7 @@ from deft import distribution as distributions
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
 from deft.models.attention import attention_of
+from deft.models.files import config_hash
 from deft.models.loading import check_settings, load_base, load_policy, load_tokenizer, weights_hash
 from deft.models.quantisation import numbers_of
 from deft.reports import Report
@@ -164,7 +165,7 @@ def _score(
         adapter = None if spec.adapter is None else inputs["adapter"]
         start = start_of(weights.result(), adapter)
         model = base if adapter is None else load_policy(base, adapter)
-    facts = {**asdict(start), "dtype": numbers_of(base, head.weight.dtype)}
+    facts = {**asdict(start), "config_hash": config_hash(inputs["model"]), "dtype": numbers_of(base, head.weight.dtype)}
     with phase("score", report, seconds):
         scorer = Scorer(model, direction_of(head, distribution.q_diff), None, None, report)
         work = Work(scorer, tokenizer, spec.tokens, size)

@@ -19,7 +19,7 @@ from deft import distribution as distributions
 from deft.errors import ArtifactCorrupt, Finding, InvalidInput
 from deft.scoring.rescoring import HIDDEN
 
-SETTINGS = ("base_weights_hash", "adapter_hash", "dtype", "tokenizer_sha256", "options")
+SETTINGS = ("base_weights_hash", "config_hash", "adapter_hash", "dtype", "tokenizer_sha256", "options")
 """What must be equal for states to be."""
 
 

@@ -191,13 +191,18 @@ class EvaluateSpec(MeasuredWith):
     options: EvaluationOptions = EvaluationOptions()
     focus: str | None = Field(None, max_length=80, description="The arm that the others are compared with.")
 
+    @field_validator("focus")
+    @classmethod
+    def _is_an_arm(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value not in {system.arm for system in info.data.get("systems", [])}:
+            raise ValueError("the arm of one of the systems")
+        return value
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> "EvaluateSpec":
         names = [system.name for system in self.systems]
         if len(set(names)) != len(names) or "base" in names:
             raise ValueError("names of systems must be unique, and `base` is taken by the model itself")
-        if self.focus is not None and self.focus not in {system.arm for system in self.systems}:
-            raise ValueError("focus must be the arm of one of the systems")
         server = self.options.server
         if server is not None and set(server.models) != {"base", *names}:
             raise ValueError("options.server.models must name `base` and every system, and nothing else")

@@ -78,7 +78,7 @@ class TrainedHead:
     def kept(self) -> Head:
         """Return a copy of the head on the host, as it is multiplied with: the reference's, for later comparison."""
         head = self.head
-        bias = None if head.bias is None else whole(head.bias)
+        bias = None if head.bias is None else whole(head.bias).clone()
         return _as(replace(head, weight=whole(head.weight).clone(), bias=bias), dtype=self.dtype, device="cpu")
 
 

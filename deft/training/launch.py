@@ -38,10 +38,11 @@ class Place(NamedTuple):
 
 
 class End(NamedTuple):
-    """How all processes ended: the exit *status*, and the *failure* of one that nobody has told yet."""
+    """How all processes ended: the exit *status*, and the *failure* or *death* of one that nobody has told yet."""
 
     status: int
     failure: dict[str, Any] | None = None
+    death: str | None = None
 
 
 def place_of(environment: Mapping[str, str]) -> Place | None:
@@ -96,6 +97,7 @@ def run_all(arguments: Sequence[str], processes: int) -> End:
 
     SIGTERM is passed on to the first, which tells the others. When one fails and the first does not end by itself, all
     are ended and the status is 1, with the failure that the one has left; likewise when the first only saw it leave.
+    One that was killed makes the status a shell's for its signal, unless the first has said how it ended by itself.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "deft", *arguments, "--meeting", f"{_FILE}{folder}/meeting"]
@@ -105,18 +107,18 @@ def run_all(arguments: Sequence[str], processes: int) -> End:
         ]
         signal.signal(signal.SIGTERM, lambda _number, _frame: children[0].send_signal(signal.SIGTERM))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the first process too
-        status = _wait(children)
+        end = _wait(children)
         left = Path(folder, _FAILURE)
-        if children[0].returncode in _SPOKEN or not left.is_file():
-            return End(status)
-        return End(1, json.loads(left.read_bytes()))
+        if children[0].returncode in _SPOKEN:
+            return End(end.status)
+        return End(1, json.loads(left.read_bytes())) if left.is_file() else end
 
 
 def _variables(rank: int, size: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> End:
     """Wait until all have ended, not much longer than for the first of them to fail or the first one to be through."""
     leave_by: float | None = None
     while any(child.poll() is None for child in children):
@@ -124,9 +126,20 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
         if is_leaving and leave_by is None:
             leave_by = time.monotonic() + LEAVE_SECONDS
         if leave_by is not None and time.monotonic() > leave_by:
-            return _end(children)
+            return _killed(children) or End(_end(children))
         time.sleep(0.1)
-    return _status(children[0].returncode)
+    return _killed(children) or End(_status(children[0].returncode))
+
+
+def _killed(children: Sequence[subprocess.Popen[bytes]]) -> End | None:
+    """Return the end of all when one of *children* was killed, once the others are ended; None: none was."""
+    for rank, child in enumerate(children):
+        number = -(child.poll() or 0)
+        if number > 0:
+            _end(children)
+            death = f"process {rank} of {len(children)} of this training was killed by signal {number}"
+            return End(_status(-number), death=death)
+    return None
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> int:

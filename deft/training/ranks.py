@@ -19,7 +19,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from deft.errors import DeftError, Finding, Interrupted, InvalidInput, OutOfMemory
+from deft.errors import DeftError, Finding, InvalidInput, OutOfMemory, ProcessLost
 from deft.failures import failure_of
 
 Value = TypeVar("Value")
@@ -34,7 +34,7 @@ PATIENCE = timedelta(hours=1)
 class Ranks:
     """This process's *rank* among *size* of them. Every method but `share` is to be called by all of them together.
 
-    Where one of them has died, the call ends in `Interrupted`: nothing is wrong with the job, it can be tried again.
+    Where one of them has died, the call ends in `ProcessLost`: nothing is wrong with the job, it can be tried again.
     """
 
     rank: int = 0
@@ -138,7 +138,7 @@ def _all_there() -> Iterator[None]:
         yield
     except RuntimeError as error:  # gloo has no type of its own
         log.error("another process of this training is gone: %s", error)
-        raise Interrupted from error
+        raise ProcessLost from error
 
 
 def _error_of(failure: dict[str, Any], rank: int) -> Exception:

@@ -19,7 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import peft
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -147,7 +149,7 @@ def context_of(prepared: Prepared, inputs: Mapping[str, Path]) -> dict[str, str]
         "layout": "shared" if objective.shares_prompts else "separate",
         "end": str(objective.end_id),
         "device": _device(objective.head.weight.device),
-        "torch": torch.__version__,
+        "libraries": " ".join([torch.__version__, transformers.__version__, peft.__version__]),
         "computed": f"{objective.computed_in}, {'frozen' if objective.trained is None else 'trained'} head",
         "way": str(_WAY),
     }

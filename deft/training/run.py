@@ -20,11 +20,12 @@ from deft.adapters.tuned import save_tuned, take_state
 from deft.errors import Interrupted
 from deft.folders import sha256_of
 from deft.models.attention import attention_of
+from deft.models.files import config_hash
 from deft.models.loading import causal_model
 from deft.models.quantisation import quantisation_of
 from deft.reports import Report
 from deft.specs import Optimisation, TrainSpec, spec_hash, spec_json
-from deft.starts import ranked_under, start_of, warnings_of
+from deft.starts import adapter_hash, ranked_under, start_of, warnings_of
 from deft.training import checkpoints as resume
 from deft.training.batches import trained_tokens
 from deft.training.drift import DriftWatch, make_probe, review_of
@@ -168,18 +169,22 @@ def _measured(calibration: Calibration) -> _Omega:
 
 
 def _other(inputs: Mapping[str, Path]) -> str:
-    """Return the SHA-256 over what a run takes from its inputs besides data and base: Q_diff, start adapter, omega."""
+    """Return the SHA-256 over what a run takes from its inputs besides data and weights.
+
+    That is Q_diff, the start adapter with its settings, omega, and the config.json of the base.
+    """
     files = (
         inputs[name] / file
         for name, file in (
             ("data", DISTRIBUTION),
             ("scoring", DISTRIBUTION),
-            ("adapter", "adapter_model.safetensors"),
             ("omega_from", "omega.json"),
         )
         if name in inputs
     )
-    return hashlib.sha256("".join(sha256_of(path) for path in files if path.is_file()).encode()).hexdigest()
+    hashes = [sha256_of(path) for path in files if path.is_file()]
+    hashes += [adapter_hash(inputs["adapter"])] if "adapter" in inputs else []
+    return hashlib.sha256("".join([*hashes, config_hash(inputs["model"])]).encode()).hexdigest()
 
 
 def _store(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,6 +77,14 @@ def make_inputs(root: Path, *, rows: int = 13, row: Callable[[int], dict[str, An
     distribution = distributions.Distribution(counts, distributions.difference(counts), facts)
     distributions.save(folders["scoring"] / "distribution.safetensors", distribution)
     return folders
+
+
+def with_other_settings(model: Path, folder: Path) -> Path:
+    """Write the model folder *model* with the same weights and another epsilon of its norms to *folder*."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-2}), encoding="utf-8")
+    return folder
 
 
 def spec_of(**changes: Any) -> Any:

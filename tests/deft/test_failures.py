@@ -58,6 +58,14 @@ def test_what_helps_against_running_out_of_memory_is_named_in_the_order_of_its_e
     ]
 
 
+def test_a_setting_that_may_not_be_another_is_not_named(monkeypatch):
+    tuned = {"lora": None, "optimisation": {"quantisation": "none", "precision": "auto"}}
+    assert [each.pointer for each in out_of_memory(MemoryError(), tuned).findings] == ["/optimisation/precision"]
+    on_gpu = types.SimpleNamespace(OutOfMemoryError=MemoryError, cuda=types.SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setitem(sys.modules, "torch", on_gpu)
+    assert not out_of_memory(MemoryError(), tuned).findings
+
+
 def test_a_full_disk_is_capacity():
     assert failure_of(OSError(errno.ENOSPC, "No space left", "/data/x"))["code"] == "storage_full"
 

@@ -94,6 +94,14 @@ def test_sums_and_means_by_sequence() -> None:
     assert mean_by_sequence(torch.stack([values, -values], 1), sequence, 2).tolist() == [[6.0, -6.0], [1.5, -1.5]]
 
 
+def test_means_of_half_precision_are_summed_in_float32():
+    one = torch.tensor(1.0, dtype=torch.bfloat16)
+    values = torch.cat([256 * one.view(1), one.repeat(1000)])  # bfloat16 loses every 1 that is added to 256
+    mean = mean_by_sequence(values, torch.zeros(1001, dtype=torch.int64), 1)
+    assert mean.dtype == torch.float32
+    assert mean.item() == pytest.approx(1256 / 1001, rel=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.0625])
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -8,6 +8,7 @@ from torch import Tensor
 from deft.losses import head_logits, logps_from_logits
 from deft.reward import Head, learning_direction, response_rewards, reward_from_logits
 from deft.trained_heads import trained_head_logps
+from deft.training.heads import TrainedHead
 
 P, V, D = 13, 41, 6
 KINDS = [(False, 1.0, None), (False, 0.25, None), (True, 1.0, None), (True, 2.0, 3.0), (False, 1.0, 1.5)]
@@ -95,3 +96,14 @@ def test_the_gradient_of_r_d_through_a_trained_head(has_bias: bool, scale: float
         )
     slope = sum((each.grad * way).sum() for each, way in zip(own, towards, strict=True) if each.grad is not None)
     assert ((ahead - behind) / (2 * step)).item() == pytest.approx(float(slope), rel=5e-3)
+
+
+def test_the_head_that_is_kept_for_comparison_does_not_move_with_the_one_that_is_trained() -> None:
+    module = torch.nn.Linear(D, V)
+    kept = TrainedHead(module, 1.0, None, torch.float32).kept()
+    weight, bias = kept.weight.clone(), kept.bias.clone()  # type: ignore[union-attr]
+    with torch.no_grad():
+        module.weight += 1
+        module.bias += 1
+    assert torch.equal(kept.weight, weight)
+    assert torch.equal(kept.bias, bias)  # type: ignore[arg-type]

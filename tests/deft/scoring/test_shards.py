@@ -111,10 +111,13 @@ def test_rows_that_are_missing_or_come_twice_or_out_of_order_are_no_scoring(
         made(merge_of(SPEC, parts), parts, tmp_path / "merged")
 
 
-def test_shards_scored_by_different_weights_are_no_scoring(inputs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["base_weights_hash", "config_hash", "adapter_hash"])
+def test_shards_scored_by_different_weights_or_settings_are_no_scoring(
+    inputs: dict[str, Path], tmp_path: Path, name: str
+) -> None:
     parts = parts_of(SPEC, inputs, tmp_path, [(0, 6), (6, 16)])
     told = json.loads((parts["part.1"] / "run.json").read_text())
-    (parts["part.1"] / "run.json").write_text(json.dumps({**told, "base_weights_hash": "0" * 64}))
+    (parts["part.1"] / "run.json").write_text(json.dumps({**told, name: "0" * 64}))
     with pytest.raises(ArtifactCorrupt, match="different weights"):
         made(merge_of(SPEC, parts), parts, tmp_path / "merged")
 

@@ -159,6 +159,17 @@ def test_another_model_is_refused(old: Path, tmp_path: Path) -> None:
         score(tmp_path, save_tiny_llama(tmp_path / "model", seed=4), OLD, old)
 
 
+def test_the_same_weights_with_other_settings_are_refused(old: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+    changed = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, changed)
+    config = json.loads((changed / "config.json").read_text(encoding="utf-8"))
+    (changed / "config.json").write_text(json.dumps(config | {"transformers_version": "0", "use_cache": False}))
+    assert told(score(tmp_path / "same", changed, OLD, old))["rows_reused"] == len(OLD)
+    (changed / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.04}))
+    with pytest.raises(InvalidInput, match="config_hash"):
+        score(tmp_path / "other", changed, OLD, old)
+
+
 def test_a_scoring_without_states_is_refused_and_a_damaged_one_is_corrupt(
     old: Path, tmp_path: Path, tiny_model_folder: Path
 ) -> None:

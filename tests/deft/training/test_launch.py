@@ -163,14 +163,14 @@ def test_when_one_process_dies_the_others_are_ended(tmp_path: Path, monkeypatch:
     sleeps, dies = "import time; time.sleep(600)", "import os; os.kill(os.getpid(), 9)"
     children = [subprocess.Popen([sys.executable, "-c", code]) for code in (sleeps, dies, sleeps)]
     started = time.monotonic()
-    assert launch._wait(children) == 1
+    assert launch._wait(children) == (137, None, "process 1 of 3 of this training was killed by signal 9")
     assert time.monotonic() - started < 60
     assert all(child.poll() is not None for child in children)
 
 
 def test_the_end_of_the_first_process_is_the_end_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def ends_with(*codes: str) -> Any:
-        return launch._wait([subprocess.Popen([sys.executable, "-c", code]) for code in codes])
+        return launch._wait([subprocess.Popen([sys.executable, "-c", code]) for code in codes]).status
 
     monkeypatch.setattr(launch, "LEAVE_SECONDS", 0.3)
     assert ends_with("raise SystemExit(75)", "import time; time.sleep(600)") == 75

@@ -157,7 +157,7 @@ def test_memory_that_runs_out_in_one_process_fails_the_run_in_all(inputs: dict[s
 
 def test_a_process_that_dies_is_no_failure_of_the_job(inputs: dict[str, Path], tmp_path: Path) -> None:
     ((steps, _, end),) = run_two(tmp_path / "two", {"deft": None}, inputs, fault="death")
-    assert end[0] == "Interrupted"
+    assert end[0] == "ProcessLost"
     assert 1 <= len(steps) < 8
 
 

@@ -1,6 +1,5 @@
 """The reference is computed once for runs that share rows, and what is kept changes no bit and hides no damage."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ from deft.tokens import TokenizedExample
 from deft.training import reference
 from deft.training.reference import KeptReference, forget_oldest, open_kept
 from tests.deft import small_runs
-from tests.models import save_tiny_llama
+from tests.models import byte_tokenizer, save_tiny_llama
 
 ROWS, SHARED = 13, 9
 PAIR = TokenizedExample([5, 6], [[7], [8, 9]], [False, False])
@@ -62,11 +61,19 @@ def _another_base(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str,
 
 
 def _other_settings(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str, Path]]:
+    return small_runs.spec_of(), {**inputs, "model": small_runs.with_other_settings(inputs["model"], folder)}
+
+
+def _from_an_adapter(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str, Path]]:
+    small_runs.train(small_runs.spec_of(method={"type": "sft"}, deft=None), inputs, folder)
+    return small_runs.spec_of(adapter="ad_1"), {**inputs, "adapter": folder}
+
+
+def _other_end(inputs: dict[str, Path], folder: Path) -> tuple[Any, dict[str, Path]]:
     shutil.copytree(inputs["model"], folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["rms_norm_eps"] = 1e-2  # the same weights compute something else
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return small_runs.spec_of(), {**inputs, "model": folder}
+    (folder / "chat_template.jinja").unlink()
+    byte_tokenizer(has_chat_template=False).save_pretrained(folder)  # the same tokens, but its end of text
+    return small_runs.spec_of(scoring=None, deft=None), {"model": folder, "data": inputs["data"]}
 
 
 def _all_weights(inputs: dict[str, Path], _: Path) -> tuple[Any, dict[str, Path]]:
@@ -81,8 +88,13 @@ def _other_tokens(inputs: dict[str, Path], _: Path) -> tuple[Any, dict[str, Path
     return small_runs.spec_of(tokens={**small_runs.TOKENS, "max_prompt_tokens": 3}), inputs
 
 
-@pytest.mark.parametrize("change", [_another_base, _other_settings, _all_weights, _half_precision, _other_tokens])
-def test_another_base_head_precision_or_tokens_never_hit(change: Any, inputs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [_another_base, _other_settings, _from_an_adapter, _all_weights, _half_precision, _other_tokens, _other_end],
+)
+def test_another_base_start_head_precision_or_tokens_never_hit(
+    change: Any, inputs: dict[str, Path], tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     assert origins(small_runs.train(small_runs.spec_of(), inputs, tmp_path / "a", cache=cache)) == (0, ROWS)
     spec, others = change(inputs, tmp_path / "model")

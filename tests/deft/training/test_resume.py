@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the bits of one that was not."""
 
+import json
 import multiprocessing
 import shutil
 import signal
@@ -147,6 +148,29 @@ def test_checkpoints_are_refused_under_another_distribution(inputs: dict[str, Pa
     others = {**inputs, "scoring": small_runs.make_inputs(tmp_path / "others", rows=12)["scoring"]}
     with pytest.raises(InvalidInput, match="inputs differ"):
         small_runs.train(spec, others, tmp_path / "second", checkpoints)
+
+
+def test_checkpoints_are_refused_under_other_settings_of_the_same_weights(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    spec, checkpoints = small_runs.spec_of(optimisation={"epochs": 1}), tmp_path / "checkpoints"
+    small_runs.train(spec, inputs, tmp_path / "first", checkpoints)
+    others = {**inputs, "model": small_runs.with_other_settings(inputs["model"], tmp_path / "model")}
+    with pytest.raises(InvalidInput, match="inputs differ"):
+        small_runs.train(spec, others, tmp_path / "second", checkpoints)
+
+
+def test_checkpoints_are_refused_from_a_start_adapter_with_another_scale(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    small_runs.train(small_runs.spec_of(method={"type": "sft"}, deft=None), inputs, tmp_path / "sft")
+    spec, checkpoints = small_runs.spec_of(adapter="ad_1", optimisation={"epochs": 1}), tmp_path / "checkpoints"
+    small_runs.train(spec, {**inputs, "adapter": tmp_path / "sft"}, tmp_path / "first", checkpoints)
+    config = json.loads((tmp_path / "sft" / "adapter_config.json").read_text(encoding="utf-8"))
+    config["lora_alpha"] *= 3
+    (tmp_path / "sft" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="inputs differ"):
+        small_runs.train(spec, {**inputs, "adapter": tmp_path / "sft"}, tmp_path / "second", checkpoints)
 
 
 def test_a_resumed_run_keeps_the_omega_that_it_measured_and_its_norms(inputs: dict[str, Path], tmp_path: Path) -> None:
