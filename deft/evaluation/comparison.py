@@ -66,6 +66,8 @@ class Difference:
     is_trained_on: bool
     p_adjusted: float = 1.0
     comparisons: int = 1
+    is_valid: bool = True
+    """False: what measured it was not shown to be better than a baseline."""
 
     @property
     def verdict(self) -> str:
@@ -90,6 +92,7 @@ class Difference:
             "comparisons": self.comparisons,
             "smallest_detectable_difference": smallest_detectable_difference(self.estimate),
             "is_trained_on": self.is_trained_on,
+            "is_valid": self.is_valid,
         }
         has_verdict = self.metric == VERDICT_METRIC and not self.is_trained_on
         return found | ({"verdict": self.verdict} if has_verdict else {})
@@ -167,8 +170,9 @@ def _comparisons(arms: Sequence[str], focus: str) -> list[tuple[str, str]]:
 def _difference(own: Evidence, arm: str, against: str) -> Difference:
     plus, minus = own.columns(arm), own.columns(against)
     trained = any(own.measurements[column].is_trained_on for column in plus + minus)
+    is_valid = all(own.measurements[column].is_valid for column in plus + minus)
     n, prompts = own.measurements[plus[0]].n, own.resampled.clusters
-    return Difference(own.metric, arm, against, own.estimate(plus, minus), n, prompts, trained)
+    return Difference(own.metric, arm, against, own.estimate(plus, minus), n, prompts, trained, is_valid=is_valid)
 
 
 def _adjusted(family: list[Difference]) -> list[Difference]:

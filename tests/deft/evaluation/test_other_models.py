@@ -192,7 +192,10 @@ def test_held_out_accuracy_stands_beside_and_says_which_are_valid(evaluated: tup
     assert found["rm_1"]["held_out_accuracy"]["measured_on"] == "own_held_out_rows"
     measured = found["model_2"]["held_out_accuracy"]
     assert (measured["measured_on"], measured["pairs"]) == ("evaluation_rows", len(WORDS))
-    sentences = json.loads((out / "comparison.json").read_text())["sentences"]
+    compared = json.loads((out / "comparison.json").read_text())
+    valid = {one["metric"]: one["is_valid"] for one in compared["differences"]}
+    assert (valid["reward:rm_1"], valid["reward:rm_3"], valid["kl"]) == (True, False, True)
+    sentences = compared["sentences"]
     (said,) = [s for s in sentences if "`rm_1`" in s]
     assert "right in 0.800 of 40 held-out pairs of its own (95 % interval 0.700 to 0.900)" in said
     (said,) = [s for s in sentences if "`rm_3`" in s]
