@@ -11,8 +11,14 @@ from cli.output import print_table
 
 Json = Mapping[str, Any]
 
-SHOWN = ("preference_accuracy", "ranking_accuracy", "margin", "kl", "chosen_logp_change", "length", "r_d_accuracy")
-"""The metrics of the printed table, in this order; the others are in the JSON."""
+SHOWN = (
+    *("preference_accuracy", "ranking_accuracy", "margin", "reward", "kl", "chosen_logp_change", "length"),
+    *("perplexity", "r_d_accuracy"),
+)
+"""The metrics of the printed table, in this order, a reward by every reward model; the others are in the JSON."""
+
+ID_CHARACTERS = 12
+"""Of a reward model's id, those that a heading shows: enough to tell two apart."""
 
 LINE_WIDTH = 110
 
@@ -59,7 +65,8 @@ def headline(comparison: Json) -> list[str]:
 def table(comparison: Json, *, between: str = " ") -> tuple[list[str], list[list[str]]]:
     """Return column names and rows: an arm a row, a metric a column; *between* stands in a cell before the interval."""
     given: Sequence[Json] = comparison.get("table") or []
-    metrics = [metric for metric in SHOWN if any(metric in row["cells"] for row in given)]
+    measured = dict.fromkeys(metric for row in given for metric in row["cells"])
+    metrics = [metric for shown in SHOWN for metric in measured if metric.partition(":")[0] == shown]
     common = {metric: common_n(metric, given) for metric in metrics}
     rows = [
         [str(row["arm"]), *(cell_text(row["cells"].get(metric), common[metric], between) for metric in metrics)]
@@ -76,16 +83,20 @@ def common_n(metric: str, rows: Sequence[Json]) -> int | None:
 
 def column_name(metric: str, n: int | None) -> str:
     """Return the heading of *metric*, with the n that all its cells share."""
-    name = COLUMN_NAMES.get(metric, metric.replace("_", " "))
+    kind, _, of = metric.partition(":")
+    name = COLUMN_NAMES.get(kind, kind.replace("_", " ")) + (f" by ..{of[-ID_CHARACTERS:]}" if of else "")
     return name if n is None else f"{name}, n={n}"
 
 
 def cell_text(cell: Json | None, common: int | None, between: str) -> str:
-    """Return one value with its interval, and its n unless all share it; `*` where training aimed at this metric."""
+    """Return one value with its interval, and its n unless all share it.
+
+    `*` marks a metric that training aimed at, `!` one that is not valid.
+    """
     if not cell or cell.get("value") is None:
         return "-"
     own = "" if common is not None else f" n={cell.get('n', '?')}"
-    mark = " *" if cell.get("is_trained_on") else ""
+    mark = " *" if cell.get("is_trained_on") else " !" if cell.get("is_valid") is False else ""
     interval = ""
     if cell.get("low") is not None and cell.get("high") is not None:
         interval = f"{between}[{number(cell['low'])}, {number(cell['high'])}]"
@@ -106,4 +117,6 @@ def footnotes(comparison: Json) -> list[str]:
     notes = ["Brackets: 95 % intervals over prompts."] if cells else []
     if any(cell.get("is_trained_on") for cell in cells):
         notes.append("*: the training of this arm aimed at this metric itself, so it proves nothing.")
+    if any(cell.get("is_valid") is False for cell in cells):
+        notes.append("!: this reward model was not shown to know more than lengths, so it proves nothing.")
     return notes
