@@ -58,7 +58,7 @@ class ReleaseDocument(Document):
     id: str
     status: Literal["held", "released", "expired", "recalled"]
     failing: list[dict[str, Any]] = Field(
-        description="What holds it: clauses that are not met, with their numbers, and approvals that are missing."
+        description="What holds it, or was overridden: clauses that are not met with their numbers, missing approvals."
     )
     clauses: list[ClauseDocument]
     adapter_id: str

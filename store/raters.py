@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from deft.errors import NotAuthenticated, NotFound
 from store import studies
-from store.accounts import MAX_KEY_CHARACTERS, authenticate, digest_of
+from store.accounts import MAX_KEY_CHARACTERS, Caller, authenticate, digest_of
 from store.ids import new_id
 from store.study_tables import Study, StudyRater
 from store.tables import ApiKey
@@ -85,17 +85,18 @@ def of_study(session: Session, team_id: str, study_id: str) -> Sequence[StudyRat
     return session.scalars(own.order_by(StudyRater.created_at, StudyRater.id)).all()
 
 
-def authenticate_rater(session: Session, study_id: str, text: str) -> Rater:
+def authenticate_rater(session: Session, study_id: str, text: str) -> Rater | Caller:
     """Return the rater of the study that *text* proves: a rater's token, or a key of the study's team.
 
-    A key becomes a rater of the study with its first use.
+    A key that has not judged the study yet is returned as the caller that it is: `join` makes it a rater.
 
     Raises:
         NotAuthenticated: the token or key is unknown, revoked, or a token of another study.
         NotFound: the key's team has no such study.
     """
     if not text.startswith(TOKEN_MARK):
-        return _by_key(session, study_id, text)
+        caller = authenticate(session, text)
+        return _of_key(session, studies.get(session, caller.team_id, study_id), caller) or caller
     if len(text) > MAX_KEY_CHARACTERS:
         raise NotAuthenticated
     digest = digest_of(text)
@@ -107,22 +108,28 @@ def authenticate_rater(session: Session, study_id: str, text: str) -> Rater:
     raise NotAuthenticated("A valid invitation to this study is needed.")
 
 
-def _by_key(session: Session, study_id: str, text: str) -> Rater:
-    caller = authenticate(session, text)
+def join(session: Session, study_id: str, caller: Caller) -> Rater:
+    """Make the caller's key a rater of the study, unless another request has just done so, and return the rater."""
     study = studies.get(session, caller.team_id, study_id)
-    is_meant = (StudyRater.study_id == study.id, StudyRater.key_id == caller.key_id)
-    known = session.scalars(select(StudyRater).where(*is_meant)).first()
-    if known is None:
-        _add_key(session, study, caller.key_id)
-        known = session.scalars(select(StudyRater).where(*is_meant)).one()
-    if known.revoked_at is not None:
-        raise NotAuthenticated("This key may no longer judge this study.")
-    return Rater(known.id, known.study_id, known.team_id)
-
-
-def _add_key(session: Session, study: Study, key_id: str) -> None:
-    """Make a rater of the key, unless another request has just done so."""
-    name = session.scalars(select(ApiKey.name).where(ApiKey.id == key_id)).one()
+    name = session.scalars(select(ApiKey.name).where(ApiKey.id == caller.key_id)).one()
     insert = insert_on_sqlite if session.get_bind().dialect.name == "sqlite" else insert_on_postgres
-    row = {"id": new_id("rater"), "study_id": study.id, "team_id": study.team_id, "name": name, "key_id": key_id}
+    row = {
+        "id": new_id("rater"),
+        "study_id": study.id,
+        "team_id": study.team_id,
+        "name": name,
+        "key_id": caller.key_id,
+    }
     session.execute(insert(StudyRater).values(row).on_conflict_do_nothing())
+    rater = _of_key(session, study, caller)
+    if rater is None:
+        raise AssertionError("the key has just become a rater")
+    return rater
+
+
+def _of_key(session: Session, study: Study, caller: Caller) -> Rater | None:
+    is_meant = (StudyRater.study_id == study.id, StudyRater.key_id == caller.key_id)
+    row = session.scalars(select(StudyRater).where(*is_meant)).first()
+    if row is not None and row.revoked_at is not None:
+        raise NotAuthenticated("This key may no longer judge this study.")
+    return None if row is None else Rater(row.id, row.study_id, row.team_id)

@@ -54,7 +54,7 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
     """
     evaluation = _evaluation(session, team_id, spec.evaluation)
     dataset = _dataset_of(session, team_id, evaluation)
-    found = answered_prompts(files.folder(evaluation), files.folder(dataset), spec.systems)
+    found = answered_prompts(files.folder(evaluation), files.folder(dataset), spec.systems, spec.prompt_set)
     seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
     settled = spec.model_copy(update={"seed": seed})
     return Prepared(settled, make_items(settled, found, seed))

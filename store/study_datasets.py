@@ -30,10 +30,12 @@ def collect(session: Session, team_id: str, study_id: str, *, min_judgements: in
 
     Raises:
         NotFound: the team has no such study.
-        Conflict: `no_preferences`: no item has a preference yet.
+        Conflict: `no_preferences`: no item has a preference yet; `not_for_training`: the prompts are a prompt set's.
     """
     study = studies.get(session, team_id, study_id)
     spec = studies.spec_of(study)
+    if spec.prompt_set is not None:
+        raise Conflict("Prompt sets are for evaluation: nothing is trained on them.", code="not_for_training")
     items = studies.items_of(session, study)
     every = judgements.of_study(session, study, items)
     left_out = inattentive(every, allowed=spec.attention_failures_allowed)

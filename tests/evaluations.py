@@ -64,6 +64,8 @@ def publish_evaluation(
     settings: Json | None = None,
     adapters: Mapping[str, str] | None = None,
     sources: Sequence[str] | None = None,
+    sets: Sequence[Json] = (),
+    asked: Sequence[Json] = (),
 ) -> Evaluated:
     prompts = prompts or [f"Question {n}?" for n in range(rows)]
     data = [
@@ -79,6 +81,8 @@ def publish_evaluation(
     answers = answers or {name: [f"{name} answer {n}" for n in range(len(prompts))] for name in made}
     staged = files.stage("evaluation")
     lines = [{"row": n, "system": s, "text": text} for s, texts in answers.items() for n, text in enumerate(texts)]
+    lines += sets
+    (staged / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))
     (staged / "generations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (staged / "metrics.json").write_text(json.dumps(list(metrics)))
     (staged / "comparison.json").write_text(json.dumps({"differences": list(differences)}))

@@ -24,7 +24,7 @@ from deft.errors import NotAuthenticated
 from deft.specs import Spec
 from deft.specs.studies import GivenVerdict
 from store import rating
-from store.raters import Rater, authenticate_rater
+from store.raters import Rater, authenticate_rater, join
 
 router = APIRouter(prefix="/studies/{study_id}/rating", tags=["rating"])
 
@@ -46,15 +46,19 @@ def rater_of(
     services: ServicesOf,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(invitation)],
 ) -> Rater:
-    """Return who judges; a session of its own, since a key becomes a rater with its first use.
+    """Return who judges; a key becomes a rater with its first use. Strangers never hold a place of a writer.
 
     Raises:
         NotAuthenticated: the header names no valid invitation to this study, and no key.
     """
     if credentials is None:
         raise NotAuthenticated("An invitation to this study, or an API key, is needed.")
+    with services.database.read() as session:
+        found = authenticate_rater(session, study_id, credentials.credentials)
+    if isinstance(found, Rater):
+        return found
     with services.database.write() as session:
-        return authenticate_rater(session, study_id, credentials.credentials)
+        return join(session, study_id, found)
 
 
 RaterOf = Annotated[Rater, Depends(rater_of)]

@@ -43,6 +43,10 @@ class StudySpec(Spec):
     systems: list[SystemName] = Field(
         min_length=2, max_length=2, description="Names of two of its systems; the win rate is that of the first."
     )
+    prompt_set: Id | None = Field(
+        None,
+        description="A prompt set that the evaluation asked; null: its held-out rows. First answers are compared.",
+    )
     items: int = Field(100, ge=1, le=2000, description="Prompts that are judged, drawn with the seed.")
     seed: Seed | None = Field(None, description="Draws prompts, sides and orders; null: drawn, and kept.")
     overlap: float = Field(0.3, ge=0, le=1, description="Share of the items that several raters judge.")
@@ -59,7 +63,9 @@ class StudySpec(Spec):
         None, min_length=1, max_length=2000, description="Said above items, which stay covered until the rater agrees."
     )
     warn_sources: list[Text] | None = Field(
-        None, min_length=1, description="Warn of rows from these sources only; null: of every item."
+        None,
+        min_length=1,
+        description="Warn of rows from these sources (of a prompt set: categories) only; null: of every item.",
     )
 
     @field_validator("systems")

@@ -287,6 +287,28 @@ def test_an_evaluation_without_answers_makes_no_study(
     assert (answer.status_code, answer.json()["code"]) == (422, "no_generations")
 
 
+def test_a_study_of_a_prompt_set_compares_first_answers_and_makes_no_training_data(
+    client: TestClient, anyone: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    places = [(system, turn, sample) for system in ("good", "bad") for sample in (0, 1) for turn in (1, 2)]
+    sets = [
+        {"set": "ds_q", "row": 5, "system": system, "turn": turn, "sample": sample, "text": f"{system} {turn} {sample}"}
+        for system, turn, sample in places
+    ]
+    asked = [{"set": "ds_q", "row": 5, "prompt": "A question of the set", "cluster": 0.5, "category": "maths"}]
+    evaluated = publish_evaluation(database, files, team_id, sets=sets, asked=asked)
+    body = {"evaluation": evaluated.id, "systems": ["good", "bad"], "attention": 0}
+    study = client.post("/v1/studies", json={**body, "prompt_set": "ds_q"}).json()
+    (item,) = rate(anyone, study, invite(client, study), prefers("good"))
+    assert item["prompt"] == [{"role": "user", "content": "A question of the set"}]
+    assert {item["response_1"], item["response_2"]} == {"good 1 0", "bad 1 0"}
+    refused = client.post(f"/v1/studies/{study['id']}/dataset", json={})
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_for_training")
+    assert client.post("/v1/studies", json=body).json()["counts"]["pairs"] == 8
+    unknown = client.post("/v1/studies", json={**body, "prompt_set": "ds_none"}).json()
+    assert (unknown["code"], unknown["errors"][0]["pointer"]) == ("no_generations", "/prompt_set")
+
+
 def test_a_study_without_judgements_makes_no_dataset(client: TestClient, make: Callable[..., Json]) -> None:
     answer = client.post(f"/v1/studies/{make()['id']}/dataset", json={})
     assert (answer.status_code, answer.json()["code"]) == (409, "no_preferences")

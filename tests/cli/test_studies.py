@@ -1,4 +1,4 @@
-"""`deft studies`, `deft policies`, `deft releases`: what they send and what they print."""
+"""`deft studies`, `deft policies`, `deft releases`, `deft evals`: what they send and what they print."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from cli import main, releases, studies
+from cli import evals, main, releases, studies
 from deft_client import Client
 
 Played = dict[str, Any]
@@ -32,7 +32,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Played], list[httpx2.Requ
         def connected() -> Client:
             return Client("http://service.test", "key", transport=httpx2.MockTransport(handler), attempts=1)
 
-        for module in (studies, releases):
+        for module in (studies, releases, evals):
             monkeypatch.setattr(module, "connect", connected)
         return seen
 
@@ -136,3 +136,48 @@ def test_a_policy_is_made_of_a_file(play: Any, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "pol_1\n"
     (tmp_path / "p.json").write_text("{")
     assert deft("policies", "create", str(tmp_path / "p.json")) == 3
+
+
+def test_a_leaderboard_says_between_which_ranks_an_adapter_may_be(
+    play: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"rank": 2, "best_rank": 1, "worst_rank": 3, "adapter_id": "ad_1", "value": 0.5, "low": 0.4, "high": 0.6}
+    trained = {**place, "rank": None, "best_rank": None, "worst_rank": None}
+    board = {"settings_hash": "a" * 64, "places": [{**place, "n": 9}, {**trained, "n": 9}]}
+    play({"GET /v1/leaderboard": {"boards": [board]}})
+    assert deft("evals", "leaderboard", "--metric", "bleu") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "2\t1-3\tad_1\t0.5\t0.4\t0.6\t9",
+        "-\t-\tad_1\t0.5\t0.4\t0.6\t9",
+    ]
+
+
+def test_two_evaluations_are_compared_by_system(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    metric = {"left": {"value": 2.0}, "right": {"value": 1.5}, "difference": 0.5, "low": 0.1, "high": 0.9}
+    seen = play(
+        {
+            "POST /v1/comparisons": {
+                "is_forced": True,
+                "differing_settings": {"prompts": {}},
+                "metrics": {"bleu": metric},
+            }
+        }
+    )
+    assert deft("evals", "compare", "ev_1:deft", "ev_2:random", "--force") == 0
+    assert json.loads(seen[0].content) == {
+        "left": {"evaluation": "ev_1", "system": "deft"},
+        "right": {"evaluation": "ev_2", "system": "random"},
+        "force": True,
+    }
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1] == "bleu\t2\t1.5\t0.5\t0.1\t0.9"
+    assert "forced: prompts differ" in printed.err
+    assert deft("evals", "compare", "ev_1", "ev_2:random") == 2
+
+
+def test_the_scores_of_a_metric_are_listed(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    score = {"system": "deft", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "settings_hash": "b" * 64}
+    seen = play({"GET /v1/evaluations": page({"id": "ev_1", "scores": [score]})})
+    assert deft("evals", "ls", "--metric", "bleu", "--model", "m") == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"ev_1\tdeft\t0.5\t0.4\t0.6\t9\t{'b' * 12}"
+    assert dict(seen[0].url.params) == {"model": "m", "metric": "bleu", "limit": "20"}

@@ -102,6 +102,8 @@ def test_pairs_go_in_and_a_subset_adapters_and_a_comparison_come_out(client: Cli
     check_record(client, children)
     check_reports(client, job, children)
     check_reselection(client, children, tmp_path)
+    check_study(client, job["artifact"]["id"])
+    check_gate(client, job["artifact"]["id"], children["train:deft"]["artifact"]["id"])
 
 
 def failures(client: Client, job: dict[str, Any]) -> str:
@@ -189,3 +191,25 @@ def check_reselection(client: Client, children: dict[str, Any], tmp_path: Path) 
     r_d = [[value for value in ledger["deft_r_d"].to_pylist() if value is not None] for ledger in ledgers]
     assert r_d[0] == pytest.approx(r_d[1], rel=1e-6)
     assert len((tmp_path / "again" / "kept.jsonl").read_text().splitlines()) == 12
+
+
+def check_study(client: Client, evaluation: str) -> None:
+    """People can judge the answers that the evaluation stored."""
+    study = client.studies.create({"evaluation": evaluation, "systems": ["deft", "base"], "seed": 1})
+    assert study["counts"]["pairs"] + study["counts"]["identical"] == 4
+    root = f"/v1/studies/{study['id']}/rating"
+    item = client.exchange.json("POST", f"{root}/next")["item"]
+    client.exchange.json("PUT", f"{root}/items/{item['id']}", content=lambda: {"json": {"verdict": "tie"}})
+    assert client.studies.results(study["id"])["raters"][0]["judged"] == 1
+
+
+def check_gate(client: Client, evaluation: str, adapter: str) -> None:
+    """The gate finds the adapter's numbers, holds it for what was not measured, and knows who trained it."""
+    clauses = {"gain": {"at_least": -1.0}, "forgetting": {"metric": "kl", "at_most": 100.0}, "safety": {"at_most": 0.1}}
+    policy = client.policies.create({"name": "flow", **clauses})
+    release = client.releases.create({"adapter": adapter, "evaluation": evaluation, "policy": policy["id"]})
+    met = {(one["clause"], one["is_met"]) for one in release["clauses"]}
+    assert met == {("gain", True), ("forgetting", True), ("safety", False)}
+    assert release["trainer_key_id"] == client.team()["key_id"]
+    (board,) = client.leaderboard("preference_accuracy")["boards"]
+    assert {place["system"] for place in board["places"]} == set(ARMS)

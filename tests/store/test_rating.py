@@ -129,7 +129,10 @@ def test_a_key_becomes_one_rater_however_often_it_comes(database, make, team_id,
     with database.write() as session:
         _, key = accounts.create_key(session, team_id, "ci")
         _, foreign = accounts.create_key(session, other_team_id, "ci")
-        assert raters.authenticate_rater(session, study.id, key) == raters.authenticate_rater(session, study.id, key)
+        caller = raters.authenticate_rater(session, study.id, key)
+        assert isinstance(caller, Caller)
+        joined = [raters.join(session, study.id, caller) for _ in range(2)]
+        assert [raters.authenticate_rater(session, study.id, key)] * 2 == joined
         with pytest.raises(NotFound):
             raters.authenticate_rater(session, study.id, foreign)
         with pytest.raises(NotFound):
