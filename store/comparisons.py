@@ -33,10 +33,10 @@ def compare(session: Session, files: ArtifactFiles, team_id: str, spec: Comparis
     left = _read(session, files, team_id, spec.left, "/left")
     right = _read(session, files, team_id, spec.right, "/right")
     metrics = _metrics(spec, left, right)
-    differing = differing_settings(left, right, metrics)
+    is_one = spec.left.evaluation == spec.right.evaluation
+    differing = {} if is_one else differing_settings(left, right, metrics)
     if differing and not spec.force:
         raise _incomparable(differing)
-    is_one = spec.left.evaluation == spec.right.evaluation
     found = {metric: _compared(spec, left, right, metric, differing, is_one=is_one) for metric in metrics}
     result: Json = finite({"is_forced": bool(differing), "differing_settings": differing, "metrics": found})
     return result

@@ -15,6 +15,7 @@ from typing import Any
 from deft.evaluation.directions import OF_THE_BASE
 
 BASE = "base"
+HASH = "settings_hash"
 Json = Mapping[str, Any]
 
 
@@ -68,6 +69,11 @@ class Measured:
         """Return what was measured of *system* over all rows, in the order of the file."""
         return [row["metric"] for row in self.rows if row["system"] == system and row.get("slice", "all") == "all"]
 
+    def settings_of(self, metric: str) -> Json:
+        """Return what *metric* depends on but the system; of one that is not on record, the hash of it."""
+        hashes = (row.get(HASH) for row in self.rows if row["metric"] == metric)
+        return self.settings.get(metric) or {HASH: next(hashes, None)}
+
     def change(self, system: str, against: str, metric: str, part: str = "all") -> Change | None:
         """Return *system* less *against*: paired where the comparison has it, else of two intervals; None: unknown."""
         mine, theirs = self.value(system, metric, part), self.value(against, metric, part)
@@ -100,13 +106,12 @@ class Measured:
 
 def read_measured(folder: Path) -> Measured:
     """Return the numbers of the evaluation in *folder*; files that it lacks count as empty."""
+    comparison, safety = _json(folder / "comparison.json") or {}, _json(folder / "safety.json") or {}
+    of_sets: dict[str, Json] = {row["metric"]: safety.get("settings") or {} for row in safety.get("rates") or []}
     return Measured(
         rows=_json(folder / "metrics.json") or [],
-        differences=[
-            *((_json(folder / "comparison.json") or {}).get("differences") or []),
-            *((_json(folder / "safety.json") or {}).get("differences") or []),
-        ],
-        settings=(_json(folder / "evaluation.json") or {}).get("settings") or {},
+        differences=[*(comparison.get("differences") or []), *(safety.get("differences") or [])],
+        settings={**((_json(folder / "evaluation.json") or {}).get("settings") or {}), **of_sets},
     )
 
 
@@ -123,12 +128,15 @@ def less(mine: Value, theirs: Value) -> Change:
 
 
 def differing_settings(left: Measured, right: Measured, metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return by name the settings in which *metrics* of the two differ: {left, right, metrics}."""
+    """Return by name the settings in which *metrics* of the two differ: {left, right, metrics}.
+
+    Of a metric whose settings are not on record the hash is compared; without one nobody can say that they are alike.
+    """
     found: dict[str, dict[str, Any]] = {}
     for metric in metrics:
-        mine, theirs = left.settings.get(metric, {}), right.settings.get(metric, {})
+        mine, theirs = left.settings_of(metric), right.settings_of(metric)
         for name in sorted(mine.keys() | theirs.keys()):
-            if mine.get(name) != theirs.get(name):
+            if mine.get(name) != theirs.get(name) or (name == HASH and mine[name] is None):
                 own = found.setdefault(name, {"left": mine.get(name), "right": theirs.get(name), "metrics": []})
                 own["metrics"].append(metric)
     return found

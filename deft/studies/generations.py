@@ -11,12 +11,10 @@ from typing import Any
 
 from deft.data.datasets import iterate_examples
 from deft.errors import Finding, InvalidInput, shown
+from deft.evaluation.asked import HELD_OUT, read_asked
 from deft.examples import Message, split_point_of
 
 GENERATIONS = "generations.jsonl"
-HELD_OUT = "held_out"
-"""The `set` of lines about the dataset's own rows."""
-
 PROMPTS = "prompts.jsonl"
 """The prompts of an evaluation that asked prompt sets."""
 
@@ -92,9 +90,9 @@ def _of_dataset(dataset: Path, rows: Container[int]) -> Iterator[AnsweredPrompt]
 
 
 def _of_set(path: Path, prompt_set: str, rows: Container[int]) -> Iterator[AnsweredPrompt]:
-    for line in _lines(path):
-        if line["set"] == prompt_set and line["row"] in rows:
-            yield AnsweredPrompt(line["row"], line["prompt"], line["cluster"], line.get("category"))
+    for asked in read_asked(path):
+        if asked.set == prompt_set and asked.row in rows:
+            yield AnsweredPrompt(asked.row, asked.prompt, asked.cluster, asked.category)
 
 
 def _unknown(place: int, name: str, known: Sequence[str]) -> InvalidInput:

@@ -295,7 +295,9 @@ def test_a_study_of_a_prompt_set_compares_first_answers_and_makes_no_training_da
         {"set": "ds_q", "row": 5, "system": system, "turn": turn, "sample": sample, "text": f"{system} {turn} {sample}"}
         for system, turn, sample in places
     ]
-    asked = [{"set": "ds_q", "row": 5, "prompt": "A question of the set", "cluster": 0.5, "category": "maths"}]
+    asked = [
+        {"set": "ds_q", "row": 5, "prompt": "A question of the set", "cluster": 0.5, "further": [], "reference": []}
+    ]
     evaluated = publish_evaluation(database, files, team_id, sets=sets, asked=asked)
     body = {"evaluation": evaluated.id, "systems": ["good", "bad"], "attention": 0}
     study = client.post("/v1/studies", json={**body, "prompt_set": "ds_q"}).json()

@@ -52,9 +52,11 @@ def test_a_difference_of_two_systems_needs_no_arms(tmp_path):
     rows = [row(name, "over_refusal", 0.1, 0, 0.2, slice="category:x", arm="one") for name in ("a", "base")]
     told = paired("one", "base", "over_refusal", 0.02, 0.01, 0.03, system="a", slice="category:x")
     (tmp_path / "metrics.json").write_text(json.dumps(rows))
-    (tmp_path / "safety.json").write_text(json.dumps({"differences": [told]}))
-    found = read_measured(tmp_path).change("a", "base", "over_refusal", "category:x")
-    assert found == Change(0.02, 0.01, 0.03, is_paired=True)
+    safety = {"differences": [told], "rates": rows, "settings": {"prompts": "p"}}
+    (tmp_path / "safety.json").write_text(json.dumps(safety))
+    found = read_measured(tmp_path)
+    assert found.change("a", "base", "over_refusal", "category:x") == Change(0.02, 0.01, 0.03, is_paired=True)
+    assert found.settings_of("over_refusal") == {"prompts": "p"}
 
 
 def test_the_base_has_by_definition_what_nothing_could_change():
@@ -85,6 +87,14 @@ def test_settings_that_differ_are_named_with_both_values_and_the_metrics():
         "prompts": {"left": "x", "right": "y", "metrics": ["bleu", "kl"]},
         "new": {"left": None, "right": 1, "metrics": ["kl"]},
     }
+
+
+def test_settings_that_are_not_on_record_are_alike_by_their_hash_alone():
+    one, other = (Measured([row("a", "kl", 1.0, settings_hash=name)], [], {}) for name in ("h1", "h2"))
+    assert differing_settings(one, one, ["kl"]) == {}
+    assert differing_settings(one, other, ["kl"])["settings_hash"] == {"left": "h1", "right": "h2", "metrics": ["kl"]}
+    unknown = Measured([row("a", "kl", 1.0)], [], {})
+    assert "settings_hash" in differing_settings(unknown, unknown, ["kl"])
 
 
 def test_it_reads_the_files_of_an_evaluation(tmp_path):
