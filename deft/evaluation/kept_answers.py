@@ -13,6 +13,7 @@ from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Conversation
 from deft.evaluation.generation import Answer
 from deft.evaluation.state import Answered, Run
+from deft.models.files import config_hash
 from deft.specs import spec_hash
 from deft.training import checkpoints as resume
 
@@ -57,14 +58,15 @@ class KeptAnswers:
         run.report.checkpoint(step, folder)
 
 
-def kept_answers(run: Run, base_hash: str, root: Path | None) -> KeptAnswers:
-    """Return where the answers of *run* are kept: below *root*."""
+def kept_answers(run: Run, base: Path, base_hash: str, root: Path | None) -> KeptAnswers:
+    """Return where the answers of *run*, whose base lies in *base*, are kept: below *root*."""
     systems = "".join(adapter.weights_hash for adapter in run.adapters)
     return KeptAnswers(
         root,
         {
             "spec": spec_hash(run.spec),
             "base": base_hash,
+            "config": config_hash(base),
             "systems": hashlib.sha256(systems.encode()).hexdigest(),
             "prompts": run.prompts.fingerprint,
         },

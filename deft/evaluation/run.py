@@ -92,7 +92,7 @@ def run_evaluate(
     check_sets_fit(run)
     scores = _likelihoods(run)
     texts = _text_measurements(run)
-    kept = kept_answers(run, base_hash, checkpoints)
+    kept = kept_answers(run, inputs["model"], base_hash, checkpoints)
     answers = _answers(run, kept)
     write_generations(run, answers, out / "generations.jsonl")
     answered_sets = answer_sets(run, kept, answers)

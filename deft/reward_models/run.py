@@ -17,6 +17,7 @@ from deft.adapters.bases import base_model
 from deft.adapters.folder import base_record_of
 from deft.errors import ArtifactCorrupt
 from deft.memory import noted
+from deft.models.files import config_hash
 from deft.models.fit import check_fit
 from deft.models.loading import load_tokenizer, weights_hash
 from deft.reports import Report, stop_if_asked
@@ -62,7 +63,7 @@ def run_train_reward_model(
         base_hash = weights_hash(inputs["model"])
         tokenizer = load_tokenizer(inputs["model"])
         model = _model(spec, inputs["model"], tokenizer)
-        store = None if checkpoints is None else Store(checkpoints, _run(spec, base_hash, trained))
+        store = None if checkpoints is None else Store(checkpoints, _run(spec, inputs["model"], base_hash, trained))
         sequences = lay_out([row.example for row in trained], tokenizer, spec.tokens)
         report.phase("train")
         training = Training(model, sequences, spec.optimisation, report, store)
@@ -118,10 +119,10 @@ def _merged(model: Any) -> "PreTrainedModel":  # noqa: ANN401 -- PEFT's model or
     return found
 
 
-def _run(spec: TrainRewardModelSpec, base_hash: str, rows: Sequence[Row]) -> dict[str, str]:
+def _run(spec: TrainRewardModelSpec, base: Path, base_hash: str, rows: Sequence[Row]) -> dict[str, str]:
     """Return what a checkpoint belongs to."""
     keys = hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()
-    return {"spec": spec_hash(spec), "base": base_hash, "rows": keys}
+    return {"spec": spec_hash(spec), "base": base_hash, "config": config_hash(base), "rows": keys}
 
 
 def _judged(spec: TrainRewardModelSpec, judge: RewardModel, held_out: Sequence[Row], report: Report) -> dict[str, Any]:
