@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports compose check openapi lock bench bench-gpu clean
+.PHONY: help setup demo test lint types imports compose check openapi lock bench bench-gpu coverage experiment clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,12 @@ bench: setup ## measure against the named baselines on the CPU, under 50 minutes
 
 bench-gpu: setup ## the same on an NVIDIA GPU, with random weights in Llama-3-8B's shape
 	$(BIN)/python -m bench --device cuda
+
+coverage: setup ## how often 95 % intervals hold the truth, about 25 minutes; to go to bench/results/
+	$(BIN)/python -m bench.coverage
+
+experiment: setup ## the project's own experiment, docs/experiments/PLAN.md; goes on where it was stopped (DATA=folder)
+	$(BIN)/python -m bench.experiment $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove the virtual environment and what the demo left
 	rm -rf $(VENV) demo-output deft-data

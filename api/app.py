@@ -25,6 +25,7 @@ from api.routes import (
     policies,
     rating,
     releases,
+    reports,
     studies,
     team,
 )
@@ -32,7 +33,7 @@ from api.services import caller_of, make_services, refuse_unknown_parameters
 from store.settings import Settings
 
 NOUN_ROUTERS = (
-    *(team.router, models.router, datasets.router, jobs.router, plans.router),
+    *(team.router, models.router, datasets.router, jobs.router, reports.router, plans.router),
     *(evaluations.router, comparisons.router, studies.router, policies.router, releases.router),
     *artifacts.routers(),
 )

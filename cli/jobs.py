@@ -1,4 +1,4 @@
-"""`deft jobs`: run, plan, ls, show, wait, pause, resume, cancel, log."""
+"""`deft jobs`: run, plan, ls, show, wait, pause, resume, cancel, log, report."""
 
 import json
 from pathlib import Path
@@ -223,6 +223,20 @@ def log(job_id: JobId) -> None:
     """Print the last lines of a job's log."""
     with connect() as client:
         print(client.jobs.log(job_id))
+
+
+@app.command()
+def report(
+    job_id: JobId,
+    folder: Annotated[Path | None, typer.Argument(help="Where to; by default a folder named by the id.")] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="The raw numbers behind it as well, as one zip.")
+    ] = False,
+) -> None:
+    """Download the report of a pipeline: one HTML page, and the same as JSON."""
+    with connect() as client:
+        for path in client.jobs.save_report(job_id, folder or Path(job_id), evidence=evidence):
+            print(path)
 
 
 @app.command()

@@ -109,7 +109,7 @@ def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     def subset(selection: Selection) -> str:
         key = selection.model_dump_json()
         if key not in subsets:
-            subsets[key] = submit(_select_name(selection), SelectSpec(scoring=scoring, selection=selection))
+            subsets[key] = submit(select_name(selection), SelectSpec(scoring=scoring, selection=selection))
         return subsets[key]
 
     resolved = arms(spec)
@@ -125,7 +125,8 @@ def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     submit("evaluate", _evaluate(spec, scoring, systems))
 
 
-def _select_name(selection: Selection) -> str:
+def select_name(selection: Selection) -> str:
+    """Return the name of the child job that makes *selection*."""
     return f"select:random-{selection.seed}" if selection.end == "random" else f"select:{selection.end}"
 
 

@@ -1,7 +1,8 @@
 """Jobs: create, look, pause, resume, cancel, wait."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -81,6 +82,21 @@ class Jobs:
         answer = read_json(response)
         lines = answer.get("lines", answer.get("log", "")) if isinstance(answer, dict) else answer
         return "\n".join(lines) if isinstance(lines, list) else str(lines)
+
+    def report(self, job_id: str) -> Json:
+        """Return what the report of a pipeline shows: verdict, curve, tables, histogram, lineage."""
+        answer: Json = self.exchange.json("GET", f"/v1/jobs/{job_id}/report.json")
+        return answer
+
+    def save_report(self, job_id: str, folder: str | Path, *, evidence: bool = False) -> Sequence[Path]:
+        """Write `report.html` and `report.json` of a pipeline to *folder*, `evidence.zip` on request; return where."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        names = ["report.html", "report.json", *(["evidence.zip"] if evidence else [])]
+        for name in names:
+            response = self.exchange.send("GET", f"/v1/jobs/{job_id}/{name}")
+            (target / name).write_bytes(response.content)
+        return [target / name for name in names]
 
     def watch(
         self, job_id: str, *, poll_seconds: float = 1.0, patience_seconds: float = 120.0

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from deft.arms import START
 from deft.evaluation.intervals import (
     Bounds,
     Estimate,
+    Luck,
     Resampled,
     estimate,
     holm,
+    luck_of,
     resample,
     smallest_detectable_difference,
 )
@@ -23,6 +26,9 @@ from deft.evaluation.metrics import BASE, SHORTER, Measurement, in_order, rule_o
 
 VERDICT_METRIC = "preference_accuracy"
 SIGNIFICANCE = 0.05
+UNTRAINED = (BASE, SHORTER, START)
+"""What no arm's training run has luck in: the base, the length baseline, and a start that all arms share."""
+NO_LUCK = Luck(0.0, 1)
 FACTORS = (("no_reward_term", "random"), ("deft", "no_reward_term"), ("random_with_term", "random"))
 """The 2 x 2: what the selection did, then what the reward term did on selected and on random rows."""
 
@@ -35,6 +41,8 @@ class Evidence:
     measurements: list[Measurement]
     resampled: Resampled
     seed: int
+    luck: Luck | None = None
+    """Of one training run, pooled over all arms with several draws."""
 
     def columns(self, arm: str) -> list[int]:
         """Return the columns of *arm*'s draws."""
@@ -45,12 +53,31 @@ class Evidence:
         return list(dict.fromkeys(m.arm for m in self.measurements))
 
     def estimate(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Estimate:
-        """Estimate the mean of the columns *plus*, less that of *minus*."""
-        bounds: Bounds = self.measurements[plus[0]].bounds
-        if bounds is not None and minus:
-            bounds = (bounds[0] - bounds[1], bounds[1] - bounds[0])
-        is_share = rule_of(self.metric).unit == "share"
-        return estimate(self.resampled, plus, minus, bounds=bounds, is_share=is_share, seed=self.seed)
+        """Estimate the mean of the columns *plus*, less that of *minus*: of these very systems, without luck."""
+        return self._estimate(plus, minus, NO_LUCK)
+
+    def estimate_arms(self, arm: str, against: str | None = None) -> Estimate:
+        """Estimate what *arm* does, less what *against* does, whichever runs of each were seen."""
+        sides = {name: self.columns(name) for name in (arm, against) if name is not None}
+        runs = sum(1 / len(side) for name, side in sides.items() if name not in UNTRAINED)
+        luck = NO_LUCK if self.luck is None else Luck(self.luck.variance * runs, self.luck.degrees)
+        return self._estimate(sides[arm], [] if against is None else sides[against], luck)
+
+    def _estimate(self, plus: Sequence[int], minus: Sequence[int], luck: Luck) -> Estimate:
+        bounds, is_share = self._range(plus, minus), rule_of(self.metric).unit == "share"
+        return estimate(self.resampled, plus, minus, bounds=bounds, is_share=is_share, luck=luck, seed=self.seed)
+
+    def _range(self, plus: Sequence[int], minus: Sequence[int]) -> Bounds:
+        """Return the ends of what the difference of *plus* and *minus* could be."""
+        upper, lower = self._ends(plus[0]), self._ends(minus[0]) if minus else (0.0, 0.0)
+        return None if upper is None or lower is None else (upper[0] - lower[1], upper[1] - lower[0])
+
+    def _ends(self, column: int) -> Bounds:
+        """Return the ends of what one column could be; what holds by definition could not be anything else."""
+        if self.measurements[column].is_by_definition:
+            value = float(self.resampled.observed[column])
+            return value, value
+        return self.measurements[column].bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +95,7 @@ class Difference:
     comparisons: int = 1
     is_valid: bool = True
     """False: what measured it was not shown to be better than a baseline."""
+    slice: str = "all"
 
     @property
     def verdict(self) -> str:
@@ -80,6 +108,7 @@ class Difference:
         """Return the difference as JSON; a verdict only where the metric may have one."""
         found = {
             "metric": self.metric,
+            "slice": self.slice,
             "arm": self.arm,
             "against": self.against,
             "difference": self.estimate.value,
@@ -90,11 +119,14 @@ class Difference:
             "p": self.estimate.p,
             "p_adjusted": self.p_adjusted,
             "comparisons": self.comparisons,
+            "effect_size": self.estimate.effect_size,
+            "prompts_better": self.estimate.better,
+            "prompts_worse": self.estimate.worse,
             "smallest_detectable_difference": smallest_detectable_difference(self.estimate),
             "is_trained_on": self.is_trained_on,
             "is_valid": self.is_valid,
         }
-        has_verdict = self.metric == VERDICT_METRIC and not self.is_trained_on
+        has_verdict = self.metric == VERDICT_METRIC and not self.is_trained_on and self.slice == "all"
         return found | ({"verdict": self.verdict} if has_verdict else {})
 
 
@@ -105,7 +137,9 @@ def gather(measurements: Sequence[Measurement], *, resamples: int, seed: int) ->
         own = [m for m in measurements if m.metric == metric]
         sums = np.stack([m.sums for m in own])
         resampled = resample(sums, rule_of(metric).statistic, resamples=resamples, seed=seed)
-        evidence[metric] = Evidence(metric, own, resampled, seed)
+        found = Evidence(metric, own, resampled, seed)
+        trained = [found.columns(arm) for arm in found.arms() if arm not in UNTRAINED]
+        evidence[metric] = replace(found, luck=luck_of(resampled, trained))
     return evidence
 
 
@@ -116,7 +150,9 @@ def system_metrics(evidence: dict[str, Evidence], settings_hash: dict[str, str])
         for column, m in enumerate(found.measurements):
             if not m.is_by_definition:
                 own = {"system": m.system, "arm": m.arm, "metric": metric, "slice": m.slice}
-                rows.append({**own, **_cell(found, [column]), "settings_hash": settings_hash[metric]})
+                rows.append(
+                    {**own, **_cell(found, [column], found.estimate([column])), "settings_hash": settings_hash[metric]}
+                )
     return rows
 
 
@@ -133,13 +169,12 @@ def table(evidence: dict[str, Evidence]) -> list[dict[str, Any]]:
         for metric, found in evidence.items():
             columns = found.columns(arm)
             if columns and not found.measurements[columns[0]].is_by_definition:
-                cells[metric] = _cell(found, columns)
+                cells[metric] = _cell(found, columns, found.estimate_arms(arm))
         rows.append({"arm": arm, "draws": max(len(f.columns(arm)) for f in evidence.values()), "cells": cells})
     return rows
 
 
-def _cell(found: Evidence, columns: list[int]) -> dict[str, Any]:
-    interval = found.estimate(columns)
+def _cell(found: Evidence, columns: list[int], interval: Estimate) -> dict[str, Any]:
     first = found.measurements[columns[0]]
     return {
         "value": interval.value,
@@ -159,6 +194,11 @@ def differences(evidence: dict[str, Evidence], focus: str) -> list[Difference]:
     return found
 
 
+def described(evidence: dict[str, Evidence], focus: str | None) -> list[dict[str, Any]]:
+    """Return the same of a slice, as JSON and without verdicts: parts of the rows describe, the whole decides."""
+    return [] if focus is None else [difference.as_dict() for difference in differences(evidence, focus)]
+
+
 def _comparisons(arms: Sequence[str], focus: str) -> list[tuple[str, str]]:
     """Return the pairs (arm, against) of one metric's family of comparisons."""
     others = [arm for arm in arms if arm not in (focus, SHORTER, BASE)] + [arm for arm in arms if arm == BASE]
@@ -171,8 +211,9 @@ def _difference(own: Evidence, arm: str, against: str) -> Difference:
     plus, minus = own.columns(arm), own.columns(against)
     trained = any(own.measurements[column].is_trained_on for column in plus + minus)
     is_valid = all(own.measurements[column].is_valid for column in plus + minus)
-    n, prompts = own.measurements[plus[0]].n, own.resampled.clusters
-    return Difference(own.metric, arm, against, own.estimate(plus, minus), n, prompts, trained, is_valid=is_valid)
+    n, prompts, part = own.measurements[plus[0]].n, own.resampled.clusters, own.measurements[plus[0]].slice
+    found = own.estimate_arms(arm, against)
+    return Difference(own.metric, arm, against, found, n, prompts, trained, is_valid=is_valid, slice=part)
 
 
 def _adjusted(family: list[Difference]) -> list[Difference]:

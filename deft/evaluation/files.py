@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deft.evaluation.asked import HELD_OUT
-from deft.evaluation.comparison import default_focus, gather, system_metrics
+from deft.evaluation.comparison import Evidence, default_focus, described, gather, system_metrics
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.metrics import BASE, Measurement, PairScores, implicit_margin
 from deft.evaluation.other_models import Judged
@@ -36,13 +36,16 @@ def write_comparison(
     measurements = [measurement for _, part in parts for measurement in part]
     evidence = gather(measurements, resamples=options.bootstrap, seed=options.seed)
     hashes = {metric: hash_of(value) for metric, value in settings.items()}
-    write_json(out / "metrics.json", [*system_metrics(evidence, hashes), *_slice_metrics(run, parts, hashes)])
+    slices = _slices(run, parts)
+    rows = [row for own in (evidence, *slices.values()) for row in system_metrics(own, hashes)]
+    write_json(out / "metrics.json", rows)
     write_values(parts, out / "values.parquet")
     focus = run.spec.focus or default_focus([system.arm for system in run.spec.systems])
     ties = _ties(run, scores)
     pairs = len(scores[0].rejected_logp) if scores else 0
     remarks = [*_remarks(ties, pairs, run.left_out), *judged.remarks]
     found = compare(evidence, focus, remarks, run.warnings)
+    found["differences"] += [each for own in slices.values() for each in described(own, focus)]
     write_json(out / "comparison.json", found)
     return {
         "sentence": found["sentence"],
@@ -62,18 +65,14 @@ def write_comparison(
     }
 
 
-def _slice_metrics(run: Run, parts: Sequence[Part], hashes: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the rows of metrics.json for every source, each resampled over its own prompts."""
+def _slices(run: Run, parts: Sequence[Part]) -> dict[str, dict[str, Evidence]]:
+    """Return the evidence of every source, each resampled over its own prompts."""
     options = run.spec.options
     by_slice: dict[str, list[Measurement]] = {}
     for rows, measurements in parts:
         for measurement in by_source(measurements, rows.sources):
             by_slice.setdefault(measurement.slice, []).append(measurement)
-    return [
-        row
-        for own in by_slice.values()
-        for row in system_metrics(gather(own, resamples=options.bootstrap, seed=options.seed), hashes)
-    ]
+    return {name: gather(own, resamples=options.bootstrap, seed=options.seed) for name, own in by_slice.items()}
 
 
 def write_values(parts: Sequence[Part], path: Path) -> None:

@@ -4,34 +4,67 @@ Rows of one prompt are not independent, so prompts (clusters) are resampled, all
 here is a function of additive numbers: a mean is (sum, count), a mean over tokens (sum, tokens), corpus BLEU ten
 counts. One resampling serves all systems of a metric at once, which is what pairs their differences.
 
-Letters: S systems, C clusters (prompts), K additive numbers, R resamples. It must not know what the numbers mean.
+Letters: S systems, C clusters (prompts), K additive numbers, R resamples. It must not know what the numbers mean. How
+intervals are cut from resamples is in `confidence`, how differences are tested in `permutation`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from deft.planning.power import LEVEL, detectable
+from deft.evaluation.confidence import (
+    MANY,
+    Array,
+    at_the_marks,
+    ratio_errors,
+    standard_error,
+    standard_errors,
+    studentised,
+    with_unseen,
+)
+from deft.evaluation.permutation import sign_flip_p
+from deft.evaluation.resampling import (
+    Luck,
+    Resampled,
+    Statistic,
+    cluster_sums,
+    contrast,
+    exp_ratio,
+    luck_of,
+    ratio,
+    resample,
+)
+from deft.planning.power import LEVEL, UNSEEN, detectable
 
-Array = NDArray[np.float64]
-Statistic = Callable[[Array], Array]
-"""Maps sums of shape [..., K] to values of shape [...]."""
+__all__ = [
+    "Array",
+    "Bounds",
+    "Estimate",
+    "Luck",
+    "Resampled",
+    "Statistic",
+    "cluster_sums",
+    "estimate",
+    "exp_ratio",
+    "holm",
+    "luck_of",
+    "ratio",
+    "resample",
+    "smallest_detectable_difference",
+]
 
 Bounds = tuple[float, float] | None
-
-WEIGHTS_AT_ONCE = 4_000_000
-"""Resampling weights held in memory at a time, as a number of int64 values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A *value* with its 95 % interval; None means that the data say nothing about that end.
 
-    *standard_error* and the two-sided *p* of value = 0 belong to the same resampling.
+    *p* is that of value = 0, two-sided, by swapping signs prompt by prompt. The *effect_size* is the value in standard
+    deviations of prompts (of a difference: Cohen's d_z). *better* and *worse* are the shares of prompts, each by
+    itself, whose value is above and below 0.
     """
 
     value: float
@@ -39,55 +72,13 @@ class Estimate:
     high: float | None
     standard_error: float | None
     p: float
+    effect_size: float | None = None
+    better: float | None = None
+    worse: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Resampled:
-    """Statistics of S systems: *observed* [S], *resamples* [R, S] over shared resamples of *clusters* prompts."""
-
-    observed: Array
-    resamples: Array
-    clusters: int
-
-
-def ratio(sums: Array) -> Array:
-    """Return sums[..., 0] / sums[..., 1], and 0 where nothing was counted."""
-    counted = sums[..., 1]
-    values: Array = np.divide(sums[..., 0], counted, out=np.zeros_like(counted), where=counted != 0)
-    return values
-
-
-def exp_ratio(sums: Array) -> Array:
-    """Return exp(sums[..., 0] / sums[..., 1]): of summed negative log-probabilities and tokens, the perplexity."""
-    values: Array = np.exp(ratio(sums))
-    return values
-
-
-def cluster_sums(values: Array, clusters: Sequence[Any]) -> Array:
-    """Sum the rows of *values* [n, K] that share a cluster; returns [C, K], clusters in sorted order."""
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.zeros((int(codes.max()) + 1, values.shape[1]))
-    np.add.at(sums, codes, values)
-    return sums
-
-
-def resample(sums: Array, statistic: Statistic, *, resamples: int, seed: int) -> Resampled:
-    """Resample the prompts of *sums* [S, C, K] with replacement, the same ones for every system."""
-    systems, clusters, width = sums.shape
-    flat = np.ascontiguousarray(sums.transpose(1, 0, 2)).reshape(clusters, systems * width)
-    parts = [
-        statistic((weights @ flat).reshape(len(weights), systems, width))
-        for weights in _weights(clusters, resamples, np.random.default_rng(seed))
-    ]
-    return Resampled(statistic(sums.sum(axis=1)), np.concatenate(parts), clusters)
-
-
-def _weights(clusters: int, resamples: int, generator: np.random.Generator) -> Iterable[NDArray[np.int64]]:
-    """Yield how often each cluster is drawn, [<= R, C] at a time."""
-    step = max(1, WEIGHTS_AT_ONCE // clusters)
-    shares = np.full(clusters, 1 / clusters)
-    for start in range(0, resamples, step):
-        yield generator.multinomial(clusters, shares, size=min(step, resamples - start))
+TAIL = (1 - LEVEL) / 2
+ROUNDING = 1e-12
 
 
 def estimate(
@@ -97,103 +88,147 @@ def estimate(
     *,
     bounds: Bounds = None,
     is_share: bool = False,
+    luck: Luck | None = None,
     seed: int = 0,
 ) -> Estimate:
     """Estimate mean(plus) - mean(minus), each the mean over the columns that are the draws of one arm.
 
-    Percentile interval over prompts, expanded for small samples (Hesterberg 2015, doi 10.1080/00031305.2015.1089789,
-    section 5.3). With several draws in an arm, the variance between draws that the prompts do not explain is added as
-    a Student t deviate with draws - 1 degrees of freedom; with one draw it cannot be known and is not in the interval.
     *bounds* are the ends of the value's possible range; they serve values that never varied (see `_constant`) and,
-    where the value *is_share* (or a difference of shares), few prompts (see `_with_two_more`).
+    where the value *is_share* (or a difference of shares), few prompts (`confidence.with_unseen`). *luck* is
+    what chance adds to the value from run to run; it goes into the interval and into the test as a Student t deviate.
+    None: it is taken from those of the two arms that have several draws (`luck_of`), and is in neither where none has.
     """
     columns = [list(arm) for arm in (plus, minus) if len(arm)]
-    value = _contrast(resampled.observed[None, :], columns)[0]
-    prompts = _contrast(resampled.resamples, columns)
-    draws = [between_draws(resampled, arm) / len(arm) for arm in columns]
-    if np.ptp(prompts) <= 1e-12 * max(1.0, abs(value)) and not any(draws):
-        return _constant(float(value), resampled.clusters, bounds)
-    correction = resampled.clusters / (resampled.clusters - 1) if resampled.clusters > 1 else 1.0
-    error = float(np.sqrt(prompts.var() * correction))
-    if is_share and bounds is not None and error > 0:
-        prompts, error = _with_two_more(prompts, float(value), error, resampled.clusters, bounds)
-    deviations = prompts + _draw_deviates(draws, [len(arm) for arm in columns], len(prompts), seed)
-    low, high = np.quantile(deviations, [_tail(resampled.clusters), 1 - _tail(resampled.clusters)])
-    if bounds is not None:
-        low, high = max(min(low, value), bounds[0]), min(max(high, value), bounds[1])
-    error = float(np.sqrt(error**2 + sum(draws)))
-    return Estimate(float(value), float(low), float(high), error, _p_value(deviations, resampled.clusters))
+    value = float(contrast(resampled.observed[None, :], columns)[0])
+    luck = luck or _own_luck(resampled, columns)
+    deviates = _deviates(luck, len(resampled.resamples), seed)
+    if resampled.contributions is None or resampled.alone is None:
+        return _of_percentiles(resampled, columns, value, deviates, bounds)
+    prompts, alone = contrast(resampled.contributions, columns), contrast(resampled.alone, columns)
+    if _is_constant(prompts, value) and deviates is None:
+        return _with_effect(_constant(value, resampled.clusters, bounds, is_share=is_share), prompts, alone)
+    deviations = contrast(resampled.resamples, columns) - value
+    seen = _Seen(value, prompts, alone, deviations, _shared_counts(resampled, columns), resampled.seed)
+    sample, error = _where(seen, bounds if is_share else None, seed)
+    low, high = _ends(sample, deviates, value, bounds, seed)
+    error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
+    return _with_effect(Estimate(value, low, high, error, sign_flip_p(prompts, deviates, seed=seed)), prompts, alone)
 
 
-def _contrast(values: Array, columns: list[list[int]]) -> Array:
-    """Return the mean over the first list of columns less the mean over the second, if there is one: [R]."""
-    means: list[Array] = [values[:, arm].mean(axis=1) for arm in columns]
-    return means[0] if len(means) == 1 else means[0] - means[1]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What is known of one *value*: *prompts*, *alone*, *counts* [C] as in `Resampled`, *deviations* [R]."""
+
+    value: float
+    prompts: Array
+    alone: Array
+    deviations: Array
+    counts: Array | None
+    seed: int
+
+    def errors(self) -> Array:
+        """Return the standard error of the value in each resample, [R]."""
+        if self.counts is None or len(self.prompts) > MANY:
+            return standard_errors(self.prompts, len(self.deviations), self.seed)
+        return ratio_errors(self.alone, self.counts, self.value + self.deviations, self.seed)
 
 
-def between_draws(resampled: Resampled, arm: Sequence[int]) -> float:
-    """Return the variance between the draws of *arm* beyond what their answers to finitely many prompts explain."""
-    if len(arm) < 2:
-        return 0.0
-    resamples = resampled.resamples[:, list(arm)]
-    explained = (resamples - resamples.mean(axis=1, keepdims=True)).var(axis=0).sum() / (len(arm) - 1)
-    return max(0.0, float(resampled.observed[list(arm)].var(ddof=1) - explained))
+def _shared_counts(resampled: Resampled, columns: list[list[int]]) -> Array | None:
+    """Return the denominators [C] of the ratios in *columns*; None where they differ, or are no ratios."""
+    if resampled.counts is None:
+        return None
+    counts = resampled.counts[:, [column for arm in columns for column in arm]]
+    own: Array = counts[:, 0]
+    return own if (counts == own[:, None]).all() else None
 
 
-def _with_two_more(
-    prompts: Array, value: float, error: float, clusters: int, bounds: tuple[float, float]
-) -> tuple[Array, float]:
-    """Move and widen resamples of a share as if two more prompts had been seen, one at either bound.
+def _where(seen: _Seen, bounds: Bounds, seed: int) -> tuple[Array, float]:
+    """Return a sample [R] of where the truth may lie, as far as prompts go, and the standard error.
 
-    Without it, few prompts of which hardly any differ make intervals that are too short (Agresti and Coull 1998,
-    doi 10.1080/00031305.1998.10480550; for paired differences Agresti and Min 2005, doi 10.1002/sim.1781). Returns the
-    resamples and their standard error.
+    *bounds* are given for a share alone. The more of its variance is of prompts at an end or in the middle, the more
+    `with_unseen` says.
     """
-    more = sum((bound - value) ** 2 for bound in bounds)
-    variance = (clusters * (clusters * error**2) + more) / (clusters + 2)
-    wider = np.sqrt(variance / (clusters + 2))
-    centre = (clusters * value + sum(bounds)) / (clusters + 2)
-    return centre + (prompts - value) * wider / error, float(wider)
+    value, prompts, deviations = seen.value, seen.prompts, seen.deviations
+    if _is_constant(prompts, value):
+        return np.full(len(deviations), value), 0.0
+    error = standard_error(prompts)
+    sample = studentised(value, deviations, seen.errors(), prompts)
+    if bounds is None:
+        return sample, error
+    marked = at_the_marks(seen.alone, prompts, bounds)
+    shares = with_unseen(prompts, deviations, bounds, seed)
+    return marked * shares + (1 - marked) * sample, marked * float(shares.std()) + (1 - marked) * error
 
 
-def _draw_deviates(variances: list[float], draws: list[int], size: int, seed: int) -> Array:
-    """Return deviates [R] of the arms' means from the luck of their draws."""
-    generator = np.random.default_rng([seed, 1])
-    total = np.zeros(size)
-    for variance, number in zip(variances, draws, strict=True):
-        if variance > 0:
-            total += np.sqrt(variance) * generator.standard_t(number - 1, size)
-    return total
+def _ends(sample: Array, luck: Array | None, value: float, bounds: Bounds, seed: int) -> tuple[float, float]:
+    """Return the ends of the interval: of the *sample* with the *luck* of draws, never beyond *bounds*."""
+    if luck is not None:
+        sample = np.random.default_rng([seed, 4]).permutation(sample) + luck
+    low, high = (float(end) for end in np.quantile(sample, [TAIL, 1 - TAIL], method="weibull"))
+    if bounds is None:
+        return low, high
+    return max(min(low, value), bounds[0]), min(max(high, value), bounds[1])
 
 
-def _tail(clusters: int) -> float:
-    """Return the share cut from each side: 2.5 %, less for few clusters."""
-    if clusters < 2:
-        return 0.0
-    quantile = stats.t.ppf((1 - LEVEL) / 2, clusters - 1)
-    return float(stats.norm.cdf(np.sqrt(clusters / (clusters - 1)) * quantile))
+def _of_percentiles(
+    resampled: Resampled, columns: list[list[int]], value: float, luck: Array | None, bounds: Bounds
+) -> Estimate:
+    """Estimate from resamples alone, as of a fit: percentiles, expanded for few prompts (Hesterberg 2015).
+
+    doi 10.1080/00031305.2015.1089789, section 5.3.
+    """
+    clusters = resampled.clusters
+    deviations = contrast(resampled.resamples, columns) - value
+    if np.ptp(deviations) <= ROUNDING and luck is None:
+        return _constant(value, clusters, bounds)
+    wider = np.sqrt(clusters / (clusters - 1)) if clusters > 1 else 1.0
+    few = stats.t.ppf(1 - TAIL, clusters - 1) / stats.norm.ppf(1 - TAIL) if clusters > 1 else 1.0
+    sample = value + wider * few * deviations + (0.0 if luck is None else luck)
+    low, high = _ends(sample, None, value, bounds, 0)
+    share = min(float((sample <= 0).mean()), float((sample >= 0).mean()))
+    p = min(1.0, 2 * (share * len(sample) + 1) / (len(sample) + 1))
+    return Estimate(value, low, high, float(wider * deviations.std()), p)
 
 
-def _p_value(deviations: Array, clusters: int) -> float:
-    """Return the two-sided p at which the interval of `estimate` would just reach 0."""
-    share = min(float((deviations <= 0).mean()), float((deviations >= 0).mean()))
-    tail = (share * len(deviations) + 1) / (len(deviations) + 1)
-    if clusters < 2 or tail >= 0.5:
-        return 1.0
-    return float(2 * stats.t.cdf(stats.norm.ppf(tail) * np.sqrt((clusters - 1) / clusters), clusters - 1))
+def _with_effect(found: Estimate, prompts: Array, alone: Array) -> Estimate:
+    """Return *found* with the effect size, and the shares of prompts above and below 0."""
+    size = None if _is_constant(prompts, found.value) else float(prompts.mean() / prompts.std(ddof=1))
+    better, worse = float((alone > ROUNDING).mean()), float((alone < -ROUNDING).mean())
+    return replace(found, effect_size=size, better=better, worse=worse)
 
 
-def _constant(value: float, clusters: int, bounds: Bounds) -> Estimate:
+def _is_constant(prompts: Array, value: float) -> bool:
+    """Return whether all *prompts* say the same, but for rounding."""
+    return bool(np.ptp(prompts) <= ROUNDING * max(1.0, abs(value)) * max(1.0, len(prompts) / 100))
+
+
+def _own_luck(resampled: Resampled, columns: list[list[int]]) -> Luck | None:
+    """Return the luck of the difference of two arms as far as their own draws tell of it."""
+    luck = luck_of(resampled, columns)
+    return luck and Luck(luck.variance * sum(1 / len(arm) for arm in columns if len(arm) > 1), luck.degrees)
+
+
+def _deviates(luck: Luck | None, size: int, seed: int) -> Array | None:
+    """Return deviates [*size*] of a value by the luck of its runs; None: there is none."""
+    if luck is None or luck.variance == 0:
+        return None
+    deviates: Array = np.sqrt(luck.variance) * np.random.default_rng([seed, 1]).standard_t(luck.degrees, size)
+    return deviates
+
+
+def _constant(value: float, clusters: int, bounds: Bounds, *, is_share: bool = False) -> Estimate:
     """Estimate from prompts that all said the same, where resampling cannot see any spread.
 
-    Up to a share q = 1 - 0.025 ** (1 / C) of prompts may still be otherwise, at worst at either bound: for a share of
-    0 or 1 these are the exact (Clopper-Pearson) limits. Without bounds nothing can be said from one prompt, and
-    nothing but the value from more.
+    Up to a share q = 1 - 0.025 ** (1 / C) of prompts may still be otherwise, at worst at either bound (the exact limit,
+    Clopper and Pearson). Where *is_share* and the value is a bound, q is what `with_unseen` comes to there. Without
+    bounds nothing can be said from one prompt, and nothing but the value from more.
     """
     if bounds is None:
         known = value if clusters > 1 else None
         return Estimate(value, known, known, None, 1.0 if value == 0 else min(1.0, 2 * 0.5**clusters))
-    unseen = 1 - ((1 - LEVEL) / 2) ** (1 / clusters)
+    is_end = is_share and any(np.isclose(value, bound, rtol=0, atol=ROUNDING) for bound in bounds)
+    kept = stats.beta.ppf(TAIL, clusters + UNSEEN, UNSEEN) if is_end else TAIL ** (1 / clusters)
+    unseen = 1 - float(kept)
     low, high = ((1 - unseen) * value + unseen * bound for bound in bounds)
     reach = abs(value) / (abs(value) + abs(bounds[0] if value > 0 else bounds[1])) if value else 0.0
     return Estimate(value, low, high, None, min(1.0, 2 * (1 - reach) ** clusters))

@@ -5,12 +5,12 @@ a plain gain.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from deft.evaluation.comparison import (
     FACTORS,
-    SIGNIFICANCE,
+    UNTRAINED,
     VERDICT_METRIC,
     Difference,
     Evidence,
@@ -19,6 +19,7 @@ from deft.evaluation.comparison import (
 )
 from deft.evaluation.intervals import smallest_detectable_difference
 from deft.evaluation.metrics import BASE, SHORTER, rule_of
+from deft.evaluation.ranking import outcomes_of, rank
 
 HEAVY_DRIFT = 0.5
 """Nats a token of KL to the base, or of fall of log p(chosen), above which an arm has drifted heavily (ours)."""
@@ -53,7 +54,17 @@ def compare(
         "differences": [difference.as_dict() for difference in found],
         "columns": [{"metric": m, "title": rule_of(m).title, "unit": rule_of(m).unit} for m in evidence],
         "table": rows,
+        "ranking": ranking_of(evidence.get(VERDICT_METRIC)),
     }
+
+
+def ranking_of(own: Evidence | None) -> list[dict[str, Any]]:
+    """Return the trained arms in one order, by who was right on which prompt; nothing for fewer than three."""
+    arms = [] if own is None else [arm for arm in own.arms() if arm not in (BASE, SHORTER)]
+    if own is None or len(arms) < 3:
+        return []
+    outcomes = outcomes_of(own.resampled, [(arm, own.columns(arm)) for arm in arms])
+    return [asdict(each) for each in rank(outcomes, seed=own.seed)]
 
 
 def main_difference(own: Sequence[Difference], focus: str | None) -> Difference | None:
@@ -132,11 +143,16 @@ def _lead(headline: Difference, rows: Rows) -> str:
         f"{headline.n} pairs of {headline.prompts} prompts, p = {headline.p_adjusted:.3f} after Holm's correction for "
         f"{headline.comparisons} comparison{'s' if headline.comparisons > 1 else ''})."
     )
-    if verdict == "within noise" and headline.estimate.p < SIGNIFICANCE:
-        text += " The interval alone leaves out 0; with so many comparisons that is not enough."
+    if verdict == "within noise" and _leaves_out_zero(headline):
+        text += " The interval alone leaves out 0; with so few prompts or so many comparisons that is not enough."
     if verdict == "gain with heavy drift":
         text += " That is no plain gain: the model moved far from the base, and accuracy alone does not see a collapse."
     return text
+
+
+def _leaves_out_zero(difference: Difference) -> bool:
+    low, high = difference.estimate.low, difference.estimate.high
+    return low is not None and high is not None and not low <= 0 <= high
 
 
 def _named(arm: str) -> str:
@@ -224,8 +240,11 @@ def _limits(focus: str, rows: Rows) -> list[str]:
     found = []
     if "full" not in {row["arm"] for row in rows}:
         found.append(f"`{focus}` was not compared with training on everything.")
-    single = [row["arm"] for row in rows if row["draws"] == 1 and row["arm"] not in (BASE, SHORTER)]
-    if single:
-        names = ", ".join(f"`{arm}`" for arm in single)
-        found.append(f"Trained once only, so that the luck of one training run is in no interval: {names}.")
+    trained = [row for row in rows if row["arm"] not in UNTRAINED]
+    single = ", ".join(f"`{row['arm']}`" for row in trained if row["draws"] == 1)
+    several = ", ".join(f"`{row['arm']}`" for row in trained if row["draws"] > 1)
+    if single and several:
+        found.append(f"Trained once only: {single}; the luck of one run is taken to be that of the draws of {several}.")
+    elif single:
+        found.append(f"Trained once only, so that the luck of one training run is in no interval: {single}.")
     return found

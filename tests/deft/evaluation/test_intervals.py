@@ -2,9 +2,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from deft.evaluation import intervals
-from deft.evaluation.intervals import Estimate, Resampled, cluster_sums, estimate, holm, ratio, resample
+from deft.evaluation import confidence, intervals
+from deft.evaluation.intervals import Estimate, Luck, Resampled, cluster_sums, estimate, holm, luck_of, ratio, resample
 
 
 def _sums(values: object, clusters: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
@@ -17,7 +18,7 @@ def _sums(values: object, clusters: Sequence[int] | np.ndarray | None = None) ->
 def _share_covered(
     draw: Callable[[np.random.Generator], np.ndarray],
     truth: float,
-    runs: int = 600,
+    runs: int = 300,
     plus: Sequence[int] = (0,),
     minus: Sequence[int] = (),
     bounds: tuple[float, float] | None = None,
@@ -25,7 +26,7 @@ def _share_covered(
     """Share of *runs* data sets, resampled side by side, whose interval holds *truth*."""
     generator = np.random.default_rng(5)
     sums = [draw(generator) for _ in range(runs)]
-    found = resample(np.concatenate(sums), ratio, resamples=1000, seed=5)
+    found = resample(np.concatenate(sums), ratio, resamples=500, seed=5)
     hits = 0
     for run in range(runs):
         first = run * len(sums[0])
@@ -57,7 +58,7 @@ def test_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
 def test_resampling_in_pieces_is_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = _sums(np.random.default_rng(0).normal(size=(2, 30)))
     whole = resample(sums, ratio, resamples=100, seed=3)
-    monkeypatch.setattr(intervals, "WEIGHTS_AT_ONCE", 30 * 7)
+    monkeypatch.setattr(confidence, "WEIGHTS_AT_ONCE", 30 * 7)
     pieces = resample(sums, ratio, resamples=100, seed=3)
     np.testing.assert_allclose(whole.resamples, pieces.resamples, rtol=0, atol=1e-12)
 
@@ -87,14 +88,21 @@ def test_shares_that_hardly_differ_are_covered_with_few_prompts() -> None:
     assert _share_covered(draw, 0.0, plus=[0], minus=[1], bounds=(-1.0, 1.0)) >= 0.93
 
 
-def test_two_more_prompts_move_a_share_to_the_middle_and_widen_it() -> None:
-    found = resample(_sums([1.0] * 18 + [0.0] * 2), ratio, resamples=4000, seed=0)
-    plain, share = (estimate(found, [0], bounds=(0.0, 1.0), is_share=is_share) for is_share in (False, True))
-    # variance over 22 prompts: 20 of 0.09 * 20/19 (what resampling sees), one at 0 and one at 1
-    by_hand = np.sqrt((20 * 0.09 * 20 / 19 + 0.81 + 0.01) / 22 / 22)
-    assert share.value == plain.value == 0.9
-    assert share.standard_error == pytest.approx(by_hand, rel=0.05)
-    assert share.low < plain.low - 0.03
+def test_a_share_of_right_and_wrong_has_about_jeffreys_interval() -> None:
+    found = estimate(
+        resample(_sums([1.0] * 18 + [0.0] * 2), ratio, resamples=8000, seed=0), [0], bounds=(0.0, 1.0), is_share=True
+    )
+    assert (found.low, found.high) == pytest.approx(stats.beta(18.6, 2.6).interval(0.95), abs=0.01)
+    assert found.standard_error == pytest.approx(stats.beta(18.6, 2.6).std(), rel=0.05)
+
+
+def test_a_share_in_between_is_studentised_the_less_prompts_stand_at_an_end() -> None:
+    between = np.linspace(0.4, 0.6, 20)
+    shares, plain = (
+        estimate(resample(_sums(between), ratio, resamples=2000, seed=0), [0], bounds=(0.0, 1.0), is_share=is_share)
+        for is_share in (True, False)
+    )
+    assert (shares.low, shares.high) == (plain.low, plain.high)
 
 
 def test_clustered_rows_are_covered_where_single_rows_would_not_be() -> None:
@@ -142,6 +150,14 @@ def test_draws_that_differ_widen_the_interval() -> None:
     assert widths[1] > 3 * widths[0]
 
 
+def test_luck_that_is_given_widens_the_interval_of_a_single_run() -> None:
+    found = resample(_sums(np.random.default_rng(0).normal(size=(2, 80))), ratio, resamples=2000, seed=0)
+    alone, lucky = (estimate(found, [0], [1], luck=luck) for luck in (None, Luck(1.0, 4)))
+    assert alone.high - alone.low < 1.0
+    assert lucky.high - lucky.low == pytest.approx(2 * 2.78, rel=0.15)
+    assert lucky.standard_error == pytest.approx(np.sqrt(alone.standard_error**2 + 1))
+
+
 def test_a_clear_effect_has_a_small_p_and_none_a_large_one() -> None:
     generator = np.random.default_rng(0)
     found = resample(_sums([generator.normal(size=80) + 1, generator.normal(size=80)]), ratio, resamples=2000, seed=0)
@@ -149,17 +165,42 @@ def test_a_clear_effect_has_a_small_p_and_none_a_large_one() -> None:
     assert estimate(found, [1]).p > 0.1
 
 
-def test_p_and_interval_agree_about_zero() -> None:
+def test_p_and_interval_mostly_agree_about_zero() -> None:
     generator = np.random.default_rng(3)
-    for _ in range(60):
-        found = estimate(resample(_sums(generator.normal(size=30) + 0.36), ratio, resamples=1000, seed=0), [0])
-        if abs(found.low) > 0.02:
-            assert (found.low > 0) == (found.p < 0.05)
+    found = [
+        estimate(resample(_sums(generator.normal(size=30) + 0.36), ratio, resamples=1000, seed=0), [0])
+        for _ in range(60)
+    ]
+    assert np.mean([(each.low > 0) == (each.p < 0.05) for each in found]) > 0.9
+
+
+def test_the_effect_size_is_that_of_the_textbook_and_prompts_are_counted() -> None:
+    one, other = np.array([1.0, 2.0, 4.0, 4.0]), np.array([0.0, 2.0, 1.0, 5.0])
+    found = estimate(resample(_sums([one, other]), ratio, resamples=200, seed=0), [0], [1])
+    gaps = one - other
+    assert found.effect_size == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    assert (found.better, found.worse) == (0.5, 0.25)
+
+
+def test_pseudo_values_of_a_ratio_with_unequal_prompts_have_its_linear_standard_error() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.integers(1, 9, 400).astype(float)
+    sums = np.stack([rows * generator.exponential(size=400), rows], axis=-1)[None]
+    found = estimate(resample(sums, ratio, resamples=500, seed=0), [0])
+    residual = (sums[0, :, 0] - found.value * rows) / rows.mean()
+    assert found.standard_error == pytest.approx(residual.std(ddof=1) / 20, rel=0.02)
+
+
+def test_resamples_alone_give_percentiles() -> None:
+    generator = np.random.default_rng(0)
+    found = estimate(Resampled(np.array([0.6]), 0.6 + 0.05 * generator.normal(size=(4000, 1)), 100), [0])
+    assert (found.low, found.high) == pytest.approx((0.6 - 0.0998, 0.6 + 0.0998), abs=0.006)
+    assert found.p < 0.001
 
 
 def test_one_prompt_says_nothing_about_an_unbounded_value_and_little_about_a_share() -> None:
     found = resample(_sums([3.0]), ratio, resamples=100, seed=0)
-    assert estimate(found, [0]) == Estimate(3.0, None, None, None, 1.0)
+    assert estimate(found, [0]) == Estimate(3.0, None, None, None, 1.0, None, 1.0, 0.0)
     share = estimate(resample(_sums([1.0]), ratio, resamples=100, seed=0), [0], bounds=(0.0, 1.0))
     assert share.low == pytest.approx(0.025)
     assert share.high == 1.0
@@ -168,6 +209,20 @@ def test_one_prompt_says_nothing_about_an_unbounded_value_and_little_about_a_sha
 def test_a_share_that_never_varied_has_the_exact_limits() -> None:
     found = estimate(resample(_sums(np.ones(48)), ratio, resamples=100, seed=0), [0], bounds=(0.0, 1.0))
     assert (found.low, found.high) == (pytest.approx(0.025 ** (1 / 48)), 1.0)
+
+
+def test_a_share_at_its_end_has_the_limit_of_the_shares_beside_it() -> None:
+    all_right, all_but_one = (
+        estimate(
+            resample(_sums([1.0] * (48 - wrong) + [0.0] * wrong), ratio, resamples=4000, seed=0),
+            [0],
+            bounds=(0.0, 1.0),
+            is_share=True,
+        )
+        for wrong in (0, 1)
+    )
+    assert (all_right.low, all_right.high) == (pytest.approx(stats.beta.ppf(0.025, 48.6, 0.6)), 1.0)
+    assert all_but_one.low == pytest.approx(stats.beta.ppf(0.025, 47.6, 1.6), abs=0.01)
 
 
 def test_two_systems_that_never_differed_may_still_differ_a_little() -> None:
@@ -206,11 +261,17 @@ def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
     assert 0.75 <= np.mean([estimate(found, [run]).low > 0 for run in range(600)]) <= 0.85
 
 
-def test_variance_between_draws_is_not_what_the_prompts_explain() -> None:
-    observed, noise = np.array([0.0, 2.0]), np.zeros((10, 2))
-    assert intervals.between_draws(Resampled(observed, noise, 5), [0, 1]) == pytest.approx(2.0)
-    noisy = np.random.default_rng(0).normal(scale=5.0, size=(500, 2))
-    assert intervals.between_draws(Resampled(observed, noisy, 5), [0, 1]) == 0.0
+def test_luck_is_the_variance_between_draws_that_the_prompts_do_not_explain() -> None:
+    observed, noise = np.array([0.0, 2.0, 7.0]), np.zeros((10, 3))
+    assert luck_of(Resampled(observed, noise, 5), [[0, 1], [2]]) == (pytest.approx(2.0), 1)
+    noisy = np.random.default_rng(0).normal(scale=5.0, size=(500, 3))
+    assert luck_of(Resampled(observed, noisy, 5), [[0, 1]]) == (0.0, 1)
+    assert luck_of(Resampled(observed, noise, 5), [[0], [2]]) is None
+
+
+def test_luck_is_pooled_over_arms_before_it_is_kept_from_being_negative() -> None:
+    observed, noise = np.array([0.0, 2.0, 5.0, 5.0]), np.zeros((10, 4))
+    assert luck_of(Resampled(observed, noise, 5), [[0, 1], [2, 3]]) == (pytest.approx(1.0), 2)
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_comparisons_and_stays_in_order() -> None:

@@ -152,9 +152,10 @@ def test_accuracy_stands_beside_the_length_baseline_and_chance() -> None:
 def test_arms_trained_once_are_named() -> None:
     systems = _systems({"deft": 0.6, "random": 0.6})
     again = _measured("preference_accuracy", "random", np.ones(PROMPTS) * 0.6, draw=2)
-    text = "Trained once only, so that the luck of one training run is in no interval: "
-    assert text + "`deft`, `random`." in _compare(systems)["sentences"]
-    assert text + "`deft`." in _compare([*systems, again])["sentences"]
+    text = "Trained once only, so that the luck of one training run is in no interval: `deft`, `random`."
+    assert text in _compare(systems)["sentences"]
+    lent = "Trained once only: `deft`; the luck of one run is taken to be that of the draws of `random`."
+    assert lent in _compare([*systems, again])["sentences"]
 
 
 def test_a_base_alone_is_compared_with_nothing() -> None:

@@ -1,0 +1,143 @@
+"""`python -m bench.coverage [CELL ...]`: how often 95 % intervals hold the truth, on data whose truth is known.
+
+Every cell is a kind of number and a number of prompts; 2,000 data sets are drawn and estimated as an evaluation does
+it. The results go to bench/results/coverage.json, cell by cell, so that a run that was stopped goes on; `--fresh`
+begins anew. No model, no torch; made-up numbers alone.
+
+With few whole outcomes (right, wrong, tie) no interval without dice can hold one fixed truth in exactly 95 % of cases:
+8 prompts at a share of 0.5 give 93.0 or 99.2 %, nothing between. Such cells draw a new truth for each data set.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import known_truths as truths
+from bench.known_truths import Draw
+from deft.evaluation.intervals import Bounds, estimate, ratio, resample
+
+RESULTS = Path(__file__).parent / "results" / "coverage.json"
+PROMPTS = (8, 16, 32, 64, 256)
+RUNS = 2_000
+RESAMPLES = 2_000
+TOGETHER = 20
+"""Data sets that share their resamples: enough to be quick, few enough to be as good as independent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of number: how data are drawn, which systems stand on either side, and the range of a share."""
+
+    draw: Draw
+    plus: tuple[int, ...] = (0,)
+    minus: tuple[int, ...] = ()
+    bounds: Bounds = None
+
+
+def covered(kind: Kind, prompts: int, *, runs: int = RUNS, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """Return the share of *runs* intervals that held the truth, and how those that missed it did."""
+    generator = np.random.default_rng([seed, prompts])
+    sides: list[int] = []
+    widths: list[float] = []
+    for start in range(0, runs, TOGETHER):
+        drawn = [kind.draw(generator, prompts) for _ in range(min(TOGETHER, runs - start))]
+        found = resample(np.concatenate([sums for sums, _ in drawn]), ratio, resamples=resamples, seed=seed + start)
+        for place, (sums, truth) in enumerate(drawn):
+            first = place * len(sums)
+            arms = [first + i for i in kind.plus], [first + i for i in kind.minus]
+            interval = estimate(found, *arms, bounds=kind.bounds, is_share=kind.bounds is not None, seed=seed + start)
+            low, high = interval.low, interval.high
+            if low is None or high is None:
+                raise AssertionError("an interval of several prompts has ends")
+            sides.append(-1 if truth < low - 1e-9 else 1 if truth > high + 1e-9 else 0)
+            widths.append(high - low)
+    missed = np.array(sides)
+    return {
+        "covered": round(float((missed == 0).mean()), 4),
+        "truth_below": round(float((missed < 0).mean()), 4),
+        "truth_above": round(float((missed > 0).mean()), 4),
+        "median_width": round(float(np.median(widths)), 4),
+        "runs": runs,
+    }
+
+
+SHARE: Bounds = (0.0, 1.0)
+CHANGE: Bounds = (-1.0, 1.0)
+KINDS: dict[str, Kind] = {
+    "mean_normal": Kind(truths.normal),
+    "mean_exponential": Kind(truths.exponential),
+    "mean_skewed_clusters": Kind(truths.skewed_clusters),
+    "mean_lognormal": Kind(truths.lognormal),
+    "difference_normal": Kind(truths.difference_normal, minus=(1,)),
+    "difference_long_tails": Kind(truths.difference_long_tails, minus=(1,)),
+    "difference_skewed": Kind(truths.difference_skewed, minus=(1,)),
+    "share": Kind(truths.share, bounds=SHARE),
+    "share_against_base": Kind(truths.against_the_base, minus=(1,), bounds=(-0.5, 0.5)),
+    "share_of_clusters": Kind(truths.share_of_clusters, bounds=SHARE),
+    "win_rate_with_ties": Kind(truths.win_rate, bounds=SHARE),
+    "win_rate_fixed": Kind(truths.win_rate_fixed, bounds=SHARE),
+    "difference_of_shares": Kind(truths.difference_shares, minus=(1,), bounds=CHANGE),
+    "difference_few_differ": Kind(truths.difference_few, minus=(1,), bounds=CHANGE),
+    "difference_with_ties": Kind(truths.difference_ties, minus=(1,), bounds=CHANGE),
+    "difference_of_clusters": Kind(truths.difference_of_clusters, minus=(1,), bounds=CHANGE),
+    "three_draws_alike": Kind(truths.lucky(0.0), plus=(0, 1, 2)),
+    "three_draws_apart": Kind(truths.lucky(0.5), plus=(0, 1, 2)),
+}
+
+
+def text(results: dict[str, Any]) -> str:
+    """Return the results as a page: a kind a row, a number of prompts a column."""
+    lines = [
+        "# How often 95 % intervals hold the truth",
+        "",
+        "Written by `make coverage` (`bench/coverage.py`); the numbers are those of coverage.json beside this page:",
+        f"the share of intervals that held the truth, each of {RUNS:,} data sets with {RESAMPLES:,} resamples. The",
+        "simulation's own error is 0.005 (one standard deviation). `share`, `win_rate_with_ties` and the differences",
+        "of shares draw a new truth for each data set; what the kinds are is in `bench/known_truths.py`.",
+        "",
+        "| kind | " + " | ".join(f"{prompts} prompts" for prompts in PROMPTS) + " |",
+        "|---|" + "---|" * len(PROMPTS),
+    ]
+    for name in KINDS:
+        own = results.get(name, {})
+        cells = [f"{own[str(n)]['covered']:.3f}" if str(n) in own else "-" for n in PROMPTS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure the kinds named, or all, leaving out what is there already."""
+    parser = argparse.ArgumentParser(prog="python -m bench.coverage", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)}; default: all")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there already")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    unknown = sorted(set(options.kinds) - set(KINDS))
+    if unknown:
+        parser.error(f"there is no kind {', '.join(unknown)}")
+    results = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    for name in options.kinds or KINDS:
+        for prompts in PROMPTS:
+            own = results.setdefault(name, {})
+            if options.fresh or str(prompts) not in own:
+                started_at = time.perf_counter()
+                own[str(prompts)] = covered(KINDS[name], prompts)
+                write(options.out, results)
+                took = time.perf_counter() - started_at
+                print(f"{name} {prompts}: {own[str(prompts)]['covered']:.3f} ({took:.0f} s)", flush=True)
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Write the results, and the page made of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(text(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The project's own experiment, as docs/experiments/PLAN.md says it before it is run. `python -m bench.experiment`."""

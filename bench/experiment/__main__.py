@@ -1,0 +1,71 @@
+"""`python -m bench.experiment --data FOLDER`: all runs of docs/experiments/PLAN.md, or what is left of them.
+
+Every step ends in a sealed folder below --work and is not done again; Ctrl-C stops after a checkpoint and the same
+command goes on. Results go to docs/experiments/results: numbers of each held-out row, no text.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bench.experiment import design, results, rows
+from bench.experiment.steps import StepFailed, Steps
+from deft import smollm2
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.experiment", description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "preferences", metavar="FOLDER")
+    parser.add_argument("--work", type=Path, default=ROOT / "experiment-work", metavar="FOLDER", help="steps go here")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="default: SmolLM2-135M of its package")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "experiments" / "results", metavar="FOLDER")
+    parser.add_argument("--rows", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="of each source: a trial")
+    parser.add_argument("--list", action="store_true", help="list the runs and start nothing")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the experiment; return the exit status."""
+    options = arguments()
+    if options.list:
+        for run in design.all_runs(dict.fromkeys((cell.name for cell in design.TUNED), design.LEARNING_RATES[0])):
+            print(run.name)
+        return 0
+    sizes = options.rows or (design.TRAIN_ROWS, design.DEVELOPMENT_ROWS, design.TEST_ROWS)
+    rows.prepare(options.data, options.work / "data", dict(zip(rows.PARTS, sizes, strict=True)))
+    model = options.model or smollm2.prepare(options.work / "model")
+    try:
+        found = experiment(Steps(options.work, model), options.results)
+    except StepFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print(json.dumps(found["comparisons"], indent=1))
+    return 0
+
+
+def experiment(steps: Steps, out: Path) -> dict[str, Any]:
+    """Choose learning rates on the development rows, test every cell on the test rows, write what was found."""
+    omega = steps.omega(design.TWO_BY_TWO[0])
+    scores: dict[design.Run, tuple[float, float]] = {}
+    for cell in design.TUNED:
+        own = [run for run in design.tuning() if run.cell == cell]
+        folder = steps.evaluate(cell.name, "development", own, omega)
+        scores |= results.development_scores(folder, own, steps.data("development"))
+    rates = design.chosen(scores)
+    tested = []
+    for cell in design.CELLS:
+        own = design.runs_of(cell, rates)
+        tested.append(results.numbers_of(steps.evaluate(cell.name, "test", own, omega), own, steps.data("test")))
+    said = [{"run": run.name, "accuracy": a, "change_per_token": c} for run, (a, c) in scores.items()]
+    return results.write(pa.concat_tables(tested), out, {"omega": omega, "learning_rates": rates, "development": said})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

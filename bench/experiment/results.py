@@ -1,0 +1,150 @@
+"""What the experiment found: raw numbers of each held-out row, and the registered comparisons with their intervals.
+
+It reads pairs.parquet of evaluations and no text of a row.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bench.experiment.design import CELLS, FAMILY, Run
+from deft.evaluation.comparison import VERDICT_METRIC, Evidence, gather, table
+from deft.evaluation.intervals import Array, Bounds, cluster_sums, holm, smallest_detectable_difference
+from deft.evaluation.metrics import BASE, Measurement, wins
+
+SIGNIFICANCE = 0.05
+
+
+def numbers_of(evaluation: Path, runs: Sequence[Run], data: Path) -> pa.Table:
+    """Return a row a held-out pair and run: cell, seed, source, row, prompt, margin, changes of log p; no texts."""
+    pairs = pq.read_table(evaluation / "pairs.parquet")
+    names = {f"run-{place}": run for place, run in enumerate(runs)}
+    source = pq.read_table(data / "examples.parquet", columns=["source"])["source"].to_pylist()
+    rows = [
+        {
+            "cell": names[each["system"]].cell.name,
+            "learning_rate": names[each["system"]].learning_rate,
+            "seed": names[each["system"]].seed,
+            "source": source[each["row"]],
+            **{name: each[name] for name in ("row", "prompt", "margin", "chosen_logp_change", "chosen_tokens")},
+        }
+        for each in pairs.to_pylist()
+        if each["system"] in names
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def development_scores(evaluation: Path, runs: Sequence[Run], data: Path) -> dict[Run, tuple[float, float]]:
+    """Return the accuracy and the change of log p(chosen) a token of each run."""
+    table_ = numbers_of(evaluation, runs, data).to_pylist()
+    found = {}
+    for run in runs:
+        own = [each for each in table_ if _is_of(each, run)]
+        accuracy = float(wins(np.array([each["margin"] for each in own])).mean())
+        change = sum(each["chosen_logp_change"] for each in own) / sum(each["chosen_tokens"] for each in own)
+        found[run] = (accuracy, change)
+    return found
+
+
+def _is_of(row: Mapping[str, Any], run: Run) -> bool:
+    return (row["cell"], row["learning_rate"], row["seed"]) == (run.cell.name, run.learning_rate, run.seed)
+
+
+def report(numbers: pa.Table, resamples: int = 2000) -> dict[str, Any]:
+    """Return the registered comparisons, the table of cells, and both for every source."""
+    sources = sorted(set(numbers["source"].to_pylist()))
+    parts = {source: numbers.filter(pc.equal(numbers["source"], source)) for source in sources}
+    return {
+        "comparisons": comparisons(evidence_of(numbers, resamples)),
+        "table": table(gathered(numbers, resamples)),
+        "sources": {
+            source: {"table": table(gathered(own, resamples)), "comparisons": comparisons(evidence_of(own, resamples))}
+            for source, own in parts.items()
+        },
+    }
+
+
+def gathered(numbers: pa.Table, resamples: int) -> dict[str, Evidence]:
+    """Return the evidence of every metric: seeds of a cell are draws of one arm."""
+    measurements = [each for own in _by_run(numbers).values() for each in _measured(own)]
+    return gather([*_base(numbers), *measurements], resamples=resamples, seed=0)
+
+
+def evidence_of(numbers: pa.Table, resamples: int) -> Evidence:
+    """Return the evidence of the primary endpoint."""
+    return gathered(numbers, resamples)[VERDICT_METRIC]
+
+
+def comparisons(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return the registered comparisons in their order, Holm's correction over them."""
+    known = set(evidence.arms())
+    family = [(arm, against) for arm, against in FAMILY if {arm, against} <= known]
+    found = [evidence.estimate_arms(arm, against) for arm, against in family]
+    adjusted = holm([each.p for each in found])
+    return [
+        {
+            "arm": arm,
+            "against": against,
+            "difference": each.value,
+            "low": each.low,
+            "high": each.high,
+            "p": each.p,
+            "p_adjusted": p,
+            "effect_size": each.effect_size,
+            "smallest_detectable_difference": smallest_detectable_difference(each),
+            "verdict": "within noise" if p >= SIGNIFICANCE else "clear gain" if each.value > 0 else "clear loss",
+        }
+        for (arm, against), each, p in zip(family, found, adjusted, strict=True)
+    ]
+
+
+def _by_run(numbers: pa.Table) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return the rows of each run, in the order of the cells."""
+    order = {cell.name: place for place, cell in enumerate(CELLS)}
+    rows = sorted(numbers.to_pylist(), key=lambda each: (order[each["cell"]], each["seed"], each["row"]))
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for each in rows:
+        found.setdefault((each["cell"], each["seed"]), []).append(each)
+    return found
+
+
+def _measured(rows: list[dict[str, Any]]) -> list[Measurement]:
+    """Measure accuracy, margin and drift of one run."""
+    column = {name: np.array([each[name] for each in rows], np.float64) for name in ("margin", "chosen_logp_change")}
+    tokens = np.array([each["chosen_tokens"] for each in rows], np.float64)
+    return [
+        _measurement(VERDICT_METRIC, rows, wins(column["margin"]), (0.0, 1.0)),
+        _measurement("margin", rows, column["margin"]),
+        _measurement("chosen_logp_change_per_token", rows, column["chosen_logp_change"], counted=tokens),
+    ]
+
+
+def _measurement(
+    metric: str, rows: list[dict[str, Any]], values: Array, bounds: Bounds = None, counted: Array | None = None
+) -> Measurement:
+    columns = np.column_stack([values, np.ones(len(rows)) if counted is None else counted])
+    sums = cluster_sums(columns, [each["prompt"] for each in rows])
+    name = f"{rows[0]['cell']}-{rows[0]['seed']}"
+    return Measurement(metric, name, rows[0]["cell"], sums, len(rows), bounds)
+
+
+def _base(numbers: pa.Table) -> list[Measurement]:
+    """Return the base, which is right in half of the pairs by definition."""
+    rows = next(iter(_by_run(numbers).values()))
+    sums = cluster_sums(np.full((len(rows), 2), [0.5, 1.0]), [each["prompt"] for each in rows])
+    return [Measurement(VERDICT_METRIC, BASE, BASE, sums, len(rows), (0.0, 1.0), is_by_definition=True)]
+
+
+def write(numbers: pa.Table, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write per_row.parquet and results.json to *out* and return the latter."""
+    out.mkdir(parents=True, exist_ok=True)
+    pq.write_table(numbers, out / "per_row.parquet", compression="zstd")
+    found = {**facts, **report(numbers)}
+    (out / "results.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return found

@@ -1,0 +1,109 @@
+"""Sums over prompts, drawn again and again: the statistics of systems, and what each prompt contributes. Numpy only.
+
+Letters: S systems, C clusters (prompts), K additive numbers, R resamples. It must not know what the numbers mean.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deft.evaluation.confidence import Array, weights
+
+Statistic = Callable[[Array], Array]
+"""Maps sums of shape [..., K] to values of shape [...]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """Statistics of S systems over *clusters* prompts: *observed* [S], and *resamples* [R, S] drawn with *seed*.
+
+    *contributions* [C, S] are the jackknife's pseudo-values, whose mean is the statistic up to its bias: for a mean
+    over as many rows of each prompt, the prompts' own means. *alone* [C, S] is the statistic of each prompt by itself.
+    Where both are None, resamples are all that is known, and `estimate` takes their percentiles. *counts* [C, S] are
+    the denominators of a ratio.
+    """
+
+    observed: Array
+    resamples: Array
+    clusters: int
+    contributions: Array | None = None
+    alone: Array | None = None
+    counts: Array | None = None
+    seed: int = 0
+
+
+class Luck(NamedTuple):
+    """What chance adds to a value from run to run: a *variance*, estimated with so many *degrees* of freedom."""
+
+    variance: float
+    degrees: int
+
+
+def ratio(sums: Array) -> Array:
+    """Return sums[..., 0] / sums[..., 1], and 0 where nothing was counted."""
+    counted = sums[..., 1]
+    values: Array = np.divide(sums[..., 0], counted, out=np.zeros_like(counted), where=counted != 0)
+    return values
+
+
+def exp_ratio(sums: Array) -> Array:
+    """Return exp(sums[..., 0] / sums[..., 1]): of summed negative log-probabilities and tokens, the perplexity."""
+    values: Array = np.exp(ratio(sums))
+    return values
+
+
+def cluster_sums(values: Array, clusters: Sequence[Any]) -> Array:
+    """Sum the rows of *values* [n, K] that share a cluster; returns [C, K], clusters in sorted order."""
+    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((int(codes.max()) + 1, values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums
+
+
+def resample(sums: Array, statistic: Statistic, *, resamples: int, seed: int) -> Resampled:
+    """Resample the prompts of *sums* [S, C, K] with replacement, the same ones for every system."""
+    systems, clusters, width = sums.shape
+    flat = np.ascontiguousarray(sums.transpose(1, 0, 2)).reshape(clusters, systems * width)
+    parts = [
+        statistic((drawn @ flat).reshape(len(drawn), systems, width)) for drawn in weights(clusters, resamples, seed)
+    ]
+    observed = statistic(sums.sum(axis=1))
+    contributions = _pseudo_values(sums, statistic, observed)
+    counts = sums[:, :, 1].T if statistic is ratio else None
+    return Resampled(observed, np.concatenate(parts), clusters, contributions, statistic(sums).T, counts, seed)
+
+
+def _pseudo_values(sums: Array, statistic: Statistic, observed: Array) -> Array:
+    """Return C * observed - (C - 1) * what the statistic is without each prompt (Tukey 1958): [C, S]."""
+    clusters = sums.shape[1]
+    without = statistic(sums.sum(axis=1, keepdims=True) - sums)
+    values: Array = clusters * observed - (clusters - 1) * without.T
+    return values
+
+
+def contrast(values: Array, columns: list[list[int]]) -> Array:
+    """Return the mean over the first list of columns less the mean over the second, if there is one: [R]."""
+    means: list[Array] = [values[:, arm].mean(axis=1) for arm in columns]
+    return means[0] if len(means) == 1 else means[0] - means[1]
+
+
+def luck_of(resampled: Resampled, arms: Sequence[Sequence[int]]) -> Luck | None:
+    """Return the luck of one run: the variance between draws of an arm beyond what finitely many prompts explain.
+
+    Pooled over those of *arms* that have several draws; None: none has. Never below 0.
+    """
+    several = [list(arm) for arm in arms if len(arm) > 1]
+    degrees = sum(len(arm) - 1 for arm in several)
+    if not degrees:
+        return None
+    total = sum((len(arm) - 1) * _between_draws(resampled, arm) for arm in several)
+    return Luck(max(0.0, total / degrees), degrees)
+
+
+def _between_draws(resampled: Resampled, arm: list[int]) -> float:
+    """Return the variance between the draws of *arm* less what the prompts explain of it; it may be below 0."""
+    resamples = resampled.resamples[:, arm]
+    explained = (resamples - resamples.mean(axis=1, keepdims=True)).var(axis=0).sum() / (len(arm) - 1)
+    return float(resampled.observed[arm].var(ddof=1) - explained)

@@ -1,0 +1,223 @@
+"""The report of a pipeline: a page that asks nobody, the same as JSON, the evidence as a zip."""
+
+import base64
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+
+from deft.evaluation.comparison import gather
+from deft.evaluation.metrics import BASE, Measurement
+from deft.evaluation.verdict import compare
+from deft.specs import output_kind
+from store import claims, jobs, telling
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.settings import Settings
+
+SYSTEMS = ["deft", "no_reward_term", "random_with_term", "random"]
+PRIVATE = "It is 4."
+"""A response of the uploaded rows."""
+
+
+def comparison() -> dict[str, Any]:
+    generator = np.random.default_rng(0)
+    found = [Measurement("preference_accuracy", BASE, BASE, np.full((40, 2), [0.5, 1]), 40, (0, 1), False, True)]
+    for place, name in enumerate(SYSTEMS):
+        right = (generator.random(40) < 0.5 + 0.1 * place).astype(float)
+        sums = np.column_stack([right, np.ones(40)])
+        found.append(Measurement("preference_accuracy", name, name, sums, 40, (0.0, 1.0)))
+    return compare(gather(found, resamples=200, seed=0), "deft", warnings=["Q_diff <may> be noise."])
+
+
+def write_evaluation(out: Path) -> dict[str, Any]:
+    metrics = [
+        {"system": name, "arm": name, "metric": "over_refusal", "slice": "category:drugs", "value": 0.2, "n": 5}
+        for name in SYSTEMS
+    ]
+    (out / "comparison.json").write_text(json.dumps(comparison()))
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    (out / "evaluation.json").write_text(json.dumps({"settings": {"preference_accuracy": {"beta": 0.1}}}))
+    (out / "generations.jsonl").write_text(json.dumps({"text": PRIVATE}))
+    rows = [{"row": r, "system": s, "margin": r * 0.1 + i} for i, s in enumerate(SYSTEMS) for r in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), out / "pairs.parquet")
+    return {}
+
+
+def write_scoring(out: Path) -> dict[str, Any]:
+    token = {"token": 5, "text": " <b>", "q_diff": 0.01, "low": 0.0, "high": 0.02}
+    told = {"l1": 0.3, "null_mean": 0.2, "ratio": 1.5, "p": 0.005, "r": 0.6, "examples": 30, "warnings": []}
+    (out / "discrepancy.json").write_text(json.dumps({**told, "leading_tokens": [token]}))
+    (out / "scoring.json").write_text(json.dumps({"seconds": {"count": 2.0}}))
+    return {}
+
+
+def write_subset(out: Path) -> dict[str, Any]:
+    ledger = {"deft_r_d": [0.1, 0.2, 0.3], "deft_r_d_rejected": [0.0] * 3, "deft_kept": [True, False, False]}
+    pq.write_table(pa.table({**ledger, "deft_rank": [1, 2, 3]}), out / "ledger.parquet")
+    (out / "kept.jsonl").write_text(PRIVATE)
+    return {"by": "chosen", "end": "lowest", "cut_value": 0.1}
+
+
+WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "evaluation": write_evaluation,
+    "scoring": write_scoring,
+    "subset": write_subset,
+}
+
+
+def run_all(database: Database, files: ArtifactFiles, most: int = 99) -> None:
+    """Play the workers: every child job ends with files of its kind."""
+    for _ in range(most):
+        with database.write() as session:
+            claim = claims.claim(session, "w", ["cpu", "gpu"])
+        if claim is None:
+            return
+        kind = output_kind(claim.kind, {})
+        staged = files.stage(kind)
+        summary = WRITERS.get(kind, lambda _out: {})(staged)
+        sealed = files.seal(kind, staged, summary)
+        if claim.kind == "train":
+            with database.write() as session:
+                telling.report_metrics(session, claim, 1, {"loss": 0.7})
+        with database.write() as session:
+            claims.succeed(session, claim, sealed)
+
+
+@pytest.fixture
+def pipeline(client: TestClient, upload: Callable[..., dict[str, Any]], model: str) -> str:
+    body = {"kind": "pipeline", "dataset": upload(60)["id"], "model": model, "arms": SYSTEMS, "random_draws": 1}
+    body |= {"name": "<script>alert(1)</script>", "split": {"train": 0.6, "reward_model": 0.0, "evaluation": 0.4}}
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture
+def ended(pipeline: str, database: Database, settings: Settings) -> str:
+    run_all(database, ArtifactFiles(settings))
+    return pipeline
+
+
+class Seen(HTMLParser):
+    """What a browser would ask for, and which tags there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        found = dict(attributes)
+        self.addresses += [str(found[name]) for name in ("src", "href", "action", "data") if name in found]
+        assert not [name for name in found if name == "style" or name.startswith("on")]
+        self.ids += [str(found["id"])] if "id" in found else []
+
+
+def test_the_page_has_every_section_and_asks_nobody(client: TestClient, ended: str) -> None:
+    answer = client.get(f"/v1/jobs/{ended}/report.html")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    seen = Seen()
+    seen.feed(answer.text)
+    assert "script" not in seen.tags
+    assert seen.addresses == []
+    sections = "verdict cost arms differences rewards discrepancy training contrasts slices lineage settings"
+    assert seen.ids == sections.split()
+    assert seen.tags.count("svg") == 6
+
+
+def test_the_page_may_use_its_own_style_alone(client: TestClient, ended: str) -> None:
+    answer = client.get(f"/v1/jobs/{ended}/report.html")
+    style = answer.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert "unsafe" not in policy
+
+
+def test_names_and_tokens_are_shown_and_cannot_run(client: TestClient, ended: str) -> None:
+    page = client.get(f"/v1/jobs/{ended}/report.html").text
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "Q_diff &lt;may&gt; be noise." in page
+    assert "&lt;b&gt;" in page
+
+
+def test_no_text_of_a_row_is_anywhere(client: TestClient, ended: str) -> None:
+    for name in ("report.html", "report.json"):
+        assert PRIVATE not in client.get(f"/v1/jobs/{ended}/{name}").text
+    pack = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{ended}/evidence.zip").content))
+    assert not any(PRIVATE.encode() in pack.read(name) for name in pack.namelist())
+
+
+def test_the_json_has_what_the_page_shows(client: TestClient, ended: str) -> None:
+    report = client.get(f"/v1/jobs/{ended}/report.json").json()
+    assert report["comparison"]["sentence"] == comparison()["sentence"]
+    assert [point["arm"] for point in report["cost_quality"]["points"]] != []
+    assert report["rewards"]["rows_kept"] == 1
+    assert report["contrasts"]["of_rows"] == 3
+    assert {run["run"] for run in report["training"]} == set(SYSTEMS)
+    assert report["training"][0]["series"]["loss"] == {"steps": [1], "values": [0.7]}
+    assert {line["name"] for line in report["lineage"]} >= {"score", "select:lowest", "train:deft", "evaluate"}
+    assert all(len(line["artifact"]["sha256"]) == 64 for line in report["lineage"])
+    assert report["slices"][0]["slice"] == "category:drugs"
+
+
+def test_the_pack_checks_out_and_is_the_same_again(client: TestClient, ended: str) -> None:
+    answer = client.get(f"/v1/jobs/{ended}/evidence.zip")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{ended}-evidence.zip"'
+    pack = zipfile.ZipFile(io.BytesIO(answer.content))
+    sums = dict(reversed(line.split("  ")) for line in pack.read("SHA256SUMS").decode().splitlines())
+    assert sums.keys() == set(pack.namelist()) - {"SHA256SUMS"}
+    assert all(hashlib.sha256(pack.read(name)).hexdigest() == digest for name, digest in sums.items())
+    names = set(pack.namelist())
+    assert {"report.html", "artifacts/evaluate/pairs.parquet", "artifacts/select-lowest/ledger.parquet"} <= names
+    assert client.get(f"/v1/jobs/{ended}/evidence.zip").content == answer.content
+
+
+def test_a_pipeline_that_has_not_ended_has_a_report_of_what_there_is(
+    client: TestClient, pipeline: str, database: Database, settings: Settings
+) -> None:
+    empty = client.get(f"/v1/jobs/{pipeline}/report.json").json()
+    assert (empty["comparison"], empty["cost_quality"], empty["rewards"]) == (None, None, None)
+    run_all(database, ArtifactFiles(settings), most=2)
+    page = client.get(f"/v1/jobs/{pipeline}/report.html")
+    assert "There is no verdict" in page.text
+    assert 'id="discrepancy"' in page.text
+
+
+def test_an_unchanged_page_is_not_sent_again(client: TestClient, ended: str) -> None:
+    etag = client.get(f"/v1/jobs/{ended}/report.html").headers["etag"]
+    assert client.get(f"/v1/jobs/{ended}/report.html", headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_only_a_pipeline_of_the_team_has_a_report(
+    client: TestClient, stranger: TestClient, ended: str, database: Database, team_id: str
+) -> None:
+    with database.read() as session:
+        child = jobs.children(session, team_id, ended)[0].id
+    for name in ("report.html", "report.json", "evidence.zip"):
+        assert client.get(f"/v1/jobs/{child}/{name}").json()["code"] == "no_report"
+        assert stranger.get(f"/v1/jobs/{ended}/{name}").json()["code"] == "not_found"
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_corrupt(
+    client: TestClient, ended: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    with database.read() as session:
+        artifact_id = jobs.get(session, team_id, ended).artifact_id
+    (settings.artifact_folder / str(artifact_id) / "comparison.json").write_text("{")
+    answer = client.get(f"/v1/jobs/{ended}/report.html")
+    assert (answer.status_code, answer.json()["code"]) == (500, "artifact_corrupt")

@@ -1,0 +1,77 @@
+"""From numbers of rows to the registered comparisons, on made-up runs with a known effect."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.experiment import design, results
+from bench.experiment.design import Run
+
+ROWS = 120
+
+
+def _evaluation(folder: Path, runs: list[Run], effects: dict[str, float]) -> Path:
+    """pairs.parquet of runs whose margins are positive more often by *effects*."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for place, run in enumerate(runs):
+        for row in range(ROWS):
+            right = generator.random() < 0.5 + effects.get(run.cell.name, 0.0)
+            numbers = {"margin": 1.0 if right else -1.0, "chosen_logp_change": -2.0, "chosen_tokens": 10}
+            lines.append({"row": row, "prompt": row, "system": f"run-{place}", **numbers})
+    lines += [{**lines[0], "system": "base", "margin": None}]
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(lines), folder / "pairs.parquet")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(pa.table({"source": ["a", "b", "c"] * (ROWS // 3)}), folder / "examples.parquet")
+    return folder
+
+
+@pytest.fixture
+def numbers(tmp_path: Path, data: Path) -> pa.Table:
+    runs = [Run(cell, 1e-4, seed) for cell in design.REPEATED for seed in design.SEEDS]
+    folder = _evaluation(tmp_path / "test", runs, {"deft": 0.3, "no_reward_term": 0.3})
+    return results.numbers_of(folder, runs, data)
+
+
+def test_numbers_hold_cell_seed_source_and_margin_and_no_text(numbers: pa.Table) -> None:
+    assert numbers.num_rows == 15 * ROWS
+    columns = "cell learning_rate seed source row prompt margin chosen_logp_change chosen_tokens"
+    assert numbers.column_names == columns.split()
+    assert not any(pa.types.is_string(field.type) for field in numbers.schema if field.name not in ("cell", "source"))
+
+
+def test_a_known_effect_of_the_selection_is_found_and_the_term_is_not_blamed(numbers: pa.Table) -> None:
+    found = {(each["arm"], each["against"]): each for each in results.report(numbers, resamples=200)["comparisons"]}
+    assert list(found) == list(design.FAMILY)
+    assert found["no_reward_term", "random"]["verdict"] == "clear gain"
+    assert found["deft", "no_reward_term"]["verdict"] == "within noise"
+    assert found["deft", "random"]["difference"] == pytest.approx(0.3, abs=0.1)
+
+
+def test_every_source_has_its_own_table(numbers: pa.Table) -> None:
+    found = results.report(numbers, resamples=100)
+    assert list(found["sources"]) == ["a", "b", "c"]
+    assert found["sources"]["a"]["table"][1]["cells"]["preference_accuracy"]["n"] == ROWS // 3
+
+
+def test_development_scores_are_accuracy_and_drift(tmp_path: Path, data: Path) -> None:
+    run = Run(design.TUNED[0], 1e-4, 0)
+    folder = _evaluation(tmp_path / "development", [run], {"deft": 0.5})
+    assert results.development_scores(folder, [run], data) == {run: (1.0, pytest.approx(-0.2))}
+
+
+def test_results_are_written_as_numbers(tmp_path: Path, numbers: pa.Table) -> None:
+    results.write(numbers, tmp_path / "results", {"omega": 1.0})
+    assert json.loads((tmp_path / "results" / "results.json").read_text())["omega"] == 1.0
+    assert pq.read_table(tmp_path / "results" / "per_row.parquet").num_rows == numbers.num_rows
