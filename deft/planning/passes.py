@@ -14,12 +14,20 @@ CAPPED_LOGITS_BYTES, DIVERGENCE_LOGITS_BYTES = 6, 20
 """Of one logit: in half precision and in float32; and where two models' distributions are compared in float32."""
 
 
-CPU_PROCESS_BYTES = 480 * 2**20
-"""Of a process with Python, torch, transformers, a tokenizer and a small data set: measured (docs/diary.md)."""
+CPU_PROCESS_BYTES = 540 * 2**20
+"""Of a process with Python, torch, transformers, PEFT, a tokenizer and a small data set, without the weights.
 
-CPU_HELD = 1.6
-"""Resident bytes by byte that a pass keeps: the backward pass's own tensors, and what the allocator does not give back.
-Measured: 1.5 with a model of 16 million parameters, 1.7 with SmolLM2-135M (docs/diary.md)."""
+Measured: 477 MiB with the libraries alone, 518 to 558 with a tokenizer of 3,500 to 49,152 tokens (docs/diary.md).
+"""
+
+CPU_HOLES = 0.7
+"""Of what goes through all layers in one pass, the share that glibc's arenas hold at the peak, freed but not reused.
+
+Measured: 0.4 to 1.05, mostly 0.65 to 0.85 (docs/diary.md).
+"""
+
+MAPPED_BYTES = 32 * 2**20
+"""A larger block is mapped by itself and given back when it is freed: glibc's M_MMAP_THRESHOLD at its highest."""
 
 
 def available_cores() -> int:
@@ -71,7 +79,9 @@ def cpu_training_bytes(
 ) -> int:
     """Return the peak resident memory of a training on a CPU: float32, `cpu_lanes` passes side by side.
 
-    Where all weights are tuned each of these passes has gradients of its own until they are added.
+    Where all weights are tuned each of these passes has gradients of its own until they are added. What a layer frees
+    does not fit the next one's tensors, so with gradient checkpointing, where every layer is freed twice, the allocator
+    holds as much as without it: checkpointing saves what the passes keep, not these holes.
     """
     longest = sample.largest(lambda sizes: _padded(counter, sizes, has_end=True))
     examples = min(plan.micro_batch_size or 1, plan.batch_size, rows)
@@ -83,8 +93,18 @@ def cpu_training_bytes(
         weights = memory.weights_in_memory(shape, "fp32", parameters, plan.quantisation)
         one, gradients = memory.training_memory(shape, lora, "fp32", weights, planned, checkpointing), 0
     lanes = cpu_lanes(-(-min(plan.batch_size, rows) // examples), lora, cores=cores)
-    held = int(CPU_HELD * lanes * (one.pass_bytes + one.logits_bytes)) + lanes * gradients
+    held = lanes * (one.pass_bytes + one.logits_bytes + gradients + _holes(counter, one))
     return CPU_PROCESS_BYTES + one.weights_bytes + one.adapter_bytes + one.tuned_bytes + held
+
+
+def _holes(counter: Counter, one: Memory) -> int:
+    """Return the bytes that the allocator holds for one pass; none where a layer's tensors are mapped one by one.
+
+    A pass whose residual is below MAPPED_BYTES and whose MLP is above is counted whole: that is too much.
+    """
+    if 4 * counter.shape.width * one.pass_tokens > MAPPED_BYTES:
+        return 0
+    return int(CPU_HOLES * one.bytes_per_token * one.pass_tokens)
 
 
 def cpu_lanes(passes: int, lora: Lora | None, *, cores: int) -> int:
