@@ -1,7 +1,7 @@
 """`python -m bench.experiment --data FOLDER`: all runs of docs/experiments/PLAN.md, or what is left of them.
 
-Every step ends in a sealed folder below --work and is not done again; Ctrl-C stops after a checkpoint and the same
-command goes on. Results go to docs/experiments/results: numbers of each held-out row, no text.
+Every step ends in a sealed folder below --work and is not done again: stop it with Ctrl-C and the same command goes on,
+a training from its last checkpoint. Results go to docs/experiments/results: numbers of each held-out row, no text.
 """
 
 import argparse
@@ -46,6 +46,9 @@ def main() -> int:
     except StepFailed as failure:
         print(failure, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     print(json.dumps(found["comparisons"], indent=1))
     return 0
 
