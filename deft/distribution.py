@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable, shown
+from deft.aspects import used_weights
+from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable
 from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
@@ -121,27 +122,6 @@ def mixture(aspects: Mapping[str, Counts], weights: Mapping[str, float]) -> NDAr
     """
     used = used_weights(weights, aspects)
     return checked(np.sum([weight * difference(aspects[name]) for name, weight in used.items()], axis=0))
-
-
-def used_weights(weights: Mapping[str, float], aspects: Collection[str]) -> dict[str, float]:
-    """Return the *weights* that are not 0, all of which must be of *aspects*.
-
-    Raises:
-        InvalidInput: a weight is of no aspect, or all are 0.
-    """
-    used = {name: weight for name, weight in weights.items() if weight}
-    unknown = sorted(name for name in weights if name not in aspects)
-    if used and not unknown:
-        return used
-    known = ", ".join(f"`{shown(name)}`" for name in sorted(aspects))
-    finding = Finding(
-        code="unknown_aspect" if unknown else "no_weight",
-        pointer="/aspects",
-        found=shown(", ".join(unknown)) if unknown else "weights that are all 0",
-        expected=f"weights of {known}, one above 0" if known else "no weights: rows without aspect, or with too many",
-        fix="weigh aspects that the rows have" if known else "leave them out, or upload rows with the column `aspect`",
-    )
-    raise InvalidInput(f"The weights of the aspects cannot be used: found {finding.found}.", findings=[finding])
 
 
 def checked(q_diff: NDArray[np.float64]) -> NDArray[np.float64]:

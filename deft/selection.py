@@ -7,7 +7,7 @@ equal inputs give equal subsets on every machine.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
@@ -210,18 +210,28 @@ def _shares(quota: Quota, available: Mapping[str, int]) -> dict[str, Fraction]:
     if quota == "equal":
         return dict.fromkeys(available, Fraction(1))
     assert not isinstance(quota, str)  # noqa: S101 -- the names are dealt with
-    unknown = sorted(quota.keys() - available.keys())
-    if unknown:
-        known = ", ".join(f"`{shown(name)}`" for name in sorted(available))
-        finding = Finding(
-            "unknown_source",
-            shown(", ".join(unknown)),
-            f"sources of the rows: {known}",
-            "name those",
-            "/selection/quota",
-        )
-        raise InvalidInput("The quota names a source that no scored row has.", findings=[finding])
+    require_sources(quota, available)
     return {name: Fraction(Decimal(repr(float(share)))) for name, share in quota.items()}
+
+
+def require_sources(quota: Mapping[str, float], available: Collection[str]) -> None:
+    """Check that every source in the shares *quota* is one of those *available* ("": rows without one).
+
+    Raises:
+        InvalidInput: the shares name a source that no row has.
+    """
+    unknown = sorted(set(quota) - set(available))
+    if not unknown:
+        return
+    known = ", ".join(f"`{shown(name)}`" for name in sorted(available))
+    finding = Finding(
+        "unknown_source",
+        shown(", ".join(name or "the empty name" for name in unknown)),
+        f"sources of the rows: {known}",
+        "name those",
+        "/selection/quota",
+    )
+    raise InvalidInput("The quota names a source that no scored row has.", code=finding.code, findings=[finding])
 
 
 def _rounded(exact: Mapping[str, Fraction], total: int) -> dict[str, int]:

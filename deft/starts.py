@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,15 @@ class Start:
 
 def adapter_hash(folder: Path) -> str:
     """Return the SHA-256 (hex) over names and contents of the adapter's settings and weights in *folder*."""
-    files = sorted([folder / "adapter_config.json", *folder.glob("adapter_model*.safetensors")])
-    return hashlib.sha256("".join(f"{sha256_of(path)}  {path.name}\n" for path in files).encode()).hexdigest()
+    files = [folder / "adapter_config.json", *folder.glob("adapter_model*.safetensors")]
+    return adapter_hash_of({path.name: sha256_of(path) for path in files})
+
+
+def adapter_hash_of(files: Mapping[str, str]) -> str:
+    """Return the same of the SHA-256 (hex) of an adapter's *files* by their names, of which others do not count."""
+    weights = [name for name in files if fnmatch(name, "adapter_model*.safetensors")]
+    own = sorted(["adapter_config.json", *weights])
+    return hashlib.sha256("".join(f"{files[name]}  {name}\n" for name in own).encode()).hexdigest()
 
 
 def start_of(base_hash: str, adapter: Path | None) -> Start:

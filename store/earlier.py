@@ -1,4 +1,4 @@
-"""What the team's last scoring tells about the next: the pace of this service's machines, and whether Q_diff is noise.
+"""What the team's last jobs tell about the next: the pace of this service's machines, whether Q_diff is noise, a hash.
 
 Rows and summaries only; it opens no file.
 """
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from deft.planning.documents import Remark
 from deft.planning.shapes import Shape
 from deft.planning.speed import Device, measured
-from store.tables import Artifact, Job, JobInput
+from store.tables import Artifact, Job, JobInput, Model
 
 LEAST_SECONDS = 1.0
 """A scoring that took less says nothing about throughput."""
@@ -40,6 +40,26 @@ def last_scoring(session: Session, team_id: str, model_id: str, dataset_id: str 
         statement = statement.where(Job.id.in_(own))
     found = session.execute(statement).first()
     return None if found is None else Scoring(*found)
+
+
+def base_hash(session: Session, team_id: str, model: Model) -> str | None:
+    """Return the hash of the model's weights: from its registration, else what the team's last job with it recorded.
+
+    None: neither tells; the weights are large, or of the Hub, and have served in no scoring and no training.
+    """
+    if model.weights_hash is not None:
+        return model.weights_hash
+    statement = (
+        select(Artifact.summary)
+        .join(Job, Artifact.id == Job.artifact_id)
+        .where(Job.team_id == team_id, Job.model_id == model.id, Job.kind.in_(("score", "train")))
+        .where(Job.status == "succeeded")
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(1)
+    )
+    summary = session.scalars(statement).first()
+    found = None if summary is None else summary.get("base_weights_hash")
+    return found if isinstance(found, str) else None
 
 
 def pace_of(scoring: Scoring | None, shape: Shape) -> Device | None:

@@ -3,8 +3,6 @@
 It reads settings, headers, sizes and hashes; it never loads a model, and takes no path outside the roots.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,8 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, ModelNotUsable, NotFound, shown
-from deft.folders import sha256_of
-from deft.models.files import check_model_folder
+from deft.models.files import check_model_folder, weights_hash
 from store.ids import new_id
 from store.paging import Order, Page, page_of
 from store.settings import GIB, Settings
@@ -61,7 +58,7 @@ def inspect_folder(folder: Path, roots: Iterable[Path]) -> Weights:
         raise InvalidInput(error.message, code=error.error_code, findings=findings) from error
     files = sorted(real.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
-    return Weights(real, size, _hash(files) if size <= HASHED_UP_TO_BYTES else None)
+    return Weights(real, size, weights_hash(real) if size <= HASHED_UP_TO_BYTES else None)
 
 
 def register(
@@ -76,7 +73,7 @@ def register(
 ) -> Model:
     """Add a model under *name* for the team (None: for everyone): a *folder* below *roots*, or *hub_id* + *revision*.
 
-    Registering the same thing under the same name again returns the model that is there.
+    Registering the same thing under the same name again returns the model that is there, with its weights as they are.
 
     Raises:
         InvalidInput: the name, folder, hub id or revision is not usable.
@@ -88,10 +85,10 @@ def register(
     if known is not None:
         if (known.folder, known.hub_id, known.revision) != source:
             raise Conflict("the name means another model", code="name_taken")
+        _tell(known, weights)
         return known
     model = Model(id=new_id("model"), team_id=team_id, name=name, folder=source[0], hub_id=hub_id, revision=revision)
-    if weights is not None:
-        model.weights_bytes, model.weights_hash = weights.bytes, weights.hash
+    _tell(model, weights)
     try:
         with session.begin_nested():
             session.add(model)
@@ -133,7 +130,10 @@ def sync_roots(session: Session, settings: Settings) -> list[Model]:
     for folder in _candidates(settings.model_roots):
         known = session.scalars(select(Model).where(Model.team_id.is_(None), Model.folder == str(folder))).first()
         try:
-            found.append(known or register(session, None, folder.name, roots=settings.model_roots, folder=folder))
+            if known is None or not _is_told(known):
+                name = folder.name if known is None else known.name
+                known = register(session, None, name, roots=settings.model_roots, folder=folder)
+            found.append(known)
         except (InvalidInput, Conflict):
             continue
     return found
@@ -175,9 +175,15 @@ def _missing_parts(folder: Path) -> str:
     return f"without {', '.join(missing)}" if missing else ""
 
 
-def _hash(files: list[Path]) -> str:
-    document = [[file.name, sha256_of(file)] for file in files]
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+def _tell(model: Model, weights: Weights | None) -> None:
+    if weights is not None:
+        model.weights_bytes, model.weights_hash = weights.bytes, weights.hash
+
+
+def _is_told(model: Model) -> bool:
+    """Return whether size and hash are on record, as far as they are taken."""
+    size = model.weights_bytes
+    return size is not None and (model.weights_hash is not None or size > HASHED_UP_TO_BYTES)
 
 
 def _candidates(roots: Iterable[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from deft.planning.source import DataSource, Examples, ModelSource, open_model
 from deft.planning.speed import given
 from deft.planning.summary import plan_document
 from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions, endpoint_named, spec_json
-from store import jobs, models, named_models, queue_wait
+from store import jobs, models, named_models, on_record, queue_wait
 from store.artifacts import ArtifactFiles
 from store.earlier import last_scoring, noise_in, pace_of
 from store.expansion import Resolved, resolve
@@ -47,7 +47,7 @@ def prepare(
         NotFound: the model, an artifact or a job that the spec names is not there for this team.
         InvalidInput: what is named has another kind or has failed; no row is left; a row does not become tokens; the
             model is no causal language model or has an unknown head; its tokenizer, its context or its modules do not
-            fit what is asked.
+            fit what is asked; what is on record of an input shows that the job cannot succeed (`store.on_record`).
     """
     _require_endpoint(settings, spec)
     resolved = resolve(session, files, team_id, spec) if isinstance(spec, PipelineSpec) else None
@@ -58,6 +58,7 @@ def prepare(
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
     planner.plan(own)
+    on_record.check(session, files, team_id, own, inputs)
     if resolved is not None:
         planner.facts.keep_reason = resolved.summary["keep_reason"]
     return Prepared(own, resolved, planner)

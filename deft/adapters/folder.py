@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from deft.adapters.bases import BaseModel, base_model, duties_of, is_whole_model
 from deft.adapters.card import adapter_card, merged_card
 from deft.adapters.serving_rules import vllm_rules
+from deft.adapters.targets import suffixes_of
 from deft.errors import ArtifactCorrupt
 from deft.folders import content_files, sha256_of
 from deft.models.loading import load_base, load_policy
@@ -121,7 +122,7 @@ def _make_config_portable(path: Path, base: BaseModel) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.name
     config["revision"] = base.revision
-    config["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
+    config["target_modules"] = suffixes_of(config["target_modules"])
     _write_json(path, config)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deft.data import prompt_sets
@@ -48,6 +50,13 @@ def have_scores(folder: Path, rows: Sequence[int]) -> bool:
     table = pq.read_table(folder / "examples.parquet", columns=["row", "scores"])
     scored = set(table["row"].filter(table["scores"].is_valid()).to_pylist())
     return scored.issuperset(rows)
+
+
+def values_in(folder: Path, column: Literal["source", "aspect"], rows: Sequence[int]) -> set[str]:
+    """Return the distinct values of *column* in *rows* of the dataset or scoring in *folder*; "": rows without one."""
+    table = pq.read_table(folder / "examples.parquet", columns=["row", column])
+    own = table.filter(pc.is_in(table["row"], value_set=pa.array(rows, pa.int64())))
+    return {value or "" for value in own[column].unique().to_pylist()}
 
 
 def _example_from(stored: Row) -> tuple[int, Example]:

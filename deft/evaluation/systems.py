@@ -3,7 +3,6 @@
 Knows PEFT and adapter folders; it must not know data or metrics.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from deft.adapters.bases import is_whole_model
-from deft.errors import Finding, InvalidInput, ModelNotUsable
+from deft.errors import ModelNotUsable
+from deft.evaluation.trained_on import record_of, refusal, require_trained_on
 from deft.models.loading import adapter_on_head, load_base, load_policy
 from deft.specs import Quantisation, System
 
@@ -49,35 +49,11 @@ def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], bas
 def _open(index: int, system: System, folder: Path | None, base_hash: str) -> Adapter:
     is_whole = folder is not None and is_whole_model(folder)
     if folder is None or not (is_whole or (folder / "adapter_config.json").is_file()):
-        raise _refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
-    record = _record(folder)
-    trained_on = record.get("base_weights_hash", base_hash)
-    if trained_on != base_hash:
-        found = (
-            f"{'a model' if is_whole else 'an adapter'} trained on a base whose weights hash to {str(trained_on)[:12]}"
-        )
-        raise _refusal(index, system, found, f"one trained on {base_hash[:12]}", "adapter_of_another_base")
+        raise refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
+    require_trained_on(index, system, folder, base_hash)
+    record = record_of(folder)
     weights = record.get("weights_hash" if is_whole else "adapter_sha256", "")
     return Adapter(system, folder, record.get("omega") != 0, str(weights), is_whole)
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / "training.json"
-    if not path.is_file():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
-
-
-def _refusal(index: int, system: System, found: str, expected: str, code: str) -> InvalidInput:
-    finding = Finding(
-        code=code,
-        pointer=f"/systems/{index}/adapter",
-        found=found,
-        expected=expected,
-        fix="name an adapter that was trained on this model",
-    )
-    return InvalidInput(f"system `{system.name}`: found {found}, expected {expected}", code=code, findings=[finding])
 
 
 class Resident:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deft.errors import Finding, ModelNotUsable, shown
+from deft.folders import sha256_of
 from deft.models.surplus import check_layers
 
 CONFIG = "config.json"
@@ -128,6 +129,19 @@ def read_weights(folder: Path) -> Weights:
     if not shapes:
         raise refusal(folder, "safetensors files without a tensor", "the weights of a model")
     return Weights(shapes, dict(elements), size)
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the SHA-256 (hex) over names and contents of the safetensors files of *folder*.
+
+    Raises:
+        ModelNotUsable: there is none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise refusal(folder, "no *.safetensors", "weights as safetensors")
+    listing = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _weight_files(folder: Path) -> list[Path]:

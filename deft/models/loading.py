@@ -5,7 +5,6 @@ Knows no dataset, job or training. A base model is frozen and in evaluation mode
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -18,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from deft.errors import ModelNotUsable, shown
-from deft.folders import sha256_of
 from deft.models import fit
 from deft.models.files import CONFIG, read_settings, refusal, refuse_code, require_safetensors
+from deft.models.files import weights_hash as weights_hash
 from deft.models.heads import head_refusal, unknown_head_fields
 from deft.models.quantisation import keep_gradients, loading_options
 from deft.models.rope import switching_tokens
@@ -86,7 +85,7 @@ def load_base(
 
     refuse_code(folder)
     require_safetensors(folder, "model")
-    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    place = default_device() if device == "auto" else torch.device(device)
     dtype = dtype_of(precision, place)
     options = loading_options(quantisation, dtype, place)
     try:
@@ -198,6 +197,11 @@ def decoder(model: nn.Module) -> nn.Module:
     return cast(nn.Module, getattr(causal, "model", causal) if inner is causal else inner)  # Llama 4 names no prefix
 
 
+def default_device() -> torch.device:
+    """Return the first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """Return the dtype that *precision* means on *device*."""
     if precision != "auto":
@@ -205,15 +209,6 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def weights_hash(folder: Path) -> str:
-    """Return the SHA-256 (hex) over names and contents of the safetensors files of *folder*."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise refusal(folder, "no *.safetensors", "weights as safetensors")
-    listing = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, options: TokenOptions) -> int:

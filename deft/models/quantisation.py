@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from deft.errors import Finding, InvalidInput
+from deft.models.numbers import numbers_named
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -88,8 +89,7 @@ def quantisation_of(model: nn.Module) -> Quantisation:
 
 def numbers_of(model: nn.Module, dtype: torch.dtype) -> str:
     """Return what a base's results depend on besides its weights: `bfloat16`, or `nf4/bfloat16`."""
-    name = str(dtype).removeprefix("torch.")
-    return name if quantisation_of(model) == "none" else f"{quantisation_of(model)}/{name}"
+    return numbers_named(str(dtype).removeprefix("torch."), quantisation_of(model))
 
 
 def _refusal(found: str, expected: str, fix: str) -> InvalidInput:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from deft import distribution as distributions
+from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import iterate_examples
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
@@ -35,7 +36,6 @@ DISCREPANCY = "discrepancy.json"
 REVIEW = "discrepancy"
 """The code under which a person accepts a Q_diff that may be noise."""
 
-MAX_ASPECTS = 32
 _SUMMARISED = ("examples", "l1", "null_mean", "ratio", "z", "p", "r", "gate", "warnings")
 
 
@@ -55,7 +55,7 @@ class Counted:
         """
         if weights is None:
             return [Part(1.0, self.table)]
-        used = distributions.used_weights(weights, self.aspects)
+        used = used_weights(weights, self.aspects)
         return [Part(weight, self.aspects[name]) for name, weight in used.items()]
 
     def distribution(self, vocabulary_size: int, weights: Mapping[str, float] | None) -> Distribution:
@@ -107,9 +107,7 @@ def _by_aspect(table: TokenTable, names: Sequence[str | None]) -> dict[str, Toke
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name or "", []).append(row)
-    if rows.keys() <= {""} or len(rows) > MAX_ASPECTS:
-        return {}
-    return {name: table.take(np.array(own)) for name, own in sorted(rows.items())}
+    return {name: table.take(np.array(rows[name])) for name in kept_apart(rows.keys())}
 
 
 def report_on(parts: Sequence[Part], tokenizer: Tokenizer, gate: Gate) -> dict[str, Any]:

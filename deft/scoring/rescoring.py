@@ -16,8 +16,7 @@ from deft import distribution as distributions
 from deft.distribution import Distribution
 from deft.errors import ArtifactCorrupt, Finding, InvalidInput
 from deft.scoring import projections
-
-HIDDEN = "hidden.npy"
+from deft.scoring.extending import HIDDEN as HIDDEN
 
 
 @dataclass(frozen=True, slots=True)

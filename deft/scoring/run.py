@@ -21,17 +21,27 @@ from deft.data.splits import chosen_rows
 from deft.distribution import Distribution
 from deft.models.attention import attention_of
 from deft.models.files import config_hash
-from deft.models.loading import check_settings, load_base, load_policy, load_tokenizer, weights_hash
+from deft.models.loading import (
+    check_settings,
+    default_device,
+    dtype_of,
+    load_base,
+    load_policy,
+    load_tokenizer,
+    weights_hash,
+)
+from deft.models.numbers import numbers_named
 from deft.models.quantisation import numbers_of
 from deft.reports import Report
 from deft.reward import direction_of, head_of, projection_of
 from deft.scoring import projections
 from deft.scoring.counting import count_rows, report_on, require_review, write_report
+from deft.scoring.extending import require_extendable
 from deft.scoring.folder import DISTRIBUTION, Run, finish, phase, write_run
 from deft.scoring.scored_rows import Earlier, Work, require_known_tokens, score_rows
 from deft.scoring.scorer import Scorer, Scores, score_examples
 from deft.scoring.stored_states import open_states
-from deft.starts import start_of
+from deft.starts import Start, start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -157,12 +167,14 @@ def _score(
         if len(tokenizer) > size:
             require_known_tokens(inputs["dataset"], rows, tokenizer, spec.tokens, size)
         weights = hasher.submit(weights_hash, inputs["model"])  # a second a gigabyte: beside the loading
+        adapter = None if spec.adapter is None else inputs["adapter"]
+        if spec.extends is not None:  # no model is loaded for a scoring that cannot be extended
+            _require_extendable(spec, inputs, start_of(weights.result(), adapter), distribution)
         base = load_base(inputs["model"], precision=spec.precision, quantisation=spec.quantisation)
         head = head_of(base)
         projection = projection_of(head, distribution) if head.softcap is None else None
         if projection is not None:
             projections.save(out, projection)
-        adapter = None if spec.adapter is None else inputs["adapter"]
         start = start_of(weights.result(), adapter)
         model = base if adapter is None else load_policy(base, adapter)
     facts = {**asdict(start), "config_hash": config_hash(inputs["model"]), "dtype": numbers_of(base, head.weight.dtype)}
@@ -184,3 +196,11 @@ def _score(
         seconds=seconds,
         **facts,
     )
+
+
+def _require_extendable(spec: ScoreSpec, inputs: Mapping[str, Path], start: Start, distribution: Distribution) -> None:
+    """Refuse the scoring to extend where it was made with other settings, as far as they are known by now."""
+    dtype = str(dtype_of(spec.precision, default_device())).removeprefix("torch.")
+    known = {name: distribution.facts.get(name) for name in ("tokenizer_sha256", "options")}
+    known |= {"config_hash": config_hash(inputs["model"]), "dtype": numbers_named(dtype, spec.quantisation)}
+    require_extendable(inputs["extends"], {**asdict(start), **known})

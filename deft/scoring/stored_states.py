@@ -4,20 +4,17 @@ A state depends on the model, the adapter on it, its precision, the tokenizer, t
 texts: not on Q_diff. An example's key is the SHA-256 of its prompt and responses (`deft.examples.key_of`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deft import distribution as distributions
-from deft.errors import ArtifactCorrupt, Finding, InvalidInput
-from deft.scoring.rescoring import HIDDEN
+from deft.errors import ArtifactCorrupt
+from deft.scoring.extending import HIDDEN, require_extendable
 
 SETTINGS = ("base_weights_hash", "config_hash", "adapter_hash", "dtype", "tokenizer_sha256", "options")
 """What must be equal for states to be."""
@@ -53,7 +50,7 @@ def open_states(folder: Path, settings: Mapping[str, str | None]) -> StoredState
         InvalidInput: a setting differs, or the scoring has no states since its head is soft-capped.
         ArtifactCorrupt: its files do not belong together.
     """
-    _require_equal(folder, settings)
+    require_extendable(folder, {name: settings[name] for name in SETTINGS})
     table = pq.read_table(folder / "scores.parquet")
     hidden = np.load(folder / HIDDEN, mmap_mode="r")
     if len(hidden) != table.num_rows or table.column_names[0] != "row":
@@ -71,27 +68,3 @@ def keys_of(folder: Path) -> list[str]:
     """Return the key of every example of the dataset or scoring in *folder*, by row."""
     keys: list[str] = pq.read_table(folder / "examples.parquet", columns=["key"])["key"].to_pylist()
     return keys
-
-
-def _require_equal(folder: Path, settings: Mapping[str, str | None]) -> None:
-    earlier = _settings_of(folder)
-    if not (folder / HIDDEN).is_file():
-        raise _refusal("a scoring without hidden states: its model's head is soft-capped", "one with them")
-    for name in SETTINGS:
-        if earlier.get(name) != settings[name]:
-            was, wanted = (str(value)[:60] for value in (earlier.get(name), settings[name]))
-            raise _refusal(f"a scoring whose {name} is {was}", f"{wanted}, as this scoring has it")
-
-
-def _settings_of(folder: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads((folder / "scoring.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactCorrupt(f"scoring.json cannot be read: {error}") from error
-    return {**distributions.load(folder / "distribution.safetensors").facts, **summary}
-
-
-def _refusal(found: str, expected: str) -> InvalidInput:
-    fix = "leave extends out to score every row, or extend a scoring made with the same model, adapter and settings"
-    finding = Finding(code="cannot_extend", pointer="/extends", found=found, expected=expected, fix=fix)
-    return InvalidInput(f"That scoring cannot be extended: found {found}.", code="cannot_extend", findings=[finding])

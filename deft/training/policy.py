@@ -4,14 +4,18 @@ Knows PEFT and the modules of models; it must not know the data, the loss or the
 """
 
 from contextlib import nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from deft.adapters.targets import require_all_by_suffix, suffixes_of
 from deft.models.loading import causal_model, decoder, load_policy
 from deft.packing import Pack
 from deft.planning.shapes import unknown_target_modules
@@ -23,11 +27,12 @@ def attach_lora(base: nn.Module, lora: Lora, *, seed: int, start: Path | None = 
     """Put a trainable LoRA adapter on *base* (in place): a fresh one drawn from *seed*, or that in the folder *start*.
 
     Raises:
-        InvalidInput: a target module is not one of the model's.
+        InvalidInput: a target module is not one of the model's, or the adapter in *start* names modules that suffixes
+            cannot tell from others.
         ModelNotUsable: the adapter in *start* does not fit the base.
     """
     if start is not None:
-        return load_policy(base, start, is_trainable=True)
+        return _portable(load_policy(base, start, is_trainable=True))
     torch.manual_seed(seed)  # LoRA's A is drawn from the global generator
     config = LoraConfig(
         r=lora.r,
@@ -38,6 +43,16 @@ def attach_lora(base: nn.Module, lora: Lora, *, seed: int, start: Path | None = 
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config)
+
+
+def _portable(policy: PeftModel) -> PeftModel:
+    """Return *policy*, whose adapter must be on every module that the suffixes of its targets match."""
+    config = copy(policy.peft_config["default"])
+    config.target_modules = set(suffixes_of(config.target_modules))
+    modules = dict(policy.get_base_model().named_modules())
+    adapted = [name for name, module in modules.items() if isinstance(module, LoraLayer)]
+    require_all_by_suffix(adapted, [name for name in modules if check_target_module_exists(config, name)])
+    return policy
 
 
 def lora_of(model: PeftModel, asked: Lora) -> dict[str, Any]:

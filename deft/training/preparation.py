@@ -20,6 +20,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from deft.adapters.targets import require_listed_targets
 from deft.data.datasets import read_examples
 from deft.data.splits import chosen_rows
 from deft.distribution import load as load_distribution
@@ -43,8 +44,7 @@ from deft.training.policy import attach_lora
 from deft.training.ranks import present
 from deft.training.recomputation import recompute_where_needed
 from deft.training.supervision import RewardSource, row_weights, training_rewards
-
-DISTRIBUTION = "distribution.safetensors"
+from deft.training.term import distribution_in, no_distribution
 
 
 @dataclass(slots=True)
@@ -165,6 +165,7 @@ def _policy(
     start = inputs.get("adapter")
     if start is not None:
         require_same_base(start, base_hash)
+        require_listed_targets(start)
     plan = spec.optimisation
     base = load_base(inputs["model"], precision=plan.precision, quantisation=plan.quantisation)
     head = head_of(base)
@@ -239,17 +240,10 @@ def _q_diff(
     inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, *, is_needed: bool
 ) -> NDArray[np.float64] | None:
     """Return Q_diff from the subset itself, else from the scoring; without a term it only serves the metrics."""
-    folders = [inputs[name] for name in ("data", "scoring") if name in inputs]
-    path = next((folder / DISTRIBUTION for folder in folders if (folder / DISTRIBUTION).is_file()), None)
+    path = distribution_in(inputs)
     if path is None:
         if is_needed:
-            raise _refusal(
-                "no_distribution",
-                "/scoring",
-                "no distribution",
-                "a scoring of this data, whose Q_diff the DEFT term uses",
-                "name a scoring in `scoring`, train on a subset, or set `deft` to null",
-            )
+            raise no_distribution()
         return None
     distribution = load_distribution(path)
     try:

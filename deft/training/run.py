@@ -32,10 +32,11 @@ from deft.training.drift import DriftWatch, make_probe, review_of
 from deft.training.history import write_events
 from deft.training.omega import Calibration, measure_omega, read_omega
 from deft.training.policy import lora_of
-from deft.training.preparation import DISTRIBUTION, Prepared, exact_arithmetic, prepare
+from deft.training.preparation import Prepared, exact_arithmetic, prepare
 from deft.training.ranks import Ranks, present
 from deft.training.recomputation import recomputes
 from deft.training.reference import set_reference
+from deft.training.term import DISTRIBUTION, has_term
 from deft.training.trackers import require_trackers
 from deft.training.trainer import AlignmentTrainer, CheckpointStore
 
@@ -94,7 +95,7 @@ def _train_and_save(
     report: Report,
 ) -> dict[str, Any]:
     clock = _Clock()
-    prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=_has_term(spec))
+    prepared = prepare(spec, inputs=inputs, report=report, needs_distribution=has_term(spec))
     of_start = _of_start(prepared.base_hash, inputs, report)
     clock.lap("load")
     store = _store(spec, prepared, inputs, checkpoints)
@@ -270,10 +271,6 @@ def training_arguments(
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel
     return arguments
-
-
-def _has_term(spec: TrainSpec) -> bool:
-    return spec.deft is not None and spec.deft.omega != 0
 
 
 def _summary(
