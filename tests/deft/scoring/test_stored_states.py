@@ -145,8 +145,14 @@ def test_a_scored_sample_is_taken_over_as_far_as_it_goes(tmp_path: Path, tiny_mo
     ],
 )
 def test_other_settings_are_refused(
-    old: Path, tmp_path: Path, tiny_model_folder: Path, changes: dict[str, Any], name: str
+    old: Path,
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    changes: dict[str, Any],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("deft.scoring.run.load_base", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(InvalidInput) as error:
         score(tmp_path, tiny_model_folder, OLD, old, **changes)
     finding = error.value.findings[0]
@@ -154,9 +160,11 @@ def test_other_settings_are_refused(
     assert name in finding.found
 
 
-def test_another_model_is_refused(old: Path, tmp_path: Path) -> None:
+def test_another_model_is_refused(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = save_tiny_llama(tmp_path / "model", seed=4)
+    monkeypatch.setattr("deft.scoring.run.load_base", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(InvalidInput, match="base_weights_hash"):
-        score(tmp_path, save_tiny_llama(tmp_path / "model", seed=4), OLD, old)
+        score(tmp_path, other, OLD, old)
 
 
 def test_the_same_weights_with_other_settings_are_refused(old: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
