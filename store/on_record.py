@@ -18,6 +18,7 @@ from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import values_in
 from deft.data.splits import chosen_rows
 from deft.evaluation.trained_on import require_trained_on
+from deft.models.files import config_hash
 from deft.models.numbers import DTYPES, numbers_named
 from deft.scoring.extending import require_extendable, settings_of
 from deft.selection import require_sources
@@ -36,6 +37,7 @@ from deft.starts import adapter_hash_of, require_same_base
 from deft.training.term import distribution_in, has_term, no_distribution
 from store import earlier, models
 from store.artifacts import ArtifactFiles
+from store.settings import Settings
 from store.tables import Artifact, JobInput
 
 
@@ -43,15 +45,24 @@ from store.tables import Artifact, JobInput
 class Records:
     """The *artifacts* that a spec names and their *folders*, by the name of the input; the hash of the model's weights.
 
-    What has still to be made is in neither; the hash is None where it is not known.
+    What has still to be made is in neither. The hash is None where it is not known, *model* (the model's folder) where
+    the job loads none or a worker has still to fetch it.
     """
 
     artifacts: Mapping[str, Artifact]
     folders: Mapping[str, Path]
     base_hash: str | None
+    model: Path | None
 
 
-def check(session: Session, files: ArtifactFiles, team_id: str, spec: JobSpec, inputs: Sequence[JobInput]) -> None:
+def check(
+    session: Session,
+    files: ArtifactFiles,
+    settings: Settings,
+    team_id: str,
+    spec: JobSpec,
+    inputs: Sequence[JobInput],
+) -> None:
     """Refuse *spec*, a pipeline resolved, where what is on record of *inputs* shows that it cannot succeed.
 
     Raises:
@@ -59,10 +70,7 @@ def check(session: Session, files: ArtifactFiles, team_id: str, spec: JobSpec, i
             has, or all weights are 0; a scoring cannot be extended; an adapter was trained on another base, or no
             training can start from it.
     """
-    made = [each for each in inputs if each.artifact_id is not None]
-    artifacts = {each.name: session.get_one(Artifact, each.artifact_id) for each in made}
-    folders = {name: files.folder(row) for name, row in artifacts.items()}
-    records = Records(artifacts, folders, _base_hash(session, team_id, spec))
+    records = _records(session, files, settings, team_id, getattr(spec, "model", None), inputs)
     if isinstance(spec, ScoreSpec):
         _check_score(spec, records)
     elif isinstance(spec, SelectSpec):
@@ -75,9 +83,22 @@ def check(session: Session, files: ArtifactFiles, team_id: str, spec: JobSpec, i
         _check_pipeline(spec, records)
 
 
-def _base_hash(session: Session, team_id: str, spec: JobSpec) -> str | None:
-    named = getattr(spec, "model", None)
-    return None if named is None else earlier.base_hash(session, team_id, models.get(session, team_id, named))
+def _records(
+    session: Session,
+    files: ArtifactFiles,
+    settings: Settings,
+    team_id: str,
+    model: str | None,
+    inputs: Sequence[JobInput],
+) -> Records:
+    made = [each for each in inputs if each.artifact_id is not None]
+    artifacts = {each.name: session.get_one(Artifact, each.artifact_id) for each in made}
+    folders = {name: files.folder(row) for name, row in artifacts.items()}
+    if model is None:
+        return Records(artifacts, folders, None, None)
+    row = models.get(session, team_id, model)
+    folder = models.folder_of(settings, row)
+    return Records(artifacts, folders, earlier.base_hash(session, team_id, row), folder if folder.is_dir() else None)
 
 
 def _check_score(spec: ScoreSpec, records: Records) -> None:
@@ -95,6 +116,8 @@ def _known_settings(spec: ScoreSpec, records: Records, earlier_dtype: str) -> di
     known["options"] = spec.tokens.model_dump_json()
     if records.base_hash is not None:
         known["base_weights_hash"] = records.base_hash
+    if records.model is not None:
+        known["config_hash"] = config_hash(records.model)
     if spec.adapter is None:
         known["adapter_hash"] = None
     elif "adapter" in records.artifacts:

@@ -58,7 +58,7 @@ def prepare(
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
     planner.plan(own)
-    on_record.check(session, files, team_id, own, inputs)
+    on_record.check(session, files, settings, team_id, own, inputs)
     if resolved is not None:
         planner.facts.keep_reason = resolved.summary["keep_reason"]
     return Prepared(own, resolved, planner)

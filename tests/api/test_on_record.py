@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 from sqlalchemy import select, update
 
-from deft.models.files import weights_hash
+from deft.models.files import config_hash, weights_hash
 from deft.specs import ArtifactKind, TokenOptions
 from deft.starts import adapter_hash
 from store import models
@@ -85,11 +85,11 @@ def model_folder(model: str, settings: Settings) -> Path:
 @pytest.fixture
 def scoring(dataset: str, model_folder: Path, publish: Publish, settings: Settings, tmp_path: Path) -> str:
     """A scoring of the rows of source `a`, under the bare model in float32, with the default token options."""
-    folder = scoring_folder(tmp_path / "scoring", settings.artifact_folder / dataset, weights_hash(model_folder))
+    folder = scoring_folder(tmp_path / "scoring", settings.artifact_folder / dataset, model_folder)
     return publish("scoring", folder, json.loads((folder / "scoring.json").read_text()))
 
 
-def scoring_folder(folder: Path, dataset: Path, base_hash: str, **changes: Any) -> Path:
+def scoring_folder(folder: Path, dataset: Path, model: Path, **changes: Any) -> Path:
     folder.mkdir()
     shutil.copy(dataset / "examples.parquet", folder)
     rows = list(range(0, 100, 2))
@@ -97,8 +97,9 @@ def scoring_folder(folder: Path, dataset: Path, base_hash: str, **changes: Any) 
     np.save(folder / "hidden.npy", np.zeros((len(rows), 2), np.float32))
     facts = {"options": TokenOptions().model_dump_json(), "tokenizer_sha256": "0" * 64}
     save_file({"q_diff": np.zeros(3)}, str(folder / "distribution.safetensors"), metadata=facts)
-    told = {"base_weights_hash": base_hash, "adapter_hash": None, "dtype": "float32", "rows_scored": len(rows)}
-    summary = {**told, "aspects": {"": 34, "kind": 66}, **changes}
+    told = {"dtype": "float32", "rows_scored": len(rows), "aspects": {"": 34, "kind": 66}}
+    hashes = {"base_weights_hash": weights_hash(model), "config_hash": config_hash(model), "adapter_hash": None}
+    summary = {**told, **hashes, **changes}
     (folder / "scoring.json").write_text(json.dumps(summary))
     return folder
 
@@ -203,12 +204,13 @@ def test_a_scoring_without_states_or_of_another_start_is_not_extended(
 ) -> None:
     own, rows = weights_hash(model_folder), settings.artifact_folder / dataset
     body = {"kind": "score", "dataset": dataset, "model": model}
-    capped = scoring_folder(tmp_path / "capped", rows, own)
+    capped = scoring_folder(tmp_path / "capped", rows, model_folder)
     (capped / "hidden.npy").unlink()
-    other = scoring_folder(tmp_path / "other", rows, "f" * 64)
+    other = scoring_folder(tmp_path / "other", rows, model_folder, base_weights_hash="f" * 64)
+    resized = scoring_folder(tmp_path / "resized", rows, model_folder, config_hash="f" * 64)
     adapter = adapter_folder(tmp_path / "adapter", own)
-    tuned = scoring_folder(tmp_path / "tuned", rows, own, adapter_hash=adapter_hash(adapter))
-    ids = {folder.name: publish("scoring", folder, {}) for folder in (capped, other, tuned)}
+    tuned = scoring_folder(tmp_path / "tuned", rows, model_folder, adapter_hash=adapter_hash(adapter))
+    ids = {folder.name: publish("scoring", folder, {}) for folder in (capped, other, resized, tuned)}
     for name in ids:
         assert refusal(client, {**body, "extends": ids[name]}) == ("cannot_extend", "/extends"), name
     accepted(client, {**body, "extends": ids["tuned"], "adapter": publish("adapter", adapter, {})})
