@@ -16,7 +16,7 @@ from deft.adapters.targets import require_listed_targets
 from deft.arms import arms, scored_rows, trained_rows
 from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import values_in
-from deft.data.splits import chosen_rows
+from deft.data.splits import chosen_rows, row_numbers
 from deft.evaluation.trained_on import require_trained_on
 from deft.models.files import config_hash
 from deft.models.numbers import DTYPES, numbers_named
@@ -177,4 +177,6 @@ def _check_quota(selection: Selection, folder: Path, rows: Sequence[int]) -> Non
 
 def _check_aspects(weights: Mapping[str, float] | None, folder: Path, rows: Rows) -> None:
     if weights is not None:
-        used_weights(weights, kept_apart(values_in(folder, "aspect", chosen_rows(folder, rows))))
+        is_whole = rows.split == "all" and rows.sample is None
+        counted = row_numbers(folder) if is_whole else chosen_rows(folder, rows)
+        used_weights(weights, kept_apart(values_in(folder, "aspect", counted)))

@@ -54,7 +54,7 @@ def finish(database: Database, settings: Settings) -> None:
 def test_a_job_is_answered_with_every_default_and_the_hash_of_its_spec(
     client: TestClient, upload: Upload, model: str
 ) -> None:
-    job = client.post("/v1/jobs", json={"kind": "train", "data": upload()["id"], "model": model}).json()
+    job = client.post("/v1/jobs", json={"kind": "train", "data": upload()["id"], "model": model, "deft": None}).json()
     assert job["spec"]["method"] == {"type": "dpo", "beta": 0.1, "rejected": "last"}
     assert job["spec"]["lora"]["r"] == 16
     assert len(job["spec_hash"]) == 64
