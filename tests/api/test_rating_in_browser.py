@@ -102,6 +102,7 @@ def test_a_rater_judges_by_mouse_and_takes_the_last_word_back(house: House, page
     page.keyboard.press("u")
     expect(page.locator("#response-1")).to_have_text(first, use_inner_text=True)
     page.get_by_role("button", name="both bad").click()
+    expect(page.locator("body")).not_to_have_attribute("aria-busy", "true")  # the count alone stood there before
     expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
     assert house.client.studies.results(study["id"])["verdicts"]["both_bad"] == 1
     assert house.client.studies.results(study["id"])["verdicts"]["tie"] == 0
