@@ -13,7 +13,6 @@ from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Conversation
 from deft.evaluation.generation import Answer
 from deft.evaluation.state import Answered, Run
-from deft.models.files import config_hash
 from deft.specs import spec_hash
 from deft.training import checkpoints as resume
 
@@ -58,15 +57,17 @@ class KeptAnswers:
         run.report.checkpoint(step, folder)
 
 
-def kept_answers(run: Run, base: Path, base_hash: str, root: Path | None) -> KeptAnswers:
-    """Return where the answers of *run*, whose base lies in *base*, are kept: below *root*."""
+def kept_answers(run: Run, settings_hash: str, root: Path | None) -> KeptAnswers:
+    """Return where the answers of *run* are kept: below *root*.
+
+    *settings_hash* is of everything that its numbers depend on but the systems.
+    """
     systems = "".join(adapter.weights_hash for adapter in run.adapters)
     return KeptAnswers(
         root,
         {
             "spec": spec_hash(run.spec),
-            "base": base_hash,
-            "config": config_hash(base),
+            "settings": settings_hash,
             "systems": hashlib.sha256(systems.encode()).hexdigest(),
             "prompts": run.prompts.fingerprint,
         },

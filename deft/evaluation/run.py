@@ -40,9 +40,10 @@ from deft.evaluation.metrics import (
 )
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
-from deft.evaluation.state import Answered, NamedModel, Run, settings_of, who_is
+from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
+from deft.models.files import config_hash
 from deft.models.fit import (
     REFERENCE_METRICS,
     answers_prompts,
@@ -92,7 +93,8 @@ def run_evaluate(
     check_sets_fit(run)
     scores = _likelihoods(run)
     texts = _text_measurements(run)
-    kept = kept_answers(run, inputs["model"], base_hash, checkpoints)
+    settings, of_sets = settings_of(run, base_hash), settings_of_sets(run, base_hash)
+    kept = kept_answers(run, hash_of([settings, of_sets]), checkpoints)
     answers = _answers(run, kept)
     write_generations(run, answers, out / "generations.jsonl")
     answered_sets = answer_sets(run, kept, answers)
@@ -104,10 +106,8 @@ def run_evaluate(
     ]
     parts += texts
     parts = [(rows, wanted(measured, spec.options.metrics)) for rows, measured in parts]
-    settings = settings_of(run, base_hash)
     summary = write_comparison(run, parts, scores, settings, judged, out)
     write_pairs(run, scores, out / "pairs.parquet")
-    of_sets = settings_of_sets(run, base_hash)
     summary |= write_sets(run, answered_sets, inputs, of_sets, out)
     settings |= settings_of_rates(run, of_sets)
     summary |= {"seconds": round(time.monotonic() - started, 1)}
@@ -142,6 +142,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
         judges=judges,
         bart=bart,
         texts=texts,
+        config_hash=config_hash(inputs["model"]),
     )
 
 

@@ -22,6 +22,7 @@ from deft.evaluation.reward_judges import RewardJudge
 from deft.evaluation.served import RECIPE as SERVED
 from deft.evaluation.served import by_server
 from deft.evaluation.systems import Adapter, Resident
+from deft.models.files import config_hash
 from deft.models.fit import GENERATED_METRICS, TEXT_METRICS
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
@@ -69,6 +70,8 @@ class Run:
     """The prompts of the sets."""
     endpoint: Endpoint | None = None
     """Where a server generates."""
+    config_hash: str = ""
+    """Of the base's config.json (`deft.models.files`)."""
 
     @property
     def systems(self) -> list[Adapter | None]:
@@ -142,7 +145,7 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
         for metric, rule in RULES.items()
     }
     for judge in run.judges:
-        reads = {"reward_model": judge.weights_hash}
+        reads = {"reward_model": judge.weights_hash, "reward_model_config": config_hash(judge.folder)}
         found |= {f"{metric}:{judge.name}": found[metric] | reads for metric in ("reward", "reward_logit")}
     return found
 
@@ -152,6 +155,7 @@ def common_settings(run: Run, base_hash: str) -> dict[str, Any]:
     options = run.spec.options
     return {
         "base_weights": base_hash,
+        "base_config": run.config_hash,
         "tokenizer": tokenizer_hash(run.tokenizer),
         "tokens": run.spec.tokens.model_dump(mode="json"),
         "precision": numbers_of(run.resident.base, run.how.head.weight.dtype),
@@ -179,7 +183,7 @@ def _measured_on(run: Run, metric: str) -> dict[str, Any]:
 def _own(run: Run) -> dict[str, dict[str, Any]]:
     """Return what single metrics depend on beside their rows."""
     options = run.spec.options
-    bart = {"model": None if run.bart is None else run.bart.weights_hash}
+    bart = {"model": None if run.bart is None else [run.bart.weights_hash, config_hash(run.bart.folder)]}
     return {
         "preference_accuracy": {"beta": options.beta},
         "margin": {"beta": options.beta},

@@ -126,6 +126,7 @@ def run_score_shard(
     rows = chosen_rows(inputs["dataset"], spec.score.rows)[spec.start : spec.stop]
     distribution = distributions.load(inputs["counted"] / DISTRIBUTION)
     tokenizer = load_tokenizer(inputs["model"])
+    distributions.require_same_tokenizer(distribution, tokenizer)  # it may have changed since the rows were counted
     run = _score(spec.score, rows, distribution, inputs, tokenizer, out, report, seconds)
     write_run(out, run)
     return {"rows_scored": len(rows), "seconds": seconds}

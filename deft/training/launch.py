@@ -110,7 +110,7 @@ def run_all(arguments: Sequence[str], processes: int) -> End:
         end = _wait(children)
         left = Path(folder, _FAILURE)
         if children[0].returncode in _SPOKEN:
-            return End(end.status)
+            return End(children[0].returncode)
         return End(1, json.loads(left.read_bytes())) if left.is_file() else end
 
 

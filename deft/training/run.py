@@ -193,7 +193,13 @@ def _store(
 ) -> CheckpointStore | None:
     if root is None:
         return None
-    run = {"spec": spec_hash(spec), "data": prepared.data_hash, "base": prepared.base_hash, "inputs": _other(inputs)}
+    run = {
+        "spec": spec_hash(spec),
+        "data": prepared.data_hash,
+        "base": prepared.base_hash,
+        "inputs": _other(inputs),
+        "end token": str(prepared.objective.end_id),
+    }
     return CheckpointStore(root, every=spec.optimisation.checkpoint_steps, run=run)
 
 

@@ -14,6 +14,7 @@ from deft.evaluation import answer_sets
 from deft.evaluation import run as evaluation
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
+from tests.deft.small_runs import with_other_settings
 from tests.models import save_tiny_llama
 
 
@@ -101,3 +102,39 @@ def test_answers_of_another_evaluation_are_not_taken(inputs: dict[str, Path], tm
     _run(_spec(), inputs, tmp_path)
     with pytest.raises(InvalidInput):
         _run(_spec(max_new_tokens=6), inputs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"rms_norm_eps": 0.01}),
+        ("generation_config.json", {"eos_token_id": 70}),
+        ("chat_template.jinja", None),
+    ],
+)
+def test_answers_of_a_model_that_changed_meanwhile_are_not_taken(
+    inputs: dict[str, Path], tmp_path: Path, name: str, change: dict[str, Any] | None
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(inputs["model"], model)
+    _run(_spec(), {**inputs, "model": model}, tmp_path)
+    path = model / name
+    if change is None:
+        path.write_text("{{ messages }}", encoding="utf-8")
+    else:
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps(earlier | change), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="settings differ"):
+        _run(_spec(), {**inputs, "model": model}, tmp_path)
+
+
+def test_numbers_under_other_settings_of_the_same_weights_are_not_alike(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    def hashes(model: Path, name: str) -> set[str]:
+        out = _run(_spec(), {**inputs, "model": model}, tmp_path / name)
+        return {row["settings_hash"] for row in json.loads((out / "metrics.json").read_text(encoding="utf-8"))}
+
+    one = hashes(inputs["model"], "one")
+    assert one == hashes(inputs["model"], "again")
+    assert not one & hashes(with_other_settings(inputs["model"], tmp_path / "model"), "other")

@@ -1,6 +1,7 @@
 """A scoring in shards is the scoring: the same files, bit for bit where the windows are the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from deft.errors import ArtifactCorrupt, ReviewNeeded
+from deft.errors import ArtifactCorrupt, InvalidInput, ReviewNeeded
 from deft.folders import sha256_of
 from deft.operations import run
 from deft.reports import Silent
@@ -120,6 +121,15 @@ def test_shards_scored_by_different_weights_or_settings_are_no_scoring(
     (parts["part.1"] / "run.json").write_text(json.dumps({**told, name: "0" * 64}))
     with pytest.raises(ArtifactCorrupt, match="different weights"):
         made(merge_of(SPEC, parts), parts, tmp_path / "merged")
+
+
+def test_a_shard_under_another_chat_template_than_its_count_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    counted = made(ScoreCountSpec(score=SPEC), inputs, tmp_path / "counted")
+    shutil.copytree(inputs["model"], tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    shard = ScoreShardSpec(score=SPEC, counted="c", start=0, stop=6)
+    with pytest.raises(InvalidInput, match="tokenizer"):
+        made(shard, {**inputs, "model": tmp_path / "model", "counted": counted}, tmp_path / "part")
 
 
 def test_a_count_may_ask_a_person_to_look_before_any_shard(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -168,6 +168,19 @@ def test_when_one_process_dies_the_others_are_ended(tmp_path: Path, monkeypatch:
     assert all(child.poll() is not None for child in children)
 
 
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_what_the_first_process_has_said_stands_when_another_is_killed_after_it(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import os; os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else os._exit({status})"
+    (tmp_path / "deft").mkdir()
+    (tmp_path / "deft" / "__main__.py").write_text(code)
+    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)  # this process keeps its own handlers
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert launch.run_all([], 2) == (status, None, None)
+
+
 def test_the_end_of_the_first_process_is_the_end_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def ends_with(*codes: str) -> Any:
         return launch._wait([subprocess.Popen([sys.executable, "-c", code]) for code in codes]).status

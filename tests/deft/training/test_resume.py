@@ -160,6 +160,20 @@ def test_checkpoints_are_refused_under_other_settings_of_the_same_weights(
         small_runs.train(spec, others, tmp_path / "second", checkpoints)
 
 
+def test_checkpoints_are_refused_under_another_end_token(inputs: dict[str, Path], tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(inputs["model"], model)
+    (model / "chat_template.jinja").unlink()
+    spec, own = small_runs.spec_of(optimisation={"epochs": 1}, scoring=None, deft=None), {"data": inputs["data"]}
+    small_runs.train(spec, {**own, "model": model}, tmp_path / "first", tmp_path / "checkpoints")
+    path = model / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    assert settings["eos_token"] != settings["bos_token"]
+    path.write_text(json.dumps(settings | {"eos_token": settings["bos_token"]}), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="end token differ"):
+        small_runs.train(spec, {**own, "model": model}, tmp_path / "second", tmp_path / "checkpoints")
+
+
 def test_checkpoints_are_refused_from_a_start_adapter_with_another_scale(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
