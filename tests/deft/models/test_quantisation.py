@@ -57,13 +57,14 @@ def test_results_of_an_nf4_base_are_told_apart_and_not_extended_by_others(tmp_pa
     assert numbers_of(model, torch.bfloat16) == "nf4/bfloat16"
 
     scoring = small_runs.make_inputs(tmp_path / "in")["scoring"]
-    (scoring / "scoring.json").write_text('{"base_weights_hash": "b", "dtype": "nf4/bfloat16"}')
+    (scoring / "scoring.json").write_text('{"base_weights_hash": "b", "config_hash": "c", "dtype": "nf4/bfloat16"}')
     (scoring / "hidden.npy").touch()
     with pytest.raises(InvalidInput, match=r"a scoring whose dtype is nf4/bfloat16") as caught:
         open_states(
             scoring,
             {
                 "base_weights_hash": "b",
+                "config_hash": "c",
                 "adapter_hash": None,
                 "dtype": "bfloat16",
                 "tokenizer_sha256": "",
