@@ -8,6 +8,7 @@ specials. Nothing is put around a response; its end token is the losses' busines
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 EXAMPLES_PER_BATCH = 2048
 ASSISTANT_MARK = "Assistant:"
+TODAY = "26 Jul 2024"
+"""The `date_string` that chat templates are told (Llama 3's take it), so that prompts have the same ids on every day.
+
+With a template that asks for the day by `strftime_now` alone, tokens of two days are not taken for the same.
+"""
+
 _PROBE = "deft probe"
+_CONVERSATION: list[Message] = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PROBE}]
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -144,7 +152,14 @@ def _chat_prompt(example: Example, tokenizer: Tokenizer) -> str:
         )
     prompt = example.prompt
     messages = _messages(prompt) if isinstance(prompt, str) else prompt
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return _rendered(tokenizer, messages, add_generation_prompt=True)
+
+
+def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    """Return *messages* through the chat template, on the day `TODAY`."""
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt, date_string=TODAY
+    )
     return text
 
 
@@ -283,18 +298,24 @@ def _end_of_response(tokenizer: Tokenizer) -> int:
 
 
 def _end_of_turn(tokenizer: Tokenizer) -> int | None:
-    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PROBE}]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    text = _rendered(tokenizer, _CONVERSATION)
     after = text.rpartition(_PROBE)[2]
     specials = special_token_ids(tokenizer)
     return next((index for index in encode_texts(tokenizer, [after])[0] if index in specials), None)
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 (hex) of all that decides ids: vocabulary, merges, normalisers and chat template."""
+    """Return the SHA-256 (hex) of all that decides ids.
+
+    Vocabulary, merges and normalisers, the special tokens by name and how texts with them are split, the chat template
+    and what it makes of a conversation.
+    """
+    own = [tokenizer.special_tokens_map, getattr(tokenizer, "split_special_tokens", False)]
+    own += [tokenizer(_PROBE)["input_ids"], getattr(tokenizer, "chat_template", None)]
+    own += [] if own[-1] is None else [_rendered(tokenizer, _CONVERSATION)]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256((text + str(getattr(tokenizer, "chat_template", None))).encode()).hexdigest()
+    return hashlib.sha256((text + json.dumps(own, sort_keys=True, default=str)).encode()).hexdigest()

@@ -39,10 +39,15 @@ class PlanningTokenizer:
         return {"input_ids": self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
 
     def apply_chat_template(
-        self, messages: Sequence[Message], *, tokenize: bool = False, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = True,
+        date_string: str = "",
     ) -> str:
         """Return a text of about as many tokens as the chat template would make of *messages*."""
-        del tokenize
+        del tokenize, date_string
         turns = [_TURN.format(role=message["role"], content=message["content"]) for message in messages]
         return "".join([*turns, "\nassistant\n" if add_generation_prompt else ""])
 

@@ -5,7 +5,14 @@ import pytest
 from deft.errors import InvalidInput
 from deft.examples import Example
 from deft.specs import TokenOptions
-from deft.tokens import encode_examples, end_token_id, iter_responses, special_token_ids, specials_before
+from deft.tokens import (
+    encode_examples,
+    end_token_id,
+    iter_responses,
+    special_token_ids,
+    specials_before,
+    tokenizer_hash,
+)
 from tests.models import SPECIALS, byte_tokenizer
 
 
@@ -147,3 +154,25 @@ def test_responses_alone_are_those_of_whole_examples(bos: bool) -> None:
     examples.append(Example(chat, ("c" * 9, "r")))
     whole = [tokens.response_ids for tokens in encode_examples(examples, tokenizer, options)]
     assert list(iter_responses(examples, tokenizer, options)) == whole
+
+
+def test_the_hash_knows_all_that_decides_ids() -> None:
+    def changed(name: str, value: object) -> str:
+        tokenizer = byte_tokenizer()
+        setattr(tokenizer, name, value)
+        return tokenizer_hash(tokenizer)
+
+    own = tokenizer_hash(byte_tokenizer())
+    assert own == tokenizer_hash(byte_tokenizer())
+    hashes = [changed("bos_token", SPECIALS[1]), changed("split_special_tokens", True)]
+    hashes += [changed("chat_template", "{{ bos_token }}{{ messages }}"), tokenizer_hash(byte_tokenizer(bos=True))]
+    assert len({own, *hashes}) == 5
+
+
+def test_a_template_that_prints_the_date_gives_the_same_ids_every_day() -> None:
+    tokenizer = byte_tokenizer()
+    date = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"  # Llama 3's
+    tokenizer.chat_template = date + "{{ date_string }} {{ messages[0]['content'] }}"
+    example = Example([{"role": "user", "content": "hi"}], ("yes", "no"))
+    (found,) = encode_examples([example], tokenizer, TokenOptions(template="chat"))
+    assert tokenizer.decode(found.prompt_ids) == "26 Jul 2024 hi"
