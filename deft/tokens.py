@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -312,7 +313,9 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """
     own = [tokenizer.special_tokens_map, getattr(tokenizer, "split_special_tokens", False)]
     own += [tokenizer(_PROBE)["input_ids"], getattr(tokenizer, "chat_template", None)]
-    own += [] if own[-1] is None else [_rendered(tokenizer, _CONVERSATION)]
+    if own[-1] is not None:
+        with suppress(Exception):  # a template that refuses this conversation is known by its text
+            own.append(_rendered(tokenizer, _CONVERSATION))
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()

@@ -167,6 +167,7 @@ def test_the_hash_knows_all_that_decides_ids() -> None:
     hashes = [changed("bos_token", SPECIALS[1]), changed("split_special_tokens", True)]
     hashes += [changed("chat_template", "{{ bos_token }}{{ messages }}"), tokenizer_hash(byte_tokenizer(bos=True))]
     assert len({own, *hashes}) == 5
+    assert changed("chat_template", "{{ raise_exception('no') }}") not in {own, *hashes}
 
 
 def test_a_template_that_prints_the_date_gives_the_same_ids_every_day() -> None:
