@@ -174,6 +174,7 @@ def test_what_the_first_process_has_said_stands_when_another_is_killed_after_it(
 ) -> None:
     code = f"import os; os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else os._exit({status})"
     (tmp_path / "deft").mkdir()
+    (tmp_path / "deft" / "__init__.py").touch()
     (tmp_path / "deft" / "__main__.py").write_text(code)
     monkeypatch.setattr(launch.signal, "signal", lambda *_: None)  # this process keeps its own handlers
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
