@@ -308,13 +308,14 @@ def _end_of_turn(tokenizer: Tokenizer) -> int | None:
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """Return the SHA-256 (hex) of all that decides ids.
 
-    Vocabulary, merges and normalisers, the special tokens by name and how texts with them are split, the chat template
-    and what it makes of a conversation.
+    Vocabulary, merges and normalisers, what stands before a text, how texts with special tokens are split, the chat
+    template and what it makes of a conversation. Not the pad token, which trainers set as they like.
     """
-    own = [tokenizer.special_tokens_map, getattr(tokenizer, "split_special_tokens", False)]
-    own += [tokenizer(_PROBE)["input_ids"], getattr(tokenizer, "chat_template", None)]
+    own = [getattr(tokenizer, "split_special_tokens", False), tokenizer(_PROBE)["input_ids"]]
+    own.append(getattr(tokenizer, "chat_template", None))
     if own[-1] is not None:
         with suppress(Exception):  # a template that refuses this conversation is known by its text
+            own.append(_rendered(tokenizer, _CONVERSATION[:1], add_generation_prompt=True))
             own.append(_rendered(tokenizer, _CONVERSATION))
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:

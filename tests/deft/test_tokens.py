@@ -157,15 +157,18 @@ def test_responses_alone_are_those_of_whole_examples(bos: bool) -> None:
 
 
 def test_the_hash_knows_all_that_decides_ids() -> None:
-    def changed(name: str, value: object) -> str:
+    def changed(name: str, value: object, **others: object) -> str:
         tokenizer = byte_tokenizer()
-        setattr(tokenizer, name, value)
+        for each, own_value in {**others, name: value}.items():
+            setattr(tokenizer, each, own_value)
         return tokenizer_hash(tokenizer)
 
     own = tokenizer_hash(byte_tokenizer())
     assert own == tokenizer_hash(byte_tokenizer())
-    hashes = [changed("bos_token", SPECIALS[1]), changed("split_special_tokens", True)]
-    hashes += [changed("chat_template", "{{ bos_token }}{{ messages }}"), tokenizer_hash(byte_tokenizer(bos=True))]
+    assert own == changed("pad_token", SPECIALS[1])
+    begins = "{{ bos_token }}{{ messages }}"
+    hashes = [changed("chat_template", begins), changed("bos_token", SPECIALS[1], chat_template=begins)]
+    hashes += [changed("split_special_tokens", True), tokenizer_hash(byte_tokenizer(bos=True))]
     assert len({own, *hashes}) == 5
     assert changed("chat_template", "{{ raise_exception('no') }}") not in {own, *hashes}
 
