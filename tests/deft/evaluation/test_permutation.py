@@ -25,6 +25,12 @@ def test_prompts_that_do_not_differ_change_nothing() -> None:
     assert sign_flip_p(np.zeros(5)) == 1.0
 
 
+def test_drawn_signs_count_the_observed_ones_too() -> None:
+    """Phipson and Smyth 2010: p = (b + 1) / (m + 1), never 0, and 1 where every draw is as far from 0."""
+    assert sign_flip_p(np.ones(40)) == 1 / (permutation.FLIPS + 1)
+    assert sign_flip_p(np.array([1.0, -1.0] * 20)) == 1.0
+
+
 def test_sampled_and_normal_values_are_close_to_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = np.random.default_rng(0).normal(0.1, 1.0, 400)
     sampled = sign_flip_p(gaps)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deft.studies.judgements import JudgedItem, Judgement, inattentive, outcome_of
-from deft.studies.results import results, sentence, win_rate
+from deft.studies.results import Rate, results, sentence, win_rate
 
 
 def pair(name, cluster=None, *, is_swapped=False):
@@ -113,3 +113,17 @@ def test_the_sentence_says_what_the_interval_supports():
     assert sentence(["a", "b"], wins).startswith("People prefer `a` to `b`: win rate 1.000 (95 % interval 0.9")
     assert sentence(["a", "b"], losses).startswith("People prefer `b` to `a`: win rate of `a` 0.000")
     assert sentence(["a", "b"], even).startswith("No difference between `a` and `b` is shown: win rate 0.500")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "start"),
+    [
+        (0.5, 0.7, "No difference"),
+        (0.5001, 0.7, "People prefer `a` to `b`"),
+        (0.3, 0.5, "No difference"),
+        (0.3, 0.4999, "People prefer `b` to `a`"),
+        (0.4999, 0.5001, "No difference"),
+    ],
+)
+def test_people_prefer_a_system_only_where_the_whole_interval_is_beyond_one_half(low, high, start):
+    assert sentence(["a", "b"], Rate((low + high) / 2, low, high, 40, 40)).startswith(start)
