@@ -1,7 +1,8 @@
 """`python -m bench.experiment --data FOLDER`: all runs of docs/experiments/PLAN.md, or what is left of them.
 
 Every step ends in a sealed folder below --work and is not done again: stop it with Ctrl-C and the same command goes on,
-a training from its last checkpoint. Results go to docs/experiments/results: numbers of each held-out row, no text.
+a training from its last checkpoint. Results go to a folder below docs/experiments/results that is named after the rows,
+the model and the design: numbers of each held-out row, no text. Where only that folder is left, what it has stands.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from bench.experiment import design, results, rows
+from bench.experiment.kept import Kept, identity
 from bench.experiment.steps import StepFailed, Steps
 from deft import smollm2
 
@@ -39,10 +41,13 @@ def main() -> int:
             print(run.name)
         return 0
     sizes = options.rows or (design.TRAIN_ROWS, design.DEVELOPMENT_ROWS, design.TEST_ROWS)
-    rows.prepare(options.data, options.work / "data", dict(zip(rows.PARTS, sizes, strict=True)))
     model = options.model or smollm2.prepare(options.work / "model")
+    data = rows.prepare(options.data, options.work / "data", dict(zip(rows.PARTS, sizes, strict=True)))
+    name = identity(data, model)
+    kept = Kept(options.results / name)
+    print(f"results: {kept.out}", flush=True)
     try:
-        found = experiment(Steps(options.work, model), options.results)
+        found = experiment(Steps(options.work / name, data, model, seconds=kept.out / "seconds.jsonl"), kept)
     except StepFailed as failure:
         print(failure, file=sys.stderr)
         return 1
@@ -53,21 +58,26 @@ def main() -> int:
     return 0
 
 
-def experiment(steps: Steps, out: Path) -> dict[str, Any]:
+def experiment(steps: Steps, kept: Kept) -> dict[str, Any]:
     """Choose learning rates on the development rows, test every cell on the test rows, write what was found."""
-    omega = steps.omega(design.TWO_BY_TWO[0])
+    omega = kept.omega(lambda: steps.omega(design.TWO_BY_TWO[0]))
+
+    def numbers(cell: design.Cell, part: str, own: list[design.Run]) -> pa.Table:
+        return kept.numbers(
+            part,
+            cell.name,
+            lambda: results.numbers_of(steps.evaluate(cell.name, part, own, omega), own, steps.data(part)),
+        )
+
     scores: dict[design.Run, tuple[float, float]] = {}
     for cell in design.TUNED:
         own = [run for run in design.tuning() if run.cell == cell]
-        folder = steps.evaluate(cell.name, "development", own, omega)
-        scores |= results.development_scores(folder, own, steps.data("development"))
+        scores |= results.development_scores(numbers(cell, "development", own), own)
     rates = design.chosen(scores)
-    tested = []
-    for cell in design.CELLS:
-        own = design.runs_of(cell, rates)
-        tested.append(results.numbers_of(steps.evaluate(cell.name, "test", own, omega), own, steps.data("test")))
+    tested = [numbers(cell, "test", design.runs_of(cell, rates)) for cell in design.CELLS]
     said = [{"run": run.name, "accuracy": a, "change_per_token": c} for run, (a, c) in scores.items()]
-    return results.write(pa.concat_tables(tested), out, {"omega": omega, "learning_rates": rates, "development": said})
+    facts = {"omega": omega, "learning_rates": rates, "development": said}
+    return results.write(pa.concat_tables(tested), kept.out, facts)
 
 
 if __name__ == "__main__":

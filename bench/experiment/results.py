@@ -40,9 +40,9 @@ def numbers_of(evaluation: Path, runs: Sequence[Run], data: Path) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def development_scores(evaluation: Path, runs: Sequence[Run], data: Path) -> dict[Run, tuple[float, float]]:
+def development_scores(numbers: pa.Table, runs: Sequence[Run]) -> dict[Run, tuple[float, float]]:
     """Return the accuracy and the change of log p(chosen) a token of each run."""
-    table_ = numbers_of(evaluation, runs, data).to_pylist()
+    table_ = numbers.to_pylist()
     found = {}
     for run in runs:
         own = [each for each in table_ if _is_of(each, run)]
@@ -142,9 +142,7 @@ def _base(numbers: pa.Table) -> list[Measurement]:
 
 
 def write(numbers: pa.Table, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write per_row.parquet and results.json to *out* and return the latter."""
-    out.mkdir(parents=True, exist_ok=True)
-    pq.write_table(numbers, out / "per_row.parquet", compression="zstd")
+    """Write results.json to *out* and return what is in it."""
     found = {**facts, **report(numbers)}
     (out / "results.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return found

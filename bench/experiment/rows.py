@@ -19,21 +19,27 @@ Row = dict[str, Any]
 PARTS = ("train", "development", "test")
 
 
-def prepare(data: Path, out: Path, sizes: Mapping[str, int]) -> None:
-    """Write a dataset folder for each of `PARTS` to *out*, of *sizes* rows of each source, unless it is there.
+def prepare(data: Path, out: Path, sizes: Mapping[str, int]) -> Path:
+    """Return a folder below *out* with a dataset folder for each of `PARTS`, of *sizes* rows of each source.
+
+    It is named after the rows and made where it is not there.
 
     Raises:
         InvalidInput: a source has no file in *data*, or too few rows.
     """
-    if all((out / part / "dataset.json").exists() for part in PARTS):
-        return
     divided = [divide(_rows(data, source), source, sizes) for source in SOURCES]
-    out.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        path = out / f"{part}.jsonl"
-        lines = (json.dumps(row, ensure_ascii=False) for own in divided for row in own[part])
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        import_files([path], out / part, columns={"source": "source"}, on_bad_row="skip")
+    texts = {
+        part: "".join(json.dumps(row, ensure_ascii=False) + "\n" for own in divided for row in own[part])
+        for part in PARTS
+    }
+    folder = out / hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, text in texts.items():
+        if not (folder / part / "dataset.json").exists():
+            path = folder / f"{part}.jsonl"
+            path.write_text(text, encoding="utf-8")
+            import_files([path], folder / part, columns={"source": "source"}, on_bad_row="skip")
+    return folder
 
 
 def divide(rows: Iterable[Row], source: str, sizes: Mapping[str, int]) -> dict[str, list[Row]]:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.experiment.design import BATCH, EPOCHS, Cell, Run
 from deft.folders import MANIFEST
@@ -40,15 +39,18 @@ class StepFailed(Exception):
 
 
 class Steps:
-    """The folders of one experiment below *work*, and the *model* that it is about."""
+    """The folders of one experiment below *work*, its dataset folders below *data*, and the *model* that it is about.
 
-    def __init__(self, work: Path, model: Path, optimisation: Mapping[str, Any] | None = None) -> None:
+    What each step took is added to the file *seconds*.
+    """
+
+    def __init__(self, work: Path, data: Path, model: Path, *, seconds: Path) -> None:
         self.work, self.model = work, model
-        self.settings: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, **(optimisation or {})}
+        self._data, self._seconds = data, seconds
 
     def data(self, part: str) -> Path:
         """Return the dataset folder of *part*."""
-        return self.work / "data" / part
+        return self._data / part
 
     def scoring(self) -> Path:
         """Score all training rows under the model."""
@@ -90,7 +92,7 @@ class Steps:
         return self._run(f"{part}-{name}", spec, {"dataset": self.data(part), "model": self.model, **adapters})
 
     def _optimisation(self, rate: float, seed: int) -> Optimisation:
-        return Optimisation(**{**self.settings, "learning_rate": rate, "seed": seed})
+        return Optimisation(epochs=EPOCHS, batch_size=BATCH, learning_rate=rate, seed=seed)
 
     def _run(self, name: str, spec: OperationSpec, inputs: Mapping[str, Path], *, checkpoints: bool = False) -> Path:
         """Return the sealed folder of the step *name*, which is run where it is not there.
@@ -124,6 +126,6 @@ class Steps:
         if ended.returncode != 0:
             raise StepFailed(f"{name} ended with status {ended.returncode}; see {log}")
         seconds = round(time.monotonic() - started_at, 1)
-        with (self.work / "seconds.jsonl").open("a", encoding="utf-8") as file:
+        with self._seconds.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": name, "seconds": seconds}) + "\n")
         print(f"{name}: {seconds} s", flush=True)

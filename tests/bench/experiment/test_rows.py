@@ -46,10 +46,20 @@ def test_datasets_are_made_of_plain_and_compressed_files_once(tmp_path: Path) ->
         prepare(tmp_path, tmp_path / "out", SIZES)
     content = "\n".join(map(json.dumps, _rows(60))).encode()
     (tmp_path / f"{SOURCES[0]}.jsonl.gz").write_bytes(gzip.compress(content))
-    prepare(tmp_path, tmp_path / "out", SIZES)
+    folder = prepare(tmp_path, tmp_path / "out", SIZES)
     for part in PARTS:
-        examples = [example for _, example in read_examples(tmp_path / "out" / part)]
+        examples = [example for _, example in read_examples(folder / part)]
         assert len(examples) == 3 * SIZES[part]
         assert {example.source for example in examples} == set(SOURCES)
-    (tmp_path / f"{SOURCES[0]}.jsonl.gz").unlink()
-    prepare(tmp_path, tmp_path / "out", SIZES)  # nothing is read again
+    made_at = (folder / "train" / "dataset.json").stat().st_mtime_ns
+    assert prepare(tmp_path, tmp_path / "out", SIZES) == folder
+    assert (folder / "train" / "dataset.json").stat().st_mtime_ns == made_at
+
+
+def test_other_rows_get_a_folder_of_their_own(tmp_path: Path) -> None:
+    for source in SOURCES:
+        (tmp_path / f"{source}.jsonl").write_text("\n".join(map(json.dumps, _rows(60))))
+    first = prepare(tmp_path, tmp_path / "out", SIZES)
+    others = [{**row, "chosen": row["chosen"] + "!"} for row in _rows(60)]
+    (tmp_path / f"{SOURCES[0]}.jsonl").write_text("\n".join(map(json.dumps, others)))
+    assert prepare(tmp_path, tmp_path / "out", SIZES) != first

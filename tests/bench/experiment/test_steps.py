@@ -33,23 +33,29 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
+def steps_in(folder: Path) -> Steps:
+    return Steps(folder, folder / "data", folder / "model", seconds=folder / "seconds.jsonl")
+
+
 def names(started: list[list[str]]) -> list[str]:
     return [Path(command[3]).stem for command in started]
 
 
 def test_everything_that_a_run_needs_comes_first_and_once(tmp_path: Path, started: list[list[str]]) -> None:
-    steps = Steps(tmp_path, tmp_path / "model")
+    steps = steps_in(tmp_path)
     omega = steps.omega(DEFT)
     runs = [Run(DEFT, 1e-4, 0), Run(PLAIN, 1e-4, 0)]
     steps.evaluate("two", "test", runs, omega)
     expected = ["scoring", "subset-lowest-0.05-0", "omega", *(f"run-{run.name}" for run in runs), "test-two"]
     assert names(started) == expected
-    Steps(tmp_path, tmp_path / "model").evaluate("two", "test", runs, omega)
+    told = (tmp_path / "seconds.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in told] == expected
+    steps_in(tmp_path).evaluate("two", "test", runs, omega)
     assert names(started) == expected
 
 
 def test_specs_are_valid_and_differ_where_cells_do(tmp_path: Path, started: list[list[str]]) -> None:
-    steps = Steps(tmp_path, tmp_path / "model")
+    steps = steps_in(tmp_path)
     for run in (Run(DEFT, 1e-4, 1), Run(PLAIN, 1e-4, 1)):
         steps.train(run, 3.0)
     specs = [job_spec.validate_json(Path(command[3]).read_bytes()) for command in started if "run-" in command[3]]
@@ -61,7 +67,7 @@ def test_specs_are_valid_and_differ_where_cells_do(tmp_path: Path, started: list
 
 
 def test_a_step_without_a_sealed_folder_is_done_again(tmp_path: Path, started: list[list[str]]) -> None:
-    steps = Steps(tmp_path, tmp_path / "model")
+    steps = steps_in(tmp_path)
     half_done = tmp_path / "scoring"
     half_done.mkdir()
     (half_done / "litter").write_text("x")
@@ -73,4 +79,4 @@ def test_a_step_without_a_sealed_folder_is_done_again(tmp_path: Path, started: l
 def test_a_step_that_fails_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     with pytest.raises(StepFailed, match="scoring ended with status 1; see "):
-        Steps(tmp_path, tmp_path / "model").scoring()
+        steps_in(tmp_path).scoring()
