@@ -29,7 +29,7 @@ FLEX, FLASH = "flex_attention", "flash_attention_2"
 
 TOLERANCE = {torch.float32: 1e-3}
 TOLERANCE_HALF = 5e-2
-"""Of states and gradients, as a share of their norm."""
+"""Of states and gradients: root mean square over positions of the error as a share of their norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +96,28 @@ def attention_of(model: nn.Module) -> str:
 
 
 def _looked_at(base: PreTrainedModel, pack: Pack) -> tuple[Tensor, Tensor]:
-    """Return the states [P, D] of *pack* and the gradient [B, L, D] of their squares by the embedded tokens."""
+    """Return the states [P, D] of *pack* and the gradient [B, L, D] of a fixed direction by the embedded tokens.
+
+    Not of their squares: the last norm makes those nearly constant, so that their gradient says next to nothing.
+    """
     embedded = base.get_input_embeddings()(pack.inputs["input_ids"]).detach().requires_grad_()
     inputs = {name: value for name, value in pack.inputs.items() if name != "input_ids"}
     with torch.enable_grad():
         states = decoder(base)(inputs_embeds=embedded, **inputs, use_cache=False).last_hidden_state
         states = states.flatten(0, 1)[pack.predict]
-        (gradient,) = torch.autograd.grad(states.float().square().sum(), embedded)
+        direction = torch.randn(states.shape, generator=torch.Generator().manual_seed(0)).to(states.device)
+        (gradient,) = torch.autograd.grad((states.float() * direction).sum(), embedded)
     return states.detach(), gradient
 
 
 def _is_near(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    return bool((found.float() - expected.float()).norm() <= tolerance * expected.float().norm())
+    """Whether [..., D] and [..., D] agree, position by position; those below the median norm are held to the median.
+
+    Not as a whole: a token whose embedding is 0 has so large a gradient that it would hide all others.
+    """
+    errors, norms = (found.float() - expected.float()).norm(dim=-1), expected.float().norm(dim=-1)
+    scale = norms.clamp_min(norms[norms > 0].median())
+    return bool((errors / scale).square().mean().sqrt() <= tolerance)
 
 
 def _refusal(asked: str, found: str, expected: str) -> InvalidInput:
