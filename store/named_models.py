@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from deft.errors import Finding, NotFound, shown
-from deft.reward_models.apart import Known, require_apart
+from deft.reward_models.apart import Known, require_apart, require_once
 from deft.reward_models.heads import require_encoder_decoder, require_reward_head
 from deft.reward_models.rows import learnt_rows
 from deft.specs import ModelReference, Spec, model_references
@@ -19,7 +19,7 @@ from store.artifacts import ArtifactFiles
 from store.settings import Settings
 from store.tables import Artifact, JobInput, Model
 
-TRAINED_ON = "training_reward_model."
+TRAINED_ON, BARTSCORE_MODEL = "/training_reward_models/", "bartscore_model"
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
@@ -28,13 +28,16 @@ def pinned(session: Session, team_id: str, spec: AnySpec) -> AnySpec:
 
     Raises:
         NotFound: the team sees no such model; findings have the pointer.
+        InvalidInput: a reward model is named twice, or both to evaluate and as trained on.
     """
-    ids = {named.id: _model(session, team_id, named).id for named in model_references(spec)}
-    if not ids:
+    found = {named: _model(session, team_id, named) for named in model_references(spec)}
+    if not found:
         return spec
+    _require_apart([_known_model(row, named) for named, row in found.items() if named.name != BARTSCORE_MODEL])
+    ids = {named.id: row.id for named, row in found.items()}
     changed: dict[str, object] = {}
     for field in ("reward_models", "training_reward_models"):
-        changed[field] = list(dict.fromkeys(ids.get(named, named) for named in getattr(spec, field, ())))
+        changed[field] = [ids.get(named, named) for named in getattr(spec, field, ())]
     if getattr(spec, "bartscore_model", None) is not None:
         changed["bartscore_model"] = ids[getattr(spec, "bartscore_model")]  # noqa: B009 - not every spec has it
     return spec.model_copy(update=changed)
@@ -57,19 +60,29 @@ def check_apart(session: Session, files: ArtifactFiles, inputs: Sequence[JobInpu
     """Check that the reward models among *inputs*, as far as they are made, do not overlap where they must not.
 
     Raises:
-        InvalidInput: one that evaluates shares weights or rows with one that was trained on.
+        InvalidInput: one is named twice, or one that evaluates shares weights or rows with one that was trained on.
     """
-    known: dict[bool, list[Known]] = {False: [], True: []}
+    known = []
     for each in inputs:
-        if each.artifact_id is not None and each.name.startswith(("reward_model.", TRAINED_ON)):
+        if each.artifact_id is not None and each.name.startswith(("reward_model.", "training_reward_model.")):
             row = session.get_one(Artifact, each.artifact_id)
-            own = Known(row.id, each.pointer, row.summary.get("weights_hash"), learnt_rows(files.folder(row)))
-            known[each.name.startswith(TRAINED_ON)].append(own)
-    require_apart(known[False], known[True])
+            known.append(Known(row.id, each.pointer, row.summary.get("weights_hash"), learnt_rows(files.folder(row))))
+    _require_apart(known)
+
+
+def _known_model(row: Model, named: ModelReference) -> Known:
+    return Known(row.id, named.pointer, row.weights_hash, None)
+
+
+def _require_apart(known: Sequence[Known]) -> None:
+    evaluating = [own for own in known if not own.pointer.startswith(TRAINED_ON)]
+    trained_on = [own for own in known if own.pointer.startswith(TRAINED_ON)]
+    require_apart(evaluating, trained_on)
+    require_once([*evaluating, *trained_on])
 
 
 def _check_head(folder: Path, named: ModelReference) -> None:
-    check = require_encoder_decoder if named.name == "bartscore_model" else require_reward_head
+    check = require_encoder_decoder if named.name == BARTSCORE_MODEL else require_reward_head
     check(folder, named.pointer)
 
 

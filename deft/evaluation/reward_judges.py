@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from deft.errors import Finding, InvalidInput
 from deft.evaluation.intervals import Array
 from deft.evaluation.metrics import BASE, Measurement, Who, measure_mean
 from deft.examples import Example
 from deft.folders import MANIFEST, read_manifest
 from deft.models.loading import weights_hash
 from deft.reward_models.accuracy import accuracy_of
-from deft.reward_models.apart import Known, require_apart
+from deft.reward_models.apart import Known, require_apart, require_once
 from deft.reward_models.heads import require_reward_head
 from deft.reward_models.model import RewardModel, record_of
 from deft.reward_models.rows import Learnt, learnt_rows
@@ -47,12 +46,12 @@ def open_judges(spec: EvaluateSpec, inputs: Mapping[str, Path]) -> list[RewardJu
 
     Raises:
         ModelNotUsable: one has no head of one label.
-        InvalidInput: an evaluation reward model shares weights or rows with one that was trained on.
+        InvalidInput: one is named twice, or one that evaluates shares weights or rows with one that was trained on.
     """
     found = [_judge(*named, inputs) for named in _named(spec)]
     evaluating, trained_on = ([_known(j) for j in found if j.is_trained_on is flag] for flag in (False, True))
     require_apart(evaluating, trained_on)
-    _refuse_repeated(found)
+    require_once([*evaluating, *trained_on])
     return found
 
 
@@ -79,14 +78,6 @@ def _judge(named: str, input_name: str, pointer: str, inputs: Mapping[str, Path]
 
 def _known(judge: RewardJudge) -> Known:
     return Known(judge.name, judge.pointer, judge.weights_hash, judge.learnt)
-
-
-def _refuse_repeated(judges: Sequence[RewardJudge]) -> None:
-    """Refuse a reward model that is named twice: by its id, and by that of the job that made it."""
-    for place, judge in enumerate(judges):
-        if judge.name in {other.name for other in judges[:place]}:
-            finding = Finding("named_twice", judge.name, "every reward model once", "leave one out", judge.pointer)
-            raise InvalidInput("a reward model is named twice", code="named_twice", findings=[finding])
 
 
 def validated(

@@ -1,4 +1,4 @@
-"""Reward models that evaluate share neither weights nor rows with those that were trained on. Torch-free.
+"""A spec names a reward model once; those that evaluate share no weights or rows with those trained on. Torch-free.
 
 The same is asked when a job is posted and when it runs. It must not know where reward models are kept.
 """
@@ -31,8 +31,26 @@ def require_apart(evaluating: Sequence[Known], trained_on: Sequence[Known]) -> N
             _require_apart(own, other)
 
 
+def require_once(named: Sequence[Known]) -> None:
+    """Refuse a reward model that is *named* twice: by its id, by its name, by the job that made it, or as a copy.
+
+    Raises:
+        InvalidInput: one is.
+    """
+    for place, own in enumerate(named):
+        for other in named[:place]:
+            if _is_same(own, other):
+                found = f"{own.name}, which {other.pointer} names already"
+                finding = Finding("named_twice", found, "every reward model once", "leave one out", own.pointer)
+                raise InvalidInput("a reward model is named twice", code="named_twice", findings=[finding])
+
+
+def _is_same(own: Known, other: Known) -> bool:
+    return own.name == other.name or (own.weights_hash is not None and own.weights_hash == other.weights_hash)
+
+
 def _require_apart(own: Known, other: Known) -> None:
-    if own.name == other.name or (own.weights_hash is not None and own.weights_hash == other.weights_hash):
+    if _is_same(own, other):
         raise _shared(own, "weights", f"the weights of {other.name}, which was trained on")
     if own.learnt is not None and other.learnt is not None:
         number = len(own.learnt.keys & other.learnt.keys)

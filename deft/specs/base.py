@@ -3,9 +3,9 @@
 Knows no field of any spec.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -17,6 +17,21 @@ Quantisation = Annotated[
         "less memory, other numbers, which say so and are not mixed with those of a whole base."
     ),
 ]
+
+
+Named = TypeVar("Named", list[str], None)
+
+
+def _each_once(value: Named) -> Named:
+    names = value or []
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"each of them once; {repeated[0]} is named more than once")
+    return value
+
+
+EachOnce = AfterValidator(_each_once)
+"""Refuses a list in which a name stands twice."""
 
 
 class Spec(BaseModel):

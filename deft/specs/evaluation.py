@@ -3,11 +3,11 @@
 Knows nothing of how a metric is counted.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from deft.specs.base import Id, Seed, Spec
+from deft.specs.base import EachOnce, Id, Seed, Spec
 from deft.specs.data import Rows
 
 Metric = Literal[
@@ -49,13 +49,7 @@ ALL_METRICS: list[Metric] = [
 """The default. A metric whose field is not given (r_d_accuracy: scoring) is left out."""
 
 
-def _named_once(value: list[str]) -> list[str]:
-    if len(set(value)) != len(value):
-        raise ValueError("a reward model can be named once")
-    return value
-
-
-RewardModels = Annotated[list[Id], AfterValidator(_named_once), Field(max_length=8)]
+RewardModels = Annotated[list[Id], EachOnce, Field(max_length=8)]
 """Ids of reward models and of jobs that make them, and ids or names of registered models."""
 
 
@@ -84,20 +78,22 @@ class MeasuredWith(Spec):
         Rows(sample=200), description="Rows of `general_dataset`; of a prompt set `sample` and `seed` alone count."
     )
 
-    @model_validator(mode="after")
-    def _rewards_are_apart(self) -> Self:
-        if set(self.reward_models) & set(self.training_reward_models):
-            raise ValueError("a model of training_reward_models cannot be one of reward_models: it was trained on")
-        return self
+    @field_validator("training_reward_models")
+    @classmethod
+    def _are_apart(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        both = sorted(set(value) & set(info.data.get("reward_models", [])))
+        if both:
+            raise ValueError(f"no model of reward_models; {both[0]} is one: what was trained on cannot evaluate")
+        return value
 
 
 PromptSets = Annotated[
-    list[Id], Field(max_length=16, description="Prompt sets that every system answers too, turn by turn.")
+    list[Id], EachOnce, Field(max_length=16, description="Prompt sets that every system answers too, turn by turn.")
 ]
 
 
 class Sampling(Spec):
-    """Sampled answers to the prompts of sets; each draw depends on its prompt, its number and the seed alone."""
+    """Sampled answers; each draw depends on its prompt, its number and the seed alone."""
 
     temperature: float = Field(1.0, gt=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1, description="Of the likeliest tokens, those that hold this share together.")
@@ -120,7 +116,7 @@ class Server(Spec):
 class EvaluationOptions(Spec):
     """What is measured, and on how much."""
 
-    metrics: list[Metric] = Field(default_factory=lambda: list(ALL_METRICS), min_length=1)
+    metrics: Annotated[list[Metric], EachOnce] = Field(default_factory=lambda: list(ALL_METRICS), min_length=1)
     pairs: int | None = Field(
         None, ge=1, description="Held-out rows judged by likelihood, each with all its responses; null means all."
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deft.specs.base import Id, Seed, Spec
+from deft.specs.base import EachOnce, Id, Seed, Spec
 
 JudgeMode = Annotated[
     Literal["pairwise", "single"],
@@ -41,10 +41,10 @@ class JudgeSpec(Spec):
     judge: Judge
     mode: JudgeMode = "pairwise"
     against: str = Field("base", max_length=80, description="The system that all others are compared with.")
-    systems: list[Annotated[str, Field(max_length=80)]] | None = Field(
+    systems: Annotated[list[Annotated[str, Field(max_length=80)]] | None, EachOnce] = Field(
         None, min_length=1, description="Systems to judge; null: all."
     )
-    prompt_sets: list[Id] | None = Field(
+    prompt_sets: Annotated[list[Id] | None, EachOnce] = Field(
         None, min_length=1, description="`held_out`, or prompt sets of the evaluation; null: all."
     )
     prompts: int | None = Field(None, ge=1, description="At most so many prompts of each set, drawn with `seed`.")

@@ -12,6 +12,8 @@ from store import models
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
+from store.tables import Job
+from tests.evaluations import add_job
 from tests.models import write_model_files
 
 Body = dict[str, Any]
@@ -98,8 +100,13 @@ REFUSED: dict[str, tuple[Body, int, str, str]] = {
     "two labels": ({"training_reward_models": ["two"]}, 422, "wrong_head", "/training_reward_models/0"),
     "none of that name": ({"reward_models": ["judge", "no"]}, 404, "not_found", "/reward_models/1"),
     "no encoder-decoder": ({"bartscore_model": "tiny"}, 422, "no_encoder_decoder", "/bartscore_model"),
-    "one for both": ({"reward_models": ["judge"], "training_reward_models": ["judge"]}, 422, "invalid_value", ""),
+    "one for both": (
+        {"reward_models": ["judge"], "training_reward_models": ["judge"]},
+        *(422, "invalid_value", "/training_reward_models"),
+    ),
     "one twice": ({"reward_models": ["judge", "judge"]}, 422, "invalid_value", "/reward_models"),
+    "a metric twice": ({"options": {"metrics": ["bleu", "bleu"]}}, 422, "invalid_value", "/options/metrics"),
+    "a set twice": ({"prompt_sets": ["ds_1", "ds_1"]}, 422, "invalid_value", "/prompt_sets"),
     "an unknown metric": ({"options": {"metrics": ["charm"]}}, 422, "invalid_value", "/options/metrics/0"),
 }
 
@@ -118,6 +125,56 @@ def test_wrong_models_are_refused_before_anything_is_queued(
         assert (finding["pointer"] or "") == pointer
         assert finding["code"] == code or code == "invalid_value"
     assert client.get("/v1/jobs").json()["data"] == []
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "pipeline"])
+@pytest.mark.parametrize(
+    ("lists", "code", "pointer"),
+    [
+        ((["judge"], ["{id}"]), "reward_models_share_weights", "/reward_models/0"),
+        ((["judge", "{id}"], []), "named_twice", "/reward_models/1"),
+        (([], ["{id}", "judge"]), "named_twice", "/training_reward_models/1"),
+        ((["copy", "judge"], []), "named_twice", "/reward_models/1"),
+    ],
+)
+def test_one_reward_model_under_two_names_is_refused_when_posted(
+    client: TestClient,
+    dataset: str,
+    model: str,
+    register: Callable[..., str],
+    kind: str,
+    lists: tuple[list[str], list[str]],
+    code: str,
+    pointer: str,
+) -> None:
+    judge = register("judge", CLASSIFIER)
+    register("copy", CLASSIFIER)
+    evaluating, trained_on = ([name.format(id=judge) for name in names] for names in lists)
+    body = _evaluate(dataset, model, reward_models=evaluating, training_reward_models=trained_on) | {"kind": kind}
+    if kind == "pipeline":
+        del body["rows"]
+    for path in ("/v1/plans", "/v1/jobs"):
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+        (finding,) = answer.json()["errors"]
+        assert finding["pointer"] == pointer
+        assert judge in finding["found"] or "copy" in evaluating
+        assert finding["expected"]
+        assert finding["fix"]
+
+
+def test_a_reward_model_and_the_job_that_made_it_are_one(
+    client: TestClient, dataset: str, model: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    files = ArtifactFiles(settings)
+    staged = files.stage("reward_model")
+    (staged / "config.json").write_text("{}")
+    with database.write() as session:
+        job = add_job(session, team_id, "train_reward_model", {})
+        row = files.publish(session, team_id, "reward_model", staged, {"rows": 3})
+        session.get_one(Job, job).artifact_id = row.id
+    problem = client.post("/v1/jobs", json=_evaluate(dataset, model, reward_models=[row.id, job])).json()
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("named_twice", "/reward_models/1")
 
 
 def test_a_pipeline_hands_its_reward_models_to_its_evaluation(

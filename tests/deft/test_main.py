@@ -13,6 +13,8 @@ from deft import operations
 from deft.errors import Finding, InvalidRows
 from deft.folders import verify
 
+EVALUATE = {"kind": "evaluate", "dataset": "ds_1", "model": "m"}
+
 
 def write_spec(tmp_path: Path, **changes) -> Path:
     path = tmp_path / "spec.json"
@@ -106,6 +108,10 @@ def test_a_stop_ends_with_75_and_seals_nothing(tmp_path, operation):
         ({"scoring": None}, "/scoring"),
         ({"kind": "train", "data": "ds_1", "model": "m", "method": {"type": "ppo"}}, "/method/type"),
         ({"kind": "train", "data": "ds_1", "method": {"type": "dpo"}}, "/model"),
+        ({**EVALUATE, "options": {"metrics": ["bleu", "bleu"]}}, "/options/metrics"),
+        ({**EVALUATE, "reward_models": ["a", "a"]}, "/reward_models"),
+        ({**EVALUATE, "reward_models": ["a"], "training_reward_models": ["a"]}, "/training_reward_models"),
+        ({**EVALUATE, "prompt_sets": ["ds_2", "ds_2"]}, "/prompt_sets"),
     ],
 )
 def test_a_wrong_spec_is_refused_with_a_json_pointer(tmp_path, capsys, changes, pointer):
