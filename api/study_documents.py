@@ -9,6 +9,7 @@ from api.documents import Document
 from deft.studies.items import turns_of
 from deft.studies.results import Results
 from store import studies
+from store.judgements import later_turns
 from store.rating import Progress
 from store.studies import Counts
 from store.study_tables import Study, StudyItem, StudyRater
@@ -134,13 +135,24 @@ class TurnDocument(Document):
     content: str
 
 
+class LaterTurnDocument(Document):
+    """What the user said next, the same to both, and the two responses to it."""
+
+    user: str
+    response_1: str
+    response_2: str
+
+
 class RatingItemDocument(Document):
-    """Two responses to one prompt."""
+    """Two responses to one prompt, and to what the user said next."""
 
     id: str
     prompt: list[TurnDocument]
     response_1: str
     response_2: str
+    later_turns: list[LaterTurnDocument] = Field(
+        description="The rest of both conversations, turn by turn; empty where the user said one thing only."
+    )
     content_warning: str | None
 
 
@@ -220,5 +232,6 @@ def item_document(study: Study, item: StudyItem) -> RatingItemDocument:
         prompt=turns,
         response_1=item.first,
         response_2=item.second,
+        later_turns=[LaterTurnDocument(**turn) for turn in later_turns(item)],
         content_warning=studies.spec_of(study).content_warning if item.is_warned else None,
     )

@@ -113,7 +113,19 @@ def _preferred(spec: StudySpec, judgement: Judgement) -> str | None:
 
 
 def _shown(item: StudyItem) -> dict[str, Any]:
-    return {"prompt": turns_of(studies.prompt_of(item)), "response_1": item.first, "response_2": item.second}
+    return {
+        "prompt": turns_of(studies.prompt_of(item)),
+        "response_1": item.first,
+        "response_2": item.second,
+        "later_turns": later_turns(item),
+    }
+
+
+def later_turns(item: StudyItem) -> list[dict[str, str]]:
+    """Return the turns after the first as they were shown."""
+    return [
+        {"user": turn["user"], "response_1": turn["first"], "response_2": turn["second"]} for turn in item.later_turns
+    ]
 
 
 def _rows(session: Session, study: Study) -> Sequence[StudyJudgement]:

@@ -11,7 +11,7 @@ from deft.errors import Conflict, Finding, InvalidInput, NotFound
 from deft.examples import Message, prompt_from_text, prompt_text
 from deft.specs import spec_hash, spec_json
 from deft.specs.studies import StudySpec
-from deft.studies.generations import answered_prompts
+from deft.studies.generations import LaterTurn, answered_prompts
 from deft.studies.items import Item, make_items
 from store import artifacts
 from store.accounts import Caller
@@ -20,7 +20,7 @@ from store.ids import new_id
 from store.paging import Order, Page, page_of
 from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
 from store.tables import Artifact, JobInput
-from store.types import database_now
+from store.types import database_now, storable
 
 SEEDS = 2**31
 
@@ -201,11 +201,17 @@ def _row(study: Study, item: Item) -> StudyItem:
         is_messages=not isinstance(item.prompt, str),
         first=item.first,
         second=item.second,
+        later_turns=[_later_turn(turn) for turn in item.later],
         is_swapped=item.is_swapped,
         expected=item.expected,
         raters_wanted=item.raters_wanted,
         is_warned=item.is_warned,
     )
+
+
+def _later_turn(turn: LaterTurn) -> dict[str, str]:
+    first, second = turn.answers
+    return {"user": storable(turn.user), "first": storable(first), "second": storable(second)}
 
 
 def prompt_of(item: StudyItem) -> str | list[Message]:

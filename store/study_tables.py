@@ -29,7 +29,7 @@ class Study(Base):
 
 
 class StudyItem(Base):
-    """Something to judge: two responses to a prompt as they stand on the page."""
+    """Something to judge: two responses to a prompt as they stand on the page, and to each of its *later_turns*."""
 
     __tablename__ = "study_items"
 
@@ -44,6 +44,7 @@ class StudyItem(Base):
     is_messages: Mapped[bool]  # whether `prompt` is the JSON of messages
     first: Mapped[str]
     second: Mapped[str]
+    later_turns: Mapped[list[Any]] = mapped_column(server_default="[]")  # [{user, first, second}]
     is_swapped: Mapped[bool]
     expected: Mapped[str | None]
     raters_wanted: Mapped[int]

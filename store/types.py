@@ -42,9 +42,12 @@ class Text(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - base
         """Replace what cannot be stored."""
-        if value is None:
-            return None
-        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return None if value is None else storable(value)
+
+
+def storable(text: str) -> str:
+    """Return *text* with U+FFFD for what UTF-8 or Postgres cannot hold."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is

@@ -45,7 +45,8 @@ class StudySpec(Spec):
     )
     prompt_set: Id | None = Field(
         None,
-        description="A prompt set that the evaluation asked; null: its held-out rows. First answers are compared.",
+        description="A prompt set that the evaluation asked; null: its held-out rows. Of several samples the "
+        "first is compared, with all its turns.",
     )
     items: int = Field(100, ge=1, le=2000, description="Prompts that are judged, drawn with the seed.")
     seed: Seed | None = Field(None, description="Draws prompts, sides and orders; null: drawn, and kept.")

@@ -3,8 +3,9 @@
 Knows the files of both folders; nothing of studies, raters or rows of a database.
 """
 
+import itertools
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,16 @@ PROMPTS = "prompts.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
+class LaterTurn:
+    """What the *user* said next, the same to both, and the two *answers* to it."""
+
+    user: str
+    answers: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredPrompt:
-    """One prompt with the *answers* of the two systems, in the order in which these were named.
+    """One prompt with the *answers* of the two systems, in the order in which these were named, and *later* turns.
 
     *row* is the dataset's; prompts with one first user turn share a *cluster*, which intervals resample whole.
     """
@@ -31,6 +40,17 @@ class AnsweredPrompt:
     cluster: float
     source: str | None
     answers: tuple[str, str] = ("", "")
+    later: tuple[LaterTurn, ...] = ()
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both systems said the same, in every turn."""
+        every = (self.answers, *(turn.answers for turn in self.later))
+        return all(first == second for first, second in every)
+
+
+Said = Mapping[int, str]
+"""What one system answered to one prompt, by turn, from 1."""
 
 
 def answered_prompts(
@@ -38,7 +58,7 @@ def answered_prompts(
 ) -> list[AnsweredPrompt]:
     """Return every prompt that both *systems* of the folder *evaluation* answered, by row.
 
-    The prompts are rows of *dataset*, or of the *prompt_set*, of which each first answer to the first turn is taken.
+    The prompts are rows of *dataset*, or of the *prompt_set*. Of several samples the first is taken, with all turns.
 
     Raises:
         InvalidInput: `no_generations`: nothing was generated; `unknown_system`: a name is none of its systems;
@@ -51,17 +71,26 @@ def answered_prompts(
     first, second = (texts[name] for name in systems)
     rows = first.keys() & second.keys()
     asked = _of_dataset(dataset, rows) if prompt_set is None else _of_set(evaluation / PROMPTS, prompt_set, rows)
-    found = [replace(prompt, answers=(first[prompt.row], second[prompt.row])) for prompt in asked]
+    found = [_with_answers(prompt, further, first[prompt.row], second[prompt.row]) for prompt, further in asked]
     if not found:
         raise InvalidInput("The two systems answered no prompt in common.", code="no_shared_prompts")
     return found
 
 
-def _texts_by_system(path: Path, prompt_set: str | None) -> dict[str, dict[int, str]]:
-    texts: dict[str, dict[int, str]] = {}
+def _with_answers(prompt: AnsweredPrompt, further: Sequence[str], first: Said, second: Said) -> AnsweredPrompt:
+    """Return *prompt* with what both said to it and to the *further* turns, as far as both answered."""
+    turns = itertools.takewhile(lambda turn: turn[0] in first and turn[0] in second, enumerate(further, start=2))
+    later = tuple(LaterTurn(user, (first[turn], second[turn])) for turn, user in turns)
+    return replace(prompt, answers=(first[1], second[1]), later=later)
+
+
+def _texts_by_system(path: Path, prompt_set: str | None) -> dict[str, dict[int, dict[int, str]]]:
+    """Return the texts of the first sample by system, row and turn."""
+    texts: dict[str, dict[int, dict[int, str]]] = {}
     for line in _lines(path):
-        if line.get("set", HELD_OUT) == (prompt_set or HELD_OUT) and line.get("turn", 1) == 1:
-            texts.setdefault(str(line["system"]), {}).setdefault(int(line["row"]), str(line["text"]))
+        if line.get("set", HELD_OUT) == (prompt_set or HELD_OUT) and line.get("sample", 0) == 0:
+            own = texts.setdefault(str(line["system"]), {}).setdefault(int(line["row"]), {})
+            own[int(line.get("turn", 1))] = str(line["text"])
     if texts:
         return texts
     finding = Finding(
@@ -83,16 +112,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in file if line.strip())
 
 
-def _of_dataset(dataset: Path, rows: Container[int]) -> Iterator[AnsweredPrompt]:
+def _of_dataset(dataset: Path, rows: Container[int]) -> Iterator[tuple[AnsweredPrompt, tuple[str, ...]]]:
+    """Yield the prompts and the user's further turns, of which a dataset has none."""
     for row, example in iterate_examples(dataset):
         if row in rows:
-            yield AnsweredPrompt(row, example.prompt, split_point_of(example.prompt), example.source)
+            yield AnsweredPrompt(row, example.prompt, split_point_of(example.prompt), example.source), ()
 
 
-def _of_set(path: Path, prompt_set: str, rows: Container[int]) -> Iterator[AnsweredPrompt]:
+def _of_set(path: Path, prompt_set: str, rows: Container[int]) -> Iterator[tuple[AnsweredPrompt, tuple[str, ...]]]:
+    """Yield the prompts and the user's further turns."""
     for asked in read_asked(path):
         if asked.set == prompt_set and asked.row in rows:
-            yield AnsweredPrompt(asked.row, asked.prompt, asked.cluster, asked.category)
+            yield AnsweredPrompt(asked.row, asked.prompt, asked.cluster, asked.category), asked.further
 
 
 def _unknown(place: int, name: str, known: Sequence[str]) -> InvalidInput:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from deft.examples import ASSISTANT_MARK, HUMAN_MARK, Message, is_transcript
 from deft.specs.studies import VERDICTS, AttentionItem, StudySpec, Verdict
-from deft.studies.generations import AnsweredPrompt
+from deft.studies.generations import AnsweredPrompt, LaterTurn
 
 ItemKind = Literal["pair", "attention", "identical"]
 """`identical`: both systems said the same; it is a tie that nobody needs to be asked about."""
@@ -21,9 +21,9 @@ LABELS: dict[Verdict, str] = {"1": "1 is better", "tie": "tie", "both_bad": "bot
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge: *first* and *second* are the responses as they stand on the page.
+    """One thing to judge: *first*, *second* and the answers of *later* turns are responses as they stand on the page.
 
-    *is_swapped*: the second system's answer stands first. *expected* is the right verdict of an attention item. An item
+    *is_swapped*: the second system's answers stand first. *expected* is the right verdict of an attention item. An item
     is given to raters until *raters_wanted* have judged it; attention items go to every rater.
     """
 
@@ -38,6 +38,7 @@ class Item:
     raters_wanted: int
     expected: Verdict | None = None
     is_warned: bool = False
+    later: tuple[LaterTurn, ...] = ()
 
 
 def place_of(seed: int, *labels: object) -> str:
@@ -51,11 +52,11 @@ def make_items(spec: StudySpec, prompts: Sequence[AnsweredPrompt], seed: int) ->
     Half of the pairs (by the seed) are swapped, so that each system stands first equally often.
     """
     drawn = sorted(prompts, key=lambda prompt: place_of(seed, "draw", prompt.row))[: spec.items]
-    pairs = [prompt for prompt in drawn if prompt.answers[0] != prompt.answers[1]]
+    pairs = [prompt for prompt in drawn if not prompt.is_identical]
     swapped = _share(seed, "side", pairs, 0.5)
     shared = _share(seed, "overlap", pairs, spec.overlap)
     items = [_pair(spec, prompt, prompt.row in swapped, prompt.row in shared) for prompt in pairs]
-    items += [_identical(prompt) for prompt in drawn if prompt.answers[0] == prompt.answers[1]]
+    items += [_identical(prompt) for prompt in drawn if prompt.is_identical]
     items += [_instruction(spec, drawn, seed, index) for index in range(spec.attention)]
     items += [_known(spec, item, seed, index) for index, item in enumerate(spec.attention_items)]
     order = sorted(range(len(items)), key=lambda index: place_of(seed, "item", index))
@@ -69,7 +70,8 @@ def _share(seed: int, label: str, prompts: Sequence[AnsweredPrompt], share: floa
 
 
 def _pair(spec: StudySpec, prompt: AnsweredPrompt, is_swapped: bool, is_shared: bool) -> Item:
-    first, second = reversed(prompt.answers) if is_swapped else prompt.answers
+    first, second = _as_shown(prompt.answers, is_swapped)
+    later = tuple(LaterTurn(turn.user, _as_shown(turn.answers, is_swapped)) for turn in prompt.later)
     wanted = spec.raters_per_overlap if is_shared else 1
     return Item(
         "pair",
@@ -82,21 +84,28 @@ def _pair(spec: StudySpec, prompt: AnsweredPrompt, is_swapped: bool, is_shared: 
         is_swapped,
         wanted,
         is_warned=_is_warned(spec, prompt.source),
+        later=later,
     )
+
+
+def _as_shown(answers: tuple[str, str], is_swapped: bool) -> tuple[str, str]:
+    return (answers[1], answers[0]) if is_swapped else answers
 
 
 def _identical(prompt: AnsweredPrompt) -> Item:
     first, second = prompt.answers
-    return Item("identical", prompt.row, prompt.prompt, prompt.cluster, prompt.source, first, second, False, 0)
+    known = (prompt.row, prompt.prompt, prompt.cluster, prompt.source)
+    return Item("identical", *known, first, second, False, 0, later=prompt.later)
 
 
 def _instruction(spec: StudySpec, drawn: Sequence[AnsweredPrompt], seed: int, index: int) -> Item:
-    """Return an item over one of the prompts, whose responses say what is to be chosen."""
+    """Return an item over one of the prompts, whose responses say in every turn what is to be chosen."""
     verdict = VERDICTS[int(place_of(seed, "expected", index), 16) % len(VERDICTS)]
     text = f"This item checks attention. Whatever the prompt asks, please choose: {LABELS[verdict]}."
     prompt = drawn[int(place_of(seed, "attention", index), 16) % len(drawn)]
     warned = _is_warned(spec, prompt.source)
-    return Item("attention", None, prompt.prompt, None, None, text, text, False, 0, verdict, warned)
+    later = tuple(LaterTurn(turn.user, (text, text)) for turn in prompt.later)
+    return Item("attention", None, prompt.prompt, None, None, text, text, False, 0, verdict, warned, later)
 
 
 def _known(spec: StudySpec, item: AttentionItem, seed: int, index: int) -> Item:

@@ -38,7 +38,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with database.write() as session:
         team, key = accounts.bootstrap(session)
     answers = {name: [f"{text} {n}\n{HOSTILE}" for n in range(ROWS)] for name, text in (("sys-x", "p"), ("sys-y", "q"))}
-    made = publish_evaluation(database, ArtifactFiles(settings), team.id, rows=ROWS, answers=answers, adapters={})
+    asked = {"set": "ds_q", "row": 0, "prompt": "First question", "cluster": 0.5, "reference": []}
+    said = [
+        {"set": "ds_q", "row": 0, "sample": 0, "turn": turn, "system": name, "text": f"{text}{turn}\n{HOSTILE}"}
+        for name, text in (("sys-x", "p"), ("sys-y", "q"))
+        for turn in (1, 2, 3)
+    ]
+    sets = {"sets": said, "asked": [{**asked, "further": ["Second question", f"Third {HOSTILE}"]}]}
+    files = ArtifactFiles(settings)
+    made = publish_evaluation(database, files, team.id, rows=ROWS, answers=answers, adapters={}, **sets)
     port = free_port()
     environment = {**os.environ, "DEFT_DATA_FOLDER": str(settings.data_folder)}
     arguments = ["--factory", "api.main:create", "--port", str(port), "--log-level", "warning"]
@@ -106,6 +114,41 @@ def test_a_rater_judges_by_mouse_and_takes_the_last_word_back(house: House, page
     expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
     assert house.client.studies.results(study["id"])["verdicts"]["both_bad"] == 1
     assert house.client.studies.results(study["id"])["verdicts"]["tie"] == 0
+
+
+def test_a_rater_sees_both_conversations_to_the_end(house: House, page: Page, tmp_path: Path) -> None:
+    _, link = study_and_link(house, prompt_set="ds_q")
+    page.goto(link)
+    expect(page.locator("#guidelines")).to_contain_text("Read the prompt")
+    page.keyboard.press("Enter")
+    expect(page.locator("#later .asked")).to_have_text(["userSecond question", f"userThird {HOSTILE}"])
+    expect(page.locator("#later h2")).to_have_text(
+        [
+            *("Then the user says", "Response 1, turn 2", "Response 2, turn 2"),
+            *("Then the user says", "Response 1, turn 3", "Response 2, turn 3"),
+        ]
+    )
+    sides = [page.locator(f"#response-{side}").inner_text()[0] for side in (1, 2)]
+    assert sorted(sides) == ["p", "q"]
+    for turn in (2, 3):
+        expect(page.locator("#later .responses").nth(turn - 2).locator(".text")).to_have_text(
+            [f"{side}{turn}\n{HOSTILE}" for side in sides]
+        )
+    expect(page.locator("#later")).to_be_visible()
+    assert "sys-" not in page.content()
+    page.screenshot(path=tmp_path / "turns.png", full_page=True)
+    page.keyboard.press("1")
+    expect(page.locator("#done")).to_be_visible()
+    assert page.faults == []  # type: ignore[attr-defined]
+
+
+def test_items_of_one_turn_show_no_later_one(house: House, page: Page) -> None:
+    _, link = study_and_link(house)
+    page.goto(link)
+    expect(page.locator("#guidelines")).to_contain_text("Read the prompt")
+    page.keyboard.press("Enter")
+    expect(page.locator("#response-1")).to_contain_text(HOSTILE)
+    assert page.locator("#later").inner_html() == ""
 
 
 def test_a_warning_covers_the_item_until_the_rater_agrees_or_skips(house: House, page: Page) -> None:

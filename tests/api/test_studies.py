@@ -155,7 +155,7 @@ def test_what_a_rater_sees_tells_nothing_of_systems_sides_or_checks(
     headers = invite(client, study)
     item = anyone.post(f"/v1/studies/{study['id']}/rating/next", headers=headers)
     about = anyone.get(f"/v1/studies/{study['id']}/rating", headers=headers)
-    assert set(item.json()["item"]) == {"id", "prompt", "response_1", "response_2", "content_warning"}
+    assert set(item.json()["item"]) == {"id", "prompt", "response_1", "response_2", "later_turns", "content_warning"}
     for answer in (item, about):
         for name in ("sys-", evaluated.id, "seed", 'attention"', "swapped", "expected"):
             assert name not in answer.text.replace(study["spec"]["guidelines"], ""), name
@@ -287,7 +287,7 @@ def test_an_evaluation_without_answers_makes_no_study(
     assert (answer.status_code, answer.json()["code"]) == (422, "no_generations")
 
 
-def test_a_study_of_a_prompt_set_compares_first_answers_and_makes_no_training_data(
+def test_a_study_of_a_prompt_set_compares_whole_conversations_and_makes_no_training_data(
     client: TestClient, anyone: TestClient, database: Database, files: ArtifactFiles, team_id: str
 ) -> None:
     places = [(system, turn, sample) for system in ("good", "bad") for sample in (0, 1) for turn in (1, 2)]
@@ -296,14 +296,27 @@ def test_a_study_of_a_prompt_set_compares_first_answers_and_makes_no_training_da
         for system, turn, sample in places
     ]
     asked = [
-        {"set": "ds_q", "row": 5, "prompt": "A question of the set", "cluster": 0.5, "further": [], "reference": []}
+        {"set": "ds_q", "row": 5, "prompt": "A question of the set", "cluster": 0.5}
+        | {"further": ["And then?"], "reference": []}
     ]
     evaluated = publish_evaluation(database, files, team_id, sets=sets, asked=asked)
     body = {"evaluation": evaluated.id, "systems": ["good", "bad"], "attention": 0}
     study = client.post("/v1/studies", json={**body, "prompt_set": "ds_q"}).json()
     (item,) = rate(anyone, study, invite(client, study), prefers("good"))
     assert item["prompt"] == [{"role": "user", "content": "A question of the set"}]
-    assert {item["response_1"], item["response_2"]} == {"good 1 0", "bad 1 0"}
+    first, second = ("good", "bad") if item["response_1"] == "good 1 0" else ("bad", "good")
+    shown = {
+        "prompt": item["prompt"],
+        "response_1": f"{first} 1 0",
+        "response_2": f"{second} 1 0",
+        "later_turns": [{"user": "And then?", "response_1": f"{first} 2 0", "response_2": f"{second} 2 0"}],
+    }
+    assert {name: item[name] for name in shown} == shown
+    (exported,) = client.get(f"/v1/studies/{study['id']}/judgements.jsonl").text.splitlines()
+    row = json.loads(exported)
+    assert {name: row[name] for name in shown} == shown
+    assert (row["system_1"], row["system_2"]) == (first, second)
+    assert " 2 0" not in client.get(f"/v1/studies/{study['id']}/judgements.csv").text
     refused = client.post(f"/v1/studies/{study['id']}/dataset", json={})
     assert (refused.status_code, refused.json()["code"]) == (409, "not_for_training")
     assert client.post("/v1/studies", json=body).json()["counts"]["pairs"] == 8

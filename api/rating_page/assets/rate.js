@@ -44,12 +44,39 @@ function turn({ role, content }) {
   return line;
 }
 
+function titled(title, ...parts) {
+  const section = document.createElement("section");
+  const heading = document.createElement("h2");
+  heading.textContent = title;
+  section.append(heading, ...parts);
+  return section;
+}
+
+function response(side, number, text) {
+  const words = document.createElement("div");
+  words.className = "text";
+  words.textContent = text;
+  return titled(`Response ${side}, turn ${number}`, words);
+}
+
+// What the user said next, and both responses to it.
+function laterTurn({ user, response_1, response_2 }, index) {
+  const asked = document.createElement("ol");
+  const both = document.createElement("div");
+  asked.className = "asked";
+  asked.append(turn({ role: "user", content: user }));
+  both.className = "responses";
+  both.append(response(1, index + 2, response_1), response(2, index + 2, response_2));
+  return [titled("Then the user says", asked), both];
+}
+
 function show(next) {
   item = next;
   if (!item) return open("done");
   byId("prompt").replaceChildren(...item.prompt.map(turn));
   byId("response-1").textContent = item.response_1;
   byId("response-2").textContent = item.response_2;
+  byId("later").replaceChildren(...item.later_turns.flatMap(laterTurn));
   byId("item-warning").textContent = item.content_warning ?? "";
   cover(Boolean(item.content_warning));
   byId("back").disabled = !last;

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from deft.specs.studies import AttentionItem, StudySpec
-from deft.studies.generations import AnsweredPrompt
+from deft.studies.generations import AnsweredPrompt, LaterTurn
 from deft.studies.items import LABELS, make_items, turns_of
 
 PROMPTS = [AnsweredPrompt(row, f"Question {row}?", row / 100, "web", (f"A{row}", f"B{row}")) for row in range(60)]
@@ -46,6 +46,28 @@ def test_attention_items_say_what_is_to_be_chosen_and_look_like_pairs():
     for item in items:
         assert LABELS[item.expected] in item.first == item.second
         assert item.prompt.startswith("Question")
+
+
+def test_later_turns_stand_on_the_side_of_their_first_answer_and_checks_say_it_in_every_turn():
+    prompts = [
+        AnsweredPrompt(n, f"Q{n}?", n / 9, None, (f"A{n}", f"B{n}"), (LaterTurn("Why?", (f"A{n}'", f"B{n}'")),))
+        for n in range(8)
+    ]
+    items = make_items(spec_of(attention=3), prompts, 4)
+    for item in items:
+        (turn,) = item.later
+        assert turn.user == "Why?"
+        same = (item.first, item.second) if item.kind == "attention" else (f"{item.first}'", f"{item.second}'")
+        assert turn.answers == same
+    assert {item.is_swapped for item in items if item.kind == "pair"} == {True, False}
+
+
+def test_conversations_that_differ_in_a_later_turn_alone_are_judged():
+    first = ("same", "same")
+    differing = AnsweredPrompt(0, "Q?", 0.1, None, first, (LaterTurn("Why?", ("this", "that")),))
+    equal = AnsweredPrompt(1, "Q?", 0.2, None, first, (LaterTurn("Why?", first),))
+    kinds = {item.row: item.kind for item in make_items(spec_of(attention=0), [differing, equal], 1)}
+    assert kinds == {0: "pair", 1: "identical"}
 
 
 def test_ones_own_attention_items_have_the_better_answer_on_a_seeded_side():
