@@ -96,6 +96,13 @@ def _gain(items: Sequence[Judged], how: Sampling) -> tuple[Estimate, int] | None
     return (mean_of([s for s, _ in read], [c for _, c in read], how, (-9.0, 9.0)), len(read)) if read else None
 
 
+def unread_of(found: Sequence[Judged], spec: JudgeSpec) -> tuple[int, int]:
+    """Return how many of *found*, and of how many that the judge was asked about, have no verdict or score."""
+    asked = [each for each in found if each.is_asked]
+    told = [each.scores[0] if spec.mode == "single" else each.outcome for each in asked]
+    return sum(each is None for each in told), len(asked)
+
+
 def about_judge(found: Sequence[Judged], labelled: Sequence[Judged], spec: JudgeSpec) -> dict[str, Any]:
     """Return what is known of the judge: position bias, consistency, agreement with people, whether it may decide."""
     how, every = Sampling(spec.bootstrap, spec.seed), [*found, *labelled]
@@ -109,6 +116,9 @@ def about_judge(found: Sequence[Judged], labelled: Sequence[Judged], spec: Judge
         how,
     )
     reasons = people.reasons if labelled else ["it was asked about no pair that people have labelled"]
+    unread, number = unread_of(found, spec)
+    if _is_most(unread, number):
+        reasons = [f"{unread} of {number} of its {_what(spec)} could not be read", *reasons]
     return {
         "position_bias": None if first is None else _first_place(first, places),
         "consistency": _consistency(asked) if spec.mode == "pairwise" else None,
@@ -137,10 +147,20 @@ def _agreement(people: Agreement) -> dict[str, Any]:
     return {**numbers, "asked": people.asked, "ties": people.ties, "length_baseline": baseline}
 
 
-def sentence(rows: Sequence[dict[str, Any]], about: dict[str, Any], spec: JudgeSpec) -> str:
-    """Return the judging in words."""
+def sentence(found: Sequence[Judged], rows: Sequence[dict[str, Any]], about: dict[str, Any], spec: JudgeSpec) -> str:
+    """Return the judging in words: of every system its result and what could not be read, then what the judge is worth.
+
+    Where most of a system's verdicts or scores could not be read, the others are no sample of them: no result is told.
+    """
     metric = "judge_score" if spec.mode == "single" else "judge_win_rate"
-    told = [_told(row, spec) for row in rows if row["metric"] == metric and row["slice"] == "all"]
+    own = {row["system"]: row for row in rows if row["metric"] == metric and row["slice"] == "all"}
+    told = []
+    for system in dict.fromkeys(each.item.system for each in found):
+        unread, number = unread_of([each for each in found if each.item.system == system], spec)
+        if system not in own or _is_most(unread, number):
+            told.append(_nothing_told(system, unread, number, spec))
+        else:
+            told.append(_told(own[system], unread, number, spec))
     if about["may_decide"]:
         agreed = about["agreement"]
         trust = f"It agrees with people in {agreed['value']:.3f} of {agreed['n']} labelled pairs, and may decide."
@@ -149,8 +169,24 @@ def sentence(rows: Sequence[dict[str, Any]], about: dict[str, Any], spec: JudgeS
     return " ".join([*told, trust])
 
 
-def _told(row: dict[str, Any], spec: JudgeSpec) -> str:
+def _is_most(unread: int, number: int) -> bool:
+    return 2 * unread > number
+
+
+def _what(spec: JudgeSpec) -> str:
+    return "scores" if spec.mode == "single" else "verdicts"
+
+
+def _nothing_told(system: str, unread: int, number: int, spec: JudgeSpec) -> str:
+    beside = "" if spec.mode == "single" else f" beside `{spec.against}`"
+    why = f"{unread} of {number} {_what(spec)} by {spec.judge.model} could not be read"
+    return f"Nothing can be concluded of `{system}`{beside}: {why}."
+
+
+def _told(row: dict[str, Any], unread: int, number: int, spec: JudgeSpec) -> str:
     interval = f"95 % interval {row['low']:.3f} to {row['high']:.3f}, {row['n']} answers"
+    if unread:
+        interval += f"; {unread} of {number} {_what(spec)} could not be read and count nowhere"
     if spec.mode == "single":
         return f"`{row['system']}` is scored {row['value']:.2f} of 10 by {spec.judge.model} ({interval})."
     return f"`{row['system']}` wins {row['value']:.3f} against `{spec.against}` by {spec.judge.model} ({interval})."

@@ -127,7 +127,7 @@ def _write(
     settings_hash = _hash(settings)
     rows = [{**row, "settings_hash": settings_hash} for row in metrics_rows(found, spec, _arms(inputs["evaluation"]))]
     summary = {
-        "sentence": sentence(rows, about, spec),
+        "sentence": sentence(found, rows, about, spec),
         "mode": spec.mode,
         "against": spec.against,
         "judge": spec.judge.model,

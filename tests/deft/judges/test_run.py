@@ -137,6 +137,42 @@ def test_garbage_is_counted_and_makes_no_outcome(pairs: dict[str, Path], tmp_pat
     assert summary["results"] == []
     assert summary["may_decide"] is False
     assert pl.read_parquet(tmp_path / "out" / "judgements.parquet")["outcome"].null_count() == 40
+    told = "Nothing can be concluded of `deft` beside `base`: 40 of 40 verdicts by judge-1 could not be read."
+    assert summary["sentence"].startswith(f"{told} It may decide nothing: 40 of 40 of its verdicts could not be read; ")
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "told"),
+    [
+        (10, "`deft` wins 0.667 against `base` by judge-1 (95 % interval "),
+        (21, "Nothing can be concluded of `deft` beside `base`: 21 of 40 verdicts by judge-1 could not be read."),
+    ],
+)
+def test_the_sentence_says_how_many_verdicts_could_not_be_read(
+    pairs: dict[str, Path], tmp_path: Path, unreadable: int, told: str
+) -> None:
+    numbers = {f"Question {n}, " for n in range(unreadable)}
+
+    def partly(question: str) -> str:
+        return garbage(question) if any(number in question for number in numbers) else best(question)
+
+    with judge_server(Scripted(partly)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert summary["sentence"].startswith(told)
+    is_told = unreadable == 10
+    assert ("30 answers; 10 of 40 verdicts could not be read and count nowhere)." in summary["sentence"]) == is_told
+    assert ("of its verdicts could not be read" in "; ".join(summary["may_not_decide_because"])) == (not is_told)
+
+
+@pytest.mark.parametrize("reply", ["Score: 11", "no idea"])
+def test_scores_that_cannot_be_read_are_told_too(pairs: dict[str, Path], tmp_path: Path, reply: str) -> None:
+    def partly(question: str) -> str:
+        return reply if "quality=5 not" in question else rating(question)
+
+    with judge_server(Scripted(partly)) as script:
+        summary = judge(spec_of(mode="single"), pairs, tmp_path / "out", script)
+    assert "Nothing can be concluded of `base`: 40 of 40 scores by judge-1 could not be read." in summary["sentence"]
+    assert "`deft` is scored 7.00 of 10 by judge-1" in summary["sentence"]
 
 
 def test_429_and_500_are_tried_again_and_counted(pairs: dict[str, Path], tmp_path: Path) -> None:
