@@ -11,14 +11,13 @@ from typing import Any
 
 from deft.data.prompt_sets import overlap
 from deft.data.splits import points_of
-from deft.evaluation import generation, sampling, served
 from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
 from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
 from deft.evaluation.set_metrics import DETECTOR, Answered, Sampled, safety, set_rows
 from deft.evaluation.state import Answered as AnsweredHeldOut
-from deft.evaluation.state import Run, common_settings, hash_of, who_is
+from deft.evaluation.state import Run, common_settings, decoding_of, hash_of, who_is
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
 from deft.safety.rates import RATES, SAFE, UNSAFE
@@ -104,13 +103,11 @@ def settings_of_sets(run: Run, base_hash: str) -> dict[str, Any]:
     """Return everything that the numbers of sets depend on but the system itself."""
     options = run.spec.options
     prompts = [[a.set, a.row, a.text, a.further, a.category, a.label] for a in run.sets]
-    drawn = None if options.sampling is None else options.sampling.model_dump(mode="json")
-    local = generation.RECIPE if options.sampling is None else sampling.RECIPE
     return common_settings(run, base_hash) | {
         "detector": DETECTOR,
         "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
-        "decoding": local if options.server is None else f"{served.RECIPE}:{options.server.endpoint}",
-        "sampling": drawn,
+        "decoding": decoding_of(options, options.sampling),
+        "sampling": None if options.sampling is None else options.sampling.model_dump(mode="json"),
         "layout": layout(run.spec.tokens, run.tokenizer).model_dump(mode="json"),
         "max_new_tokens": options.max_new_tokens,
         "end_ids": sorted(run.decoding.end_ids),
@@ -120,7 +117,8 @@ def settings_of_sets(run: Run, base_hash: str) -> dict[str, Any]:
 def _held_out(run: Run) -> list[Asked]:
     if not answers_prompts(run.spec):
         return []
-    own = zip(run.prompts.rows, run.prompts.examples, run.prompts.clusters, strict=True)
+    prompts = run.prompts.once
+    own = zip(prompts.rows, prompts.examples, prompts.clusters, strict=True)
     return [Asked(HELD_OUT, row, example.prompt, cluster) for row, example, cluster in own]
 
 

@@ -57,7 +57,7 @@ def write_comparison(
         "metrics": list(evidence),
         "pairs": pairs,
         "pair_prompts": run.pairs.prompts if scores else 0,
-        "answered_prompts": len(run.prompts.rows) if answers_prompts(run.spec) else 0,
+        "answered_prompts": len(run.prompts.once.rows) if answers_prompts(run.spec) else 0,
         "reward_models": judged.reward_models,
         "shares_prompts": run.how.shares_prompts,
         "rows_left_out": run.left_out,
@@ -76,7 +76,7 @@ def _slices(run: Run, parts: Sequence[Part]) -> dict[str, dict[str, Evidence]]:
 
 
 def write_values(parts: Sequence[Part], path: Path) -> None:
-    """Write what every number was summed from: one line a row, system and metric, with its additive `sums`.
+    """Write what every number was summed from: one line a row, sample, system and metric, with its additive `sums`.
 
     A metric whose value is a ratio has the sums (numerator, denominator); corpus BLEU has ten counts.
     """
@@ -89,6 +89,7 @@ def write_values(parts: Sequence[Part], path: Path) -> None:
                 continue
             columns = {
                 "row": pa.array(rows.rows, pa.int64()),
+                "sample": pa.array(rows.samples, pa.int32()),
                 "prompt": pa.array(prompts, pa.int64()),
                 "source": pa.array(rows.sources, pa.string()),
                 "system": pa.array([measurement.system] * size, pa.string()),
@@ -151,14 +152,15 @@ def write_pairs(run: Run, scores: list[PairScores], path: Path) -> None:
 
 
 def write_generations(run: Run, answers: list[Answered], path: Path) -> None:
-    """Write one line a prompt and system."""
+    """Write one line a prompt, sample and system."""
+    samples = run.prompts.samples
     with path.open("w", encoding="utf-8") as file:
         for adapter, own in zip(run.systems, answers, strict=False):
             for place, (answer, facts) in enumerate(zip(own.answers, own.facts(), strict=True)):
                 line = {
                     "set": HELD_OUT,
                     "row": run.prompts.rows[place],
-                    "sample": 0,
+                    "sample": samples[place],
                     "turn": 1,
                     "system": who_is(adapter).system,
                     "text": answer.text,

@@ -5,6 +5,7 @@ Knows dataset folders and tokenizers, no model.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,25 @@ class HeldOut:
     clusters: list[float]
     keys: list[str]
     cut_at_marks: list[bool]
+
+    @property
+    def samples(self) -> list[int]:
+        """How often the row of each place stood before it: 0 everywhere unless rows are repeated."""
+        seen: Counter[int] = Counter()
+        found = []
+        for row in self.rows:
+            found.append(seen[row])
+            seen[row] += 1
+        return found
+
+    @property
+    def once(self) -> "HeldOut":
+        """Every row once."""
+        return self.take([place for place, sample in enumerate(self.samples) if sample == 0])
+
+    def repeated(self, times: int) -> "HeldOut":
+        """Return every row *times* times, one after the other."""
+        return self.take([place for place in range(len(self.rows)) for _ in range(times)])
 
     @property
     def fingerprint(self) -> str:

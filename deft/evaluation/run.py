@@ -23,6 +23,7 @@ from deft.evaluation.answer_sets import (
     write_sets,
 )
 from deft.evaluation.answers import measure_against_references, measure_answers
+from deft.evaluation.asked import HELD_OUT
 from deft.evaluation.conversations import read_sets
 from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation.general_text import load_texts, measure_texts
@@ -40,6 +41,7 @@ from deft.evaluation.metrics import (
 )
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
+from deft.evaluation.sampling import seed_of
 from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
@@ -59,7 +61,7 @@ from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
 from deft.reward_models.heads import require_encoder_decoder
 from deft.scoring.counting import warnings_in
-from deft.specs import EvaluateSpec
+from deft.specs import EvaluateSpec, Sampling
 from deft.tokens import TokenizedExample, end_token_id
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     if answers_prompts(spec):
         asked = [metric for metric in REFERENCE_METRICS if metric in measurable(spec)]
         require_references(prompts.examples, asked, spec.options.metrics)
+    prompts = prompts.repeated(spec.options.answers_each)
     texts = load_texts(spec, inputs["general_dataset"], tokenizer) if "general_dataset" in inputs else None
     base = load_base(inputs["model"], quantisation=spec.quantisation)
     _refuse_long_prompts(spec, base, prompts)
@@ -220,14 +223,24 @@ def _answered(run: Run, index: int) -> Answered:
     adapter = run.systems[index]
     on_progress = run.progress(index, len(run.prompts.rows), "answers")
     prompts = [example.prompt_ids for example in run.prompts.tokenized]
+    sampling = run.spec.options.held_out_sampling
     with run.resident.system(adapter) as model:
-        answers = run.answering(adapter, model)(prompts, run.prompts.cut_at_marks, None, on_progress)
+        answering = run.answering(adapter, model, sampling)
+        answers = answering(prompts, run.prompts.cut_at_marks, _seeds(run, sampling), on_progress)
         has_kl = adapter is not None and "kl" in run.spec.options.metrics
         has_entropy = "entropy" in run.spec.options.metrics
         if not has_kl and not has_entropy:
             return Answered(answers, None)
         sums = _sums(run, adapter, model, answers, has_kl=has_kl)
         return Answered(answers, sums.divergences, sums.entropies if has_entropy else None)
+
+
+def _seeds(run: Run, sampling: Sampling | None) -> list[int] | None:
+    """Return the seed of each answer, the same for every system; None: greedy."""
+    if sampling is None:
+        return None
+    places = zip(run.prompts.rows, run.prompts.samples, strict=True)
+    return [seed_of(sampling.seed, HELD_OUT, row, sample, 1) for row, sample in places]
 
 
 def _sums(

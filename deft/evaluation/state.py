@@ -13,12 +13,14 @@ from deft.endpoints import Endpoint
 from deft.evaluation.answers import AnswerFacts, bleu_signature
 from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Answering, in_memory
-from deft.evaluation.generation import RECIPE, Answer, Decoding
+from deft.evaluation.generation import RECIPE as GREEDY
+from deft.evaluation.generation import Answer, Decoding
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.intervals import Array
 from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, COMPANIONS, RULES, Who
 from deft.evaluation.reward_judges import RewardJudge
+from deft.evaluation.sampling import RECIPE as SAMPLED
 from deft.evaluation.served import RECIPE as SERVED
 from deft.evaluation.served import by_server
 from deft.evaluation.systems import Adapter, Resident
@@ -27,7 +29,7 @@ from deft.models.fit import GENERATED_METRICS, TEXT_METRICS
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
-from deft.specs import EvaluateSpec, Sampling
+from deft.specs import EvaluateSpec, EvaluationOptions, Sampling
 from deft.tokens import tokenizer_hash
 
 if TYPE_CHECKING:
@@ -171,13 +173,22 @@ def _measured_on(run: Run, metric: str) -> dict[str, Any]:
         return {"texts": None if run.texts is None else run.texts.fingerprint}
     if asked not in GENERATED_METRICS:
         return {"pairs": run.pairs.fingerprint, "end_id": run.how.end_id}
-    server = run.spec.options.server
+    options = run.spec.options
+    sampling = options.held_out_sampling
     return {
-        "prompts": run.prompts.fingerprint,
-        "decoding": RECIPE if server is None else f"{SERVED}:{server.endpoint}",
+        "prompts": run.prompts.once.fingerprint,
+        "decoding": decoding_of(options, sampling),
+        **({} if sampling is None else {"sampling": sampling.model_dump(mode="json")}),
         "max_new_tokens": run.spec.options.max_new_tokens,
         "end_ids": sorted(run.decoding.end_ids),
     }
+
+
+def decoding_of(options: EvaluationOptions, sampling: Sampling | None) -> str:
+    """Return name and version of how prompts are answered that are answered by *sampling*, or greedily."""
+    if options.server is not None:
+        return f"{SERVED}:{options.server.endpoint}"
+    return GREEDY if sampling is None else SAMPLED
 
 
 def _own(run: Run) -> dict[str, dict[str, Any]]:

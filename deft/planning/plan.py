@@ -202,7 +202,8 @@ class Planner:
             )
         if counter is not None and found.rows is not None:
             pairs = min(found.rows, options.pairs or found.rows)
-            prompts = min(options.prompts, found.prompts or found.rows) + self._answers_to_sets(spec)
+            held_out = min(options.prompts, found.prompts or found.rows) * options.answers_each
+            prompts = held_out + self._answers_to_sets(spec)
             sample = found.sample
             self.costs.append(work.evaluation(counter, sample, pairs, prompts, spec, name))
             self._note(passes.evaluation_memory(counter, sample, pairs, prompts, spec, self._parameters))

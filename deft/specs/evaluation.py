@@ -122,8 +122,11 @@ class EvaluationOptions(Spec):
     )
     prompts: int = Field(64, ge=0, description="Held-out prompts that are answered; 0 switches generation off.")
     max_new_tokens: int = Field(128, ge=1, le=8192)
-    sampling: Sampling | None = Field(
-        None, description="How prompt sets are answered; null: once, greedily, as held-out prompts always are."
+    sampling: Sampling | None = Field(None, description="How prompt sets are answered; null: once, greedily.")
+    held_out_sampling: Sampling | None = Field(
+        None,
+        description="How held-out prompts are answered; null: once, greedily. Repeated answers of one prompt are "
+        "resampled together, and numbers of unlike sampling are not compared.",
     )
     server: Server | None = Field(
         None, description="What generates the answers; null: the worker, with the adapters themselves."
@@ -131,6 +134,11 @@ class EvaluationOptions(Spec):
     beta: float = Field(0.1, gt=0, le=100, description="Of the implicit reward margin.")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of every interval.")
     seed: Seed = 0
+
+    @property
+    def answers_each(self) -> int:
+        """How many answers each held-out prompt gets."""
+        return 1 if self.held_out_sampling is None else self.held_out_sampling.repeats
 
 
 class System(Spec):
