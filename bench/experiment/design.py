@@ -12,6 +12,8 @@ TRAIN_ROWS, DEVELOPMENT_ROWS, TEST_ROWS = 300, 60, 200
 """Of each source."""
 ROWS_OF_A_PROMPT = 2
 """At most, so that a source with few prompts does not count as if it had many."""
+LONGEST_ROW = 1000
+"""Characters of prompt and both responses together, beyond which a row is left out: the runs have to end in hours."""
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 SEEDS = (0, 1, 2)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.design import ROWS_OF_A_PROMPT, SOURCES
+from bench.experiment.design import LONGEST_ROW, ROWS_OF_A_PROMPT, SOURCES
 from deft.data.datasets import import_files
 from deft.errors import Finding, InvalidInput
 
@@ -43,13 +43,14 @@ def prepare(data: Path, out: Path, sizes: Mapping[str, int]) -> Path:
 
 
 def divide(rows: Iterable[Row], source: str, sizes: Mapping[str, int]) -> dict[str, list[Row]]:
-    """Return *sizes* rows of one *source* for each part; all rows of a prompt go to one part.
+    """Return *sizes* rows of one *source* for each part, none too long; all rows of a prompt go to one part.
 
     Raises:
         InvalidInput: there are too few.
     """
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    short = (row for row in rows if sum(len(row[name]) for name in ("prompt", "chosen", "rejected")) <= LONGEST_ROW)
+    for row in short:
         groups.setdefault(row["prompt"], []).append(row)
     left = iter(sorted(groups, key=lambda prompt: hashlib.sha256(prompt.encode()).digest()))
     found: dict[str, list[Row]] = {}
@@ -81,5 +82,5 @@ def _rows(data: Path, source: str) -> list[Row]:
 
 
 def _too_few(source: str, part: str, found: int, wanted: int) -> InvalidInput:
-    finding = Finding("too_few_rows", str(found), f"{wanted} rows for {part}", "name files with more rows")
+    finding = Finding("too_few_rows", str(found), f"{wanted} rows for {part}", "more rows, or smaller sizes: --rows")
     return InvalidInput(f"The source {source} has too few rows.", code="too_few_rows", findings=[finding])

@@ -20,6 +20,7 @@ def test_the_plan_names_every_cell_every_comparison_and_the_sizes() -> None:
     assert all(f"`{arm}` - `{against}`" in PLAN for arm, against in FAMILY)
     sizes = (design.TRAIN_ROWS, design.DEVELOPMENT_ROWS, design.TEST_ROWS)
     assert "{} rows to train, {} for development, {} to test".format(*sizes) in PLAN.replace("\n", " ")
+    assert f"of at most {design.LONGEST_ROW:,} characters" in PLAN.replace("\n", " ")
 
 
 def test_three_seeds_on_the_two_by_two_and_on_both_ends() -> None:

@@ -34,6 +34,12 @@ def test_the_order_of_the_file_changes_nothing() -> None:
     assert divide(_rows(60), "a", SIZES) == divide(reversed(_rows(60)), "a", SIZES)
 
 
+def test_rows_of_more_characters_than_the_plan_says_are_left_out() -> None:
+    longer = [{**row, "prompt": f"long{n}", "chosen": "x" * 1000} for n, row in enumerate(_rows(60))]
+    found = divide([*longer, *_rows(60)], "a", SIZES)
+    assert found == divide(_rows(60), "a", SIZES)
+
+
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(InvalidInput, match="too few rows"):
         divide(_rows(9), "a", SIZES)
