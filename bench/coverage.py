@@ -11,20 +11,25 @@ With few whole outcomes (right, wrong, tie) no interval without dice can hold on
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench import known_judges as judges
 from bench import known_truths as truths
+from bench.known_judges import Judging
 from bench.known_truths import Draw
 from deft.evaluation.intervals import Bounds, estimate, ratio, resample
+from deft.judges.statistics import Sampling
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 PROMPTS = (8, 16, 32, 64, 256)
 RUNS = 2_000
 RESAMPLES = 2_000
+ROUNDING = 1e-9
 TOGETHER = 20
 """Data sets that share their resamples: enough to be quick, few enough to be as good as independent."""
 
@@ -39,36 +44,53 @@ class Kind:
     bounds: Bounds = None
 
 
-def covered(kind: Kind, prompts: int, *, runs: int = RUNS, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+Interval = tuple[float, float, float]
+"""(low, high, truth)."""
+
+
+def covered(
+    kind: Kind | Judging, prompts: int, *, runs: int = RUNS, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
     """Return the share of *runs* intervals that held the truth, and how those that missed it did."""
     generator = np.random.default_rng([seed, prompts])
-    sides: list[int] = []
-    widths: list[float] = []
+    if isinstance(kind, Kind):
+        found = np.array(list(_estimated(kind, generator, prompts, runs, resamples, seed)))
+    else:
+        found = np.array(list(_judged(kind, generator, prompts, runs, resamples, seed)))
+    low, high, truth = found.T
+    below, above = truth < low - ROUNDING, truth > high + ROUNDING
+    return {
+        "covered": round(float((~below & ~above).mean()), 4),
+        "truth_below": round(float(below.mean()), 4),
+        "truth_above": round(float(above.mean()), 4),
+        "median_width": round(float(np.median(high - low)), 4),
+        "runs": runs,
+    }
+
+
+def _estimated(kind: Kind, g: np.random.Generator, n: int, runs: int, resamples: int, seed: int) -> Iterator[Interval]:
+    """Yield the intervals of *runs* data sets, `TOGETHER` of which share their resamples."""
     for start in range(0, runs, TOGETHER):
-        drawn = [kind.draw(generator, prompts) for _ in range(min(TOGETHER, runs - start))]
+        drawn = [kind.draw(g, n) for _ in range(min(TOGETHER, runs - start))]
         found = resample(np.concatenate([sums for sums, _ in drawn]), ratio, resamples=resamples, seed=seed + start)
         for place, (sums, truth) in enumerate(drawn):
             first = place * len(sums)
             arms = [first + i for i in kind.plus], [first + i for i in kind.minus]
             interval = estimate(found, *arms, bounds=kind.bounds, is_share=kind.bounds is not None, seed=seed + start)
-            low, high = interval.low, interval.high
-            if low is None or high is None:
+            if interval.low is None or interval.high is None:
                 raise AssertionError("an interval of several prompts has ends")
-            sides.append(-1 if truth < low - 1e-9 else 1 if truth > high + 1e-9 else 0)
-            widths.append(high - low)
-    missed = np.array(sides)
-    return {
-        "covered": round(float((missed == 0).mean()), 4),
-        "truth_below": round(float((missed < 0).mean()), 4),
-        "truth_above": round(float((missed > 0).mean()), 4),
-        "median_width": round(float(np.median(widths)), 4),
-        "runs": runs,
-    }
+            yield interval.low, interval.high, truth
+
+
+def _judged(kind: Judging, g: np.random.Generator, n: int, runs: int, resamples: int, seed: int) -> Iterator[Interval]:
+    """Yield the intervals of *runs* judgings or studies."""
+    for run in range(runs):
+        yield kind(g, n, Sampling(resamples, seed + run))
 
 
 SHARE: Bounds = (0.0, 1.0)
 CHANGE: Bounds = (-1.0, 1.0)
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind | Judging] = {
     "mean_normal": Kind(truths.normal),
     "mean_exponential": Kind(truths.exponential),
     "mean_skewed_clusters": Kind(truths.skewed_clusters),
@@ -87,6 +109,17 @@ KINDS: dict[str, Kind] = {
     "difference_of_clusters": Kind(truths.difference_of_clusters, minus=(1,), bounds=CHANGE),
     "three_draws_alike": Kind(truths.lucky(0.0), plus=(0, 1, 2)),
     "three_draws_apart": Kind(truths.lucky(0.5), plus=(0, 1, 2)),
+    "judge_win_rate_in_both_orders": judges.in_both_orders,
+    "judge_agreement_with_people": judges.with_people,
+    "length_controlled": judges.by_length((0.0, 3.0)),
+    "length_controlled_strong": judges.by_length((4.0, 4.0)),
+    "length_controlled_with_ties": judges.by_length((0.0, 3.0), ties=(0.1, 0.5)),
+    "length_controlled_in_orders": judges.by_length_in_orders,
+    "length_controlled_in_turns": judges.by_length_in_turns,
+    "study_win_rate": judges.in_study,
+    "alpha_of_two_raters": judges.agreeing((2, 2)),
+    "alpha_of_two_categories": judges.agreeing((2, 2), few=2),
+    "alpha_of_several_raters": judges.agreeing((2, 4)),
 }
 
 
@@ -97,8 +130,9 @@ def text(results: dict[str, Any]) -> str:
         "",
         "Written by `make coverage` (`bench/coverage.py`); the numbers are those of coverage.json beside this page:",
         f"the share of intervals that held the truth, each of {RUNS:,} data sets with {RESAMPLES:,} resamples. The",
-        "simulation's own error is 0.005 (one standard deviation). `share`, `win_rate_with_ties` and the differences",
-        "of shares draw a new truth for each data set; what the kinds are is in `bench/known_truths.py`.",
+        "simulation's own error is 0.005 (one standard deviation). `share`, `win_rate_with_ties`, the differences of",
+        "shares, judges and studies draw a new truth for each data set; what the kinds are is in",
+        "`bench/known_truths.py` and `bench/known_judges.py`.",
         "",
         "| kind | " + " | ".join(f"{prompts} prompts" for prompts in PROMPTS) + " |",
         "|---|" + "---|" * len(PROMPTS),

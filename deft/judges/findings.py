@@ -8,13 +8,13 @@ from typing import Any
 
 from deft.evaluation.intervals import Estimate
 from deft.judges.judged import Judged
+from deft.judges.lengths import length_controlled
 from deft.judges.statistics import (
     SCORES,
     Agreement,
     Sampling,
     agreement,
     first_place,
-    length_controlled,
     mean_of,
     numbers_of,
 )

@@ -1,8 +1,8 @@
-"""What verdicts say together: win rate, position bias, length-controlled win rate, agreement with people.
+"""What verdicts say together: win rate, position bias, agreement with people (with equal lengths: `lengths`).
 
 Intervals resample prompts (deft.evaluation.intervals). It must not know questions, endpoints or files.
 
-Letters: n judged pairs, C clusters (prompts), R resamples.
+Letters: n judged pairs.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from deft.evaluation.intervals import Array, Bounds, Estimate, Resampled, cluster_sums, estimate, ratio, resample
+from deft.evaluation.intervals import Bounds, Estimate, cluster_sums, estimate, ratio, resample
 from deft.judges.verdicts import Verdict
 
 SHARE: Bounds = (0.0, 1.0)
 SCORES: Bounds = (1.0, 10.0)
 LEAST_LABELS = 50
-SLOPE_RIDGE = 1.0
-"""Of the length's coefficient, so that a judge whom length alone decides has a finite one."""
-STEPS = 50
-LARGEST_STEP = 2.0
-WEIGHTS_AT_ONCE = 2_000_000
 
 
 def outcome(first: Verdict | None, second: Verdict | None) -> float | None:
@@ -59,67 +54,6 @@ def first_place(verdicts: Sequence[Verdict | None], clusters: Sequence[Any], how
     """
     decided = [(v == "A", c) for v, c in zip(verdicts, clusters, strict=True) if v in ("A", "B")]
     return mean_of([float(v) for v, _ in decided], [c for _, c in decided], how) if decided else None
-
-
-def length_controlled(
-    outcomes: Sequence[float], longer_by: Sequence[int], clusters: Sequence[Any], how: Sampling
-) -> Estimate:
-    """Estimate the win rate that is left where both answers are equally long.
-
-    logit P(win) = a + b * tanh(d / rms(d)), d the difference in length (system less other); the rate is sigmoid(a).
-    After Dubois et al. 2024 (arXiv 2404.04475) with one system a fit, without their terms of models and instructions.
-    Ours: pairs in which the system is longer weigh as much together as those in which it is shorter, so that a judge
-    whom length alone decides comes out at one half although no line fits its step; half a win and half a loss at d = 0
-    and a ridge on b keep the fit finite.
-    """
-    y, d = np.asarray(outcomes, dtype=np.float64), np.asarray(longer_by, dtype=np.float64)
-    spread = np.sqrt((d**2).mean())
-    x = np.tanh(d / spread) if spread > 0 else np.zeros_like(d)
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
-    number = int(codes.max()) + 1
-    generator = np.random.default_rng(how.seed)
-    step, parts = max(1, WEIGHTS_AT_ONCE // len(y)), []
-    for start in range(0, how.resamples, step):
-        size = min(step, how.resamples - start)
-        weights = generator.multinomial(number, np.full(number, 1 / number), size=size)[:, codes]
-        parts.append(_rates(x, y, _balanced(np.sign(d), weights.astype(np.float64))))
-    observed = _rates(x, y, _balanced(np.sign(d), np.ones((1, len(y)))))
-    resampled = Resampled(observed, np.concatenate(parts)[:, None], number)
-    return estimate(resampled, [0], bounds=SHARE, is_share=True, seed=how.seed)
-
-
-def _balanced(side: Array, weights: Array) -> Array:
-    """Return *weights* [R, n] with both sides (+1 and -1 [n]) of one total, where both are there."""
-    totals = {sign: weights[:, side == sign].sum(axis=1, keepdims=True) for sign in (1.0, -1.0)}
-    half = (totals[1.0] + totals[-1.0]) / 2
-    has_both = (totals[1.0] > 0) & (totals[-1.0] > 0)
-    found = weights.copy()
-    for sign, total in totals.items():
-        found[:, side == sign] *= np.divide(half, total, out=np.ones_like(total), where=has_both)
-    return found
-
-
-def _rates(x: Array, y: Array, weights: Array) -> Array:
-    """Fit the logistic line for each row of *weights* [R, n] by Newton's method; return sigmoid(a), [R]."""
-    a, b = np.zeros(len(weights)), np.zeros(len(weights))
-    for _ in range(STEPS):
-        p = _sigmoid(a[:, None] + b[:, None] * x)
-        rest, spread = weights * (y - p), weights * p * (1 - p)
-        p0 = _sigmoid(a)
-        slope_a, slope_b = rest.sum(axis=1) + 0.5 - p0, rest @ x - SLOPE_RIDGE * b
-        aa, ab, bb = spread.sum(axis=1) + p0 * (1 - p0), spread @ x, spread @ (x * x) + SLOPE_RIDGE
-        determinant = aa * bb - ab * ab
-        change_a, change_b = (bb * slope_a - ab * slope_b) / determinant, (aa * slope_b - ab * slope_a) / determinant
-        a = a + np.clip(change_a, -LARGEST_STEP, LARGEST_STEP)
-        b = b + np.clip(change_b, -LARGEST_STEP, LARGEST_STEP)
-        if max(np.abs(change_a).max(), np.abs(change_b).max()) < 1e-8:
-            break
-    return _sigmoid(a)
-
-
-def _sigmoid(values: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

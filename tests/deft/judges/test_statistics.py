@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deft.judges.statistics import Sampling, agreement, first_place, length_controlled, mean_of, outcome
+from deft.judges.statistics import Sampling, agreement, first_place, mean_of, outcome
 
 HOW = Sampling(400, 1)
 
@@ -38,33 +38,6 @@ def test_a_win_rate_covers_what_it_was_drawn_from() -> None:
         assert found.high is not None
         hits += found.low <= 0.7 <= found.high
     assert 181 <= hits <= 199
-
-
-def test_length_control_takes_length_away() -> None:
-    """A judge of length alone: the system is longer in 80 %, wins 80 %, and nothing is left at equal lengths."""
-    generator = np.random.default_rng(0)
-    longer_by = np.where(np.arange(300) % 5 > 0, 1, -1) * generator.integers(1, 400, 300)
-    outcomes = (longer_by > 0).astype(float)
-    found = length_controlled(outcomes.tolist(), longer_by.tolist(), list(range(300)), HOW)
-    assert outcomes.mean() == pytest.approx(0.8)
-    assert found.value == pytest.approx(0.5, abs=0.12)
-    assert found.low is not None
-    assert found.low < 0.5
-
-
-def test_length_control_leaves_quality() -> None:
-    generator = np.random.default_rng(3)
-    longer_by = generator.integers(-300, 500, 2000)
-    chance = 1 / (1 + np.exp(-(0.8 + 1.0 * np.tanh(longer_by / longer_by.std()))))
-    outcomes = (generator.random(2000) < chance).astype(float)
-    found = length_controlled(outcomes.tolist(), longer_by.tolist(), list(range(2000)), HOW)
-    assert found.value == pytest.approx(1 / (1 + np.exp(-0.8)), abs=0.04)
-
-
-def test_length_control_of_equal_lengths_is_the_win_rate() -> None:
-    outcomes = [1.0] * 70 + [0.0] * 30
-    found = length_controlled(outcomes, [0] * 100, list(range(100)), HOW)
-    assert found.value == pytest.approx(0.7, abs=0.01)
 
 
 def test_a_judge_may_decide_once_it_agrees_with_enough_people() -> None:
