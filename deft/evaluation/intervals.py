@@ -32,6 +32,7 @@ from deft.evaluation.resampling import (
     cluster_sums,
     contrast,
     exp_ratio,
+    luck_deviates,
     luck_of,
     ratio,
     resample,
@@ -101,15 +102,15 @@ def estimate(
     columns = [list(arm) for arm in (plus, minus) if len(arm)]
     value = float(contrast(resampled.observed[None, :], columns)[0])
     luck = luck or _own_luck(resampled, columns)
-    deviates = _deviates(luck, len(resampled.resamples), seed)
     if resampled.contributions is None or resampled.alone is None:
-        return _of_percentiles(resampled, columns, value, deviates, bounds)
+        return _of_percentiles(resampled, columns, value, luck, bounds, seed)
     prompts, alone = contrast(resampled.contributions, columns), contrast(resampled.alone, columns)
-    if _is_constant(prompts, value) and deviates is None:
+    if _is_constant(prompts, value) and (luck is None or luck.variance == 0):
         return _with_effect(_constant(value, resampled.clusters, bounds, is_share=is_share), prompts, alone)
     deviations = contrast(resampled.resamples, columns) - value
     seen = _Seen(value, prompts, alone, deviations, _shared_counts(resampled, columns), resampled.seed)
     sample, error = _where(seen, bounds if is_share else None, seed)
+    deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
     error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
     return _with_effect(Estimate(value, low, high, error, sign_flip_p(prompts, deviates, seed=seed)), prompts, alone)
@@ -171,7 +172,7 @@ def _ends(sample: Array, luck: Array | None, value: float, bounds: Bounds, seed:
 
 
 def _of_percentiles(
-    resampled: Resampled, columns: list[list[int]], value: float, luck: Array | None, bounds: Bounds
+    resampled: Resampled, columns: list[list[int]], value: float, luck: Luck | None, bounds: Bounds, seed: int
 ) -> Estimate:
     """Estimate from resamples alone, as of a fit: percentiles, expanded for few prompts (Hesterberg 2015).
 
@@ -179,11 +180,12 @@ def _of_percentiles(
     """
     clusters = resampled.clusters
     deviations = contrast(resampled.resamples, columns) - value
-    if np.ptp(deviations) <= ROUNDING and luck is None:
-        return _constant(value, clusters, bounds)
     wider = np.sqrt(clusters / (clusters - 1)) if clusters > 1 else 1.0
+    added = luck_deviates(luck, float(wider * deviations.std()) ** 2, len(deviations), seed)
+    if np.ptp(deviations) <= ROUNDING and added is None:
+        return _constant(value, clusters, bounds)
     few = stats.t.ppf(1 - TAIL, clusters - 1) / stats.norm.ppf(1 - TAIL) if clusters > 1 else 1.0
-    sample = value + wider * few * deviations + (0.0 if luck is None else luck)
+    sample = value + wider * few * deviations + (0.0 if added is None else added)
     low, high = _ends(sample, None, value, bounds, 0)
     share = min(float((sample <= 0).mean()), float((sample >= 0).mean()))
     p = min(1.0, 2 * (share * len(sample) + 1) / (len(sample) + 1))
@@ -206,14 +208,6 @@ def _own_luck(resampled: Resampled, columns: list[list[int]]) -> Luck | None:
     """Return the luck of the difference of two arms as far as their own draws tell of it."""
     luck = luck_of(resampled, columns)
     return luck and Luck(luck.variance * sum(1 / len(arm) for arm in columns if len(arm) > 1), luck.degrees)
-
-
-def _deviates(luck: Luck | None, size: int, seed: int) -> Array | None:
-    """Return deviates [*size*] of a value by the luck of its runs; None: there is none."""
-    if luck is None or luck.variance == 0:
-        return None
-    deviates: Array = np.sqrt(luck.variance) * np.random.default_rng([seed, 1]).standard_t(luck.degrees, size)
-    return deviates
 
 
 def _constant(value: float, clusters: int, bounds: Bounds, *, is_share: bool = False) -> Estimate:

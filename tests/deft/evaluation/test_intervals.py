@@ -6,6 +6,7 @@ from scipy import stats
 
 from deft.evaluation import confidence, intervals
 from deft.evaluation.intervals import Estimate, Luck, Resampled, cluster_sums, estimate, holm, luck_of, ratio, resample
+from deft.evaluation.resampling import luck_deviates
 
 
 def _sums(values: object, clusters: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
@@ -259,6 +260,13 @@ def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
     assert truth == pytest.approx(2.8016 * error, rel=1e-4)
     found = resample(_sums(generator.normal(size=(600, 60)) + truth), ratio, resamples=1000, seed=0)
     assert 0.75 <= np.mean([estimate(found, [run]).low > 0 for run in range(600)]) <= 0.85
+
+
+def test_luck_beside_the_prompts_own_noise_counts_with_more_degrees_of_freedom() -> None:
+    alone, beside = (luck_deviates(Luck(4.0, 2), of_prompts, 200_000, 0) for of_prompts in (0.0, 40.0))
+    assert np.quantile(alone, 0.975) == pytest.approx(2 * stats.t.ppf(0.975, 2), rel=0.03)
+    assert np.quantile(beside, 0.975) == pytest.approx(2 * stats.t.ppf(0.975, 2 * (1 + 0.2 * 10)), rel=0.03)
+    assert luck_deviates(Luck(0.0, 2), 1.0, 10, 0) is None
 
 
 def test_luck_is_the_variance_between_draws_that_the_prompts_do_not_explain() -> None:
