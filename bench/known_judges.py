@@ -4,7 +4,7 @@ A drawn judging takes a generator, C, the number of prompts, and how intervals a
 by the same functions that a judging or a study is counted with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from deft.evaluation.intervals import Estimate
 from deft.judges.lengths import length_controlled
 from deft.judges.statistics import Sampling, agreement, mean_of, outcome
 from deft.judges.verdicts import Verdict
+from deft.specs.studies import GivenVerdict
 from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.results import Agreement, Rate, win_rate
 from deft.studies.results import agreement as raters_agreement
@@ -100,7 +101,7 @@ def with_people(g: np.random.Generator, n: int, how: Sampling) -> tuple[float, f
 def _judgements(said: Sequence[Sequence[int]]) -> list[Judgement]:
     """Return judgements from the places in ("1", "tie", "both_bad", "2") that raters said of each item."""
     items = [JudgedItem(str(place), "pair", float(place), False, None) for place in range(len(said))]
-    names = ("1", "tie", "both_bad", "2")
+    names: tuple[GivenVerdict, ...] = ("1", "tie", "both_bad", "2")
     return [
         Judgement(item, f"r{rater}", names[place], 1.0)
         for item, own in zip(items, said, strict=True)
@@ -118,13 +119,13 @@ def in_study(g: np.random.Generator, n: int, how: Sampling) -> tuple[float, floa
     return _with(win_rate(_judgements(said), identical, seed=how.seed), truth)
 
 
-def _said(g: np.random.Generator, of_items: Array, honest: float, raters: Sequence[int] | Array) -> list[list[int]]:
+def _said(g: np.random.Generator, of_items: Array, honest: float, raters: Iterable[int]) -> list[list[int]]:
     """Return what raters say: with *honest* chance the item's own verdict, else one drawn like another item's."""
-    places = range(len(of_items))
-    own = g.choice(places, len(raters), p=of_items)
+    places, numbers = range(len(of_items)), list(raters)
+    own = g.choice(places, len(numbers), p=of_items)
     return [
         np.where(g.random(number) < honest, place, g.choice(places, number, p=of_items)).tolist()
-        for place, number in zip(own, raters, strict=True)
+        for place, number in zip(own, numbers, strict=True)
     ]
 
 

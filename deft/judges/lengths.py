@@ -22,7 +22,7 @@ TAIL = (1 - LEVEL) / 2
 
 
 def length_controlled(
-    outcomes: Sequence[float], longer_by: Sequence[int], clusters: Sequence[Any], how: Sampling
+    outcomes: Sequence[float], longer_by: Sequence[float], clusters: Sequence[Any], how: Sampling
 ) -> Estimate:
     """Estimate the win rate where both answers are equally long, *outcomes* [n] being 1, 0.5 (a tie) and 0.
 

@@ -64,7 +64,7 @@ def fit(rows: Rows) -> Fit:
     mode = np.zeros(rows.x.shape[1])
     for _ in range(STEPS):
         p = sigmoid(rows.x @ mode)
-        inverse = np.linalg.inv((rows.x.T * (rows.weights * p * (1 - p))) @ rows.x)
+        inverse = np.linalg.inv((rows.x.T * (rows.weights * p * (1 - p))) @ rows.x).astype(np.float64)
         change = inverse @ (rows.x.T @ (rows.weights * (rows.y - p)))
         largest = float(np.abs(change).max())
         mode = mode + change * min(1.0, LARGEST_STEP / max(largest, SMALL))
