@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from deft.evaluation.intervals import Array, Estimate, cluster_sums, estimate, ratio, resample
-from deft.studies.agreement import alpha, coincidences, interval, is_defined, nominal
+from deft.evaluation.intervals import Array, cluster_sums, estimate, ratio, resample
+from deft.studies.agreement import alpha, alpha_interval, coincidences, interval, is_defined, nominal
 from deft.studies.judgements import OUTCOMES, WINS, JudgedItem, Judgement, by_item, inattentive
 
 RESAMPLES = 4000
@@ -144,23 +144,24 @@ def agreement(judgements: Sequence[Judgement], *, seed: int = 0) -> Agreement:
     places = {outcome: place for place, outcome in enumerate(OUTCOMES)}
     several = [[places[outcome] for outcome in said] for said in by_item(judgements).values() if len(said) > 1]
     units = coincidences(several, len(OUTCOMES))
-    names = _alpha(units, nominal(len(OUTCOMES)), seed)
-    preference = _alpha(units, interval([WINS[outcome] for outcome in OUTCOMES]), seed)
+    names, preference = nominal(len(OUTCOMES)), interval([WINS[outcome] for outcome in OUTCOMES])
+    low = high = None
+    if _alpha(units, names) is not None:
+        raters = np.array([len(said) for said in several])
+        low, high = alpha_interval(units, raters, names, draws=RESAMPLES, seed=seed)
     return Agreement(
-        alpha=names.value if names else None,
-        low=names.low if names else None,
-        high=names.high if names else None,
-        alpha_preference=preference.value if preference else None,
+        alpha=_alpha(units, names),
+        low=low,
+        high=high,
+        alpha_preference=_alpha(units, preference),
         items=len(several),
         judgements=sum(map(len, several)),
     )
 
 
-def _alpha(units: Array, differences: Array, seed: int) -> Estimate | None:
-    if not len(units) or not is_defined(units.sum(axis=0), differences):
-        return None
-    resampled = resample(units[None], alpha(differences), resamples=RESAMPLES, seed=seed)
-    return estimate(resampled, [0], bounds=(-1.0, 1.0), seed=seed)
+def _alpha(units: Array, differences: Array) -> float | None:
+    total = units.sum(axis=0)
+    return float(alpha(differences)(total)) if len(units) and is_defined(total, differences) else None
 
 
 def rater_facts(judgements: Sequence[Judgement], left_out: set[str]) -> list[RaterFacts]:

@@ -5,8 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from deft.evaluation.intervals import estimate, resample
-from deft.studies.agreement import alpha, coincidences, interval, is_defined, nominal
+from deft.studies import agreement
+from deft.studies.agreement import (
+    alpha,
+    alpha_interval,
+    alpha_sample,
+    coincidences,
+    interval,
+    is_defined,
+    nominal,
+)
 
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C: four observers, twelve units.
 OBSERVERS = [
@@ -80,8 +88,44 @@ def test_values_that_never_differ_define_no_alpha():
     assert is_defined(coincidences([[1, 1], [2, 2]], 3).sum(axis=0), nominal(3))
 
 
-def test_it_has_an_interval_by_resampling_units():
-    units = coincidences(UNITS * 5, 5)
-    found = estimate(resample(units[None], alpha(nominal(5)), resamples=500, seed=1), [0], bounds=(-1.0, 1.0))
-    assert found.low < found.value < found.high <= 1
-    assert found.value == pytest.approx(alpha_of(UNITS * 5, nominal(5)))
+def interval_of(units, differences, seed=1):
+    raters = np.array([len(unit) for unit in units])
+    return alpha_interval(coincidences(units, len(differences)), raters, differences, draws=2000, seed=seed)
+
+
+def test_it_has_an_interval_over_units():
+    low, high = interval_of(UNITS * 5, nominal(5))
+    assert low < alpha_of(UNITS * 5, nominal(5)) < high <= 1
+    assert interval_of(UNITS * 5, nominal(5)) == (low, high)
+    assert interval_of(UNITS * 20, nominal(5))[0] > low
+
+
+def test_few_units_that_all_agree_are_not_taken_for_certain():
+    low, high = interval_of([[0, 0], [1, 1], [0, 0], [1, 1]], nominal(2))
+    assert high == 1
+    assert low < 0.6
+    assert interval_of([[0, 0], [1, 1]] * 100, nominal(2))[0] > 0.9
+    assert interval_of([[0, 1]], nominal(2))[1] > 0
+
+
+def test_the_sample_lies_around_the_value_and_comes_in_pieces(monkeypatch):
+    units = coincidences(UNITS * 20, 5)
+    sample = alpha_sample(units, nominal(5), draws=2000, seed=0)
+    assert sample.mean() == pytest.approx(alpha_of(UNITS * 20, nominal(5)), abs=0.02)
+    monkeypatch.setattr(agreement, "WEIGHTS_AT_ONCE", 10_000)
+    assert alpha_sample(units, nominal(5), draws=2000, seed=0).mean() == pytest.approx(sample.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize(("raters", "prompts"), [(2, 12), (4, 12)])
+def test_its_interval_holds_a_known_alpha_and_is_not_longer_than_it_must_be(raters, prompts):
+    """Raters who are honest at a chance of 0.7, and else say what is said of another item: alpha is 0.49."""
+    generator, held, widths = np.random.default_rng(0), 0, []
+    for run in range(200):
+        true = generator.integers(3, size=(prompts, 1))
+        honest = generator.random((prompts, raters)) < 0.7
+        units = np.where(honest, true, generator.integers(3, size=(prompts, raters))).tolist()
+        low, high = interval_of(units, nominal(3), run)
+        held += low <= 0.49 <= high
+        widths.append(high - low)
+    assert held >= 0.9 * 200
+    assert np.median(widths) < {2: 0.85, 4: 0.58}[raters]
