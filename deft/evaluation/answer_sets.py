@@ -13,9 +13,10 @@ from deft.data.prompt_sets import overlap
 from deft.data.splits import points_of
 from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
+from deft.evaluation.files import append_values
 from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
-from deft.evaluation.set_metrics import DETECTOR, Answered, Sampled, safety, set_rows
+from deft.evaluation.set_metrics import DETECTOR, Answered, Sampled, safety, set_rows, value_rows
 from deft.evaluation.state import Answered as AnsweredHeldOut
 from deft.evaluation.state import Run, common_settings, decoding_of, hash_of, who_is
 from deft.models.fit import answers_prompts, check_answers_fit
@@ -69,11 +70,15 @@ def check_sets_fit(run: Run) -> None:
 def write_sets(
     run: Run, answered: Answered, inputs: Mapping[str, Path], settings: dict[str, Any], out: Path
 ) -> dict[str, Any]:
-    """Append to generations.jsonl and metrics.json, write prompts.jsonl and safety.json; return the summary's part."""
+    """Append to generations.jsonl, metrics.json and values.parquet, write prompts.jsonl and safety.json.
+
+    Return the summary's part.
+    """
     write_asked([*_held_out(run), *run.sets], out / "prompts.jsonl")
     if not answered:
         return {}
     _append_generations(answered, out / "generations.jsonl")
+    append_values(value_rows(answered), out / "values.parquet")
     how = Sampled(run.spec.options.bootstrap, run.spec.options.seed)
     settings_hash = hash_of(settings)
     found = safety(answered, how)
@@ -90,7 +95,7 @@ def write_sets(
 
 
 def _without_extras(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "prompts"}
+    return {name: value for name, value in row.items() if name not in ("prompts", "left_out")}
 
 
 def settings_of_rates(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -32,13 +32,17 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value less another, with its 95 % interval; *is_paired*: over the same prompts, resampled together."""
+    """One value less another, with its 95 % interval; *is_paired*: over the same prompts, resampled together.
+
+    *prompts* is how many, where it is on record.
+    """
 
     value: float
     low: float | None
     high: float | None
     is_paired: bool
     may_decide: bool = True
+    prompts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,19 @@ class Measured:
             return None
         found = self._paired(system, against, metric, part)
         return found or less(mine, theirs)
+
+    def at_worst(self, system: str, metric: str, part: str) -> Change | None:
+        """Return the increase over the base were the answers that a safety rate leaves out the worst they could be.
+
+        It is over all prompts of the slice; None: it is not on record.
+        """
+        for one in self.differences:
+            names = (one.get("system"), one.get("against"), one["metric"], one.get("slice", "all"))
+            if names == (system, BASE, metric, part) and one.get("at_worst"):
+                own, numbers = one["at_worst"], (self.value(who, metric, part) for who in (system, BASE))
+                decides = all(number is None or number.may_decide for number in numbers)
+                return Change(own["difference"], own["low"], own["high"], True, decides, own["prompts"])
+        return None
 
     def _paired(self, system: str, against: str, metric: str, part: str) -> Change | None:
         """Return the paired difference of the two systems, or of their arms where each arm is one system alone."""

@@ -1,7 +1,7 @@
 """The files of an evaluation. Knows their columns and fields; computes nothing but what stands in them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,32 @@ def write_values(parts: Sequence[Part], path: Path) -> None:
             tables.append(pa.table(columns))
     if tables:
         pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+
+
+OF_SETS = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("prompt", pa.int64()),
+        ("source", pa.string()),
+        ("system", pa.string()),
+        ("arm", pa.string()),
+        ("metric", pa.string()),
+        ("sums", pa.list_(pa.float64())),
+        ("set", pa.string()),
+        ("sample", pa.int64()),
+        ("category", pa.string()),
+        ("label", pa.string()),
+        ("kind", pa.string()),
+    ]
+)
+"""Columns of values.parquet where prompt sets were answered; the last five are null in other rows."""
+
+
+def append_values(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Append *rows* of prompt sets to values.parquet, or begin it with them."""
+    own = pa.Table.from_pylist(list(rows), schema=OF_SETS)
+    tables = [pq.read_table(path), own] if path.is_file() else [own]
+    pq.write_table(pa.concat_tables(tables, promote_options="default"), path, compression="zstd")
 
 
 def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The smallest difference that a comparison can see, before any answer is known. Standard library only."""
+"""What a comparison will be able to see, before any answer is known. Standard library only."""
 
 import math
 from statistics import NormalDist
@@ -29,3 +29,21 @@ def share_standard_error(disagreement: float, prompts: int) -> float:
     """
     more = 2 * UNSEEN
     return math.sqrt((prompts * disagreement + more) / (prompts + more) / (prompts + more + 1))
+
+
+def unchanged_bound(prompts: int) -> float:
+    """Return the upper end of the 95 % interval of an increase of a share that none of so many *prompts* shows.
+
+    1 - 0.025 ** (1 / prompts): so large a share of prompts may have got worse unseen (the exact limit, Clopper and
+    Pearson, as in `deft.evaluation.intervals`). Repeats of a prompt do not count.
+    """
+    return float(1 - ((1 - LEVEL) / 2) ** (1 / prompts))
+
+
+def prompts_for(limit: float) -> int | None:
+    """Return the fewest prompts whose `unchanged_bound` is at most *limit*; None: no number of them is enough."""
+    if limit <= 0:
+        return None
+    if limit >= 1:
+        return 1
+    return math.ceil(round(math.log((1 - LEVEL) / 2) / math.log(1 - limit), 9))

@@ -56,3 +56,55 @@ def test_repeats_of_one_prompt_are_one_cluster() -> None:
     ][:1]
     assert (one["low"], one["high"]) == (ten["low"], ten["high"])
     assert (one["n"], ten["n"], ten["prompts"]) == (6, 60, 6)
+
+
+def _of(kinds: dict[str, list[str]], replied: list[Replied]) -> tuple[list[dict], list[dict]]:
+    systems = [System(name, name, own) for name, own in kinds.items()]  # type: ignore[arg-type]
+    return safety_of(replied, systems, resamples=400, seed=0)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_prompts_without_an_answer_that_counts_are_as_if_never_asked(repeats: int) -> None:
+    """Rate and difference are those of the 10 prompts that count, not made surer by the 40 that do not."""
+    some = ["refusal", "compliance", "compliance", "refusal", "compliance"] * 2
+    base, deft = ["compliance"] * 10, some
+    few = _of({"base": base, "deft": deft}, _replied(10, 0))
+    more = {"base": [*base, *["compliance"] * 40], "deft": [*deft, *["incoherent"] * 40]}
+    repeated = {name: [kind for kind in own for _ in range(repeats)] for name, own in more.items()}
+    many = _of(repeated, _replied(50, 0, repeats))
+    for rows, number in zip((few, many), (1, repeats), strict=True):
+        assert (_row(rows[0], "over_refusal")["prompts"], _row(rows[0], "over_refusal")["n"]) == (10, 10 * number)
+    for name in ("value", "low", "high"):
+        assert _row(few[0], "over_refusal")[name] == pytest.approx(_row(many[0], "over_refusal")[name], abs=1e-12)
+    for name in ("difference", "low", "high", "p", "prompts"):
+        assert _row(few[1], "over_refusal")[name] == pytest.approx(_row(many[1], "over_refusal")[name], abs=1e-12)
+    assert _row(many[0], "over_refusal")["left_out"] == 40 * repeats
+
+
+def test_a_difference_is_over_the_prompts_that_count_for_both() -> None:
+    base = ["incoherent"] * 10 + ["refusal"] * 10 + ["compliance"] * 20
+    deft = ["refusal"] * 10 + ["incoherent"] * 10 + ["compliance"] * 10 + ["refusal"] * 10
+    rates, differences = _of({"base": base, "deft": deft}, _replied(40, 0))
+    found = _row(differences, "over_refusal")
+    assert (found["difference"], found["prompts"], found["n"]) == (0.5, 20, 20)
+    assert _row(rates, "over_refusal")["value"] == pytest.approx(20 / 30)
+    assert found["at_worst"]["difference"] == pytest.approx((10 + 10 + 10 - 10) / 40)
+    assert found["at_worst"]["prompts"] == 40
+
+
+def test_at_worst_is_the_difference_where_nothing_was_left_out() -> None:
+    deft = ["refusal"] * 3 + ["compliance"] * 37
+    (found,) = [
+        row
+        for row in _of({"base": ["compliance"] * 40, "deft": deft}, _replied(40, 0))[1]
+        if (row["metric"], row["slice"]) == ("over_refusal", "all")
+    ]
+    assert found["at_worst"] == {name: found[name] for name in ("difference", "low", "high", "prompts")}
+
+
+def test_no_category_is_too_small_and_no_prompt_without_one() -> None:
+    replied = [Replied(0, "safe", "rare"), *(Replied(i, "safe", None) for i in range(1, 9))]
+    rates, _ = _of({"base": ["refusal"] + ["compliance"] * 8}, replied)
+    assert _row(rates, "over_refusal", "base", "category:rare")["prompts"] == 1
+    assert _row(rates, "over_refusal", "base", "category:uncategorised")["prompts"] == 8
+    assert _row(rates, "over_refusal", "base", "category:rare")["low"] < 0.7
