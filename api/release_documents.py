@@ -8,8 +8,10 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.documents import Document
+from deft.promotion import prompts_wanted
 from store import releases
 from store.downloads import Fetched
+from store.policies import spec_of
 from store.release_tables import Policy, Release
 
 
@@ -20,6 +22,10 @@ class PolicyDocument(Document):
     name: str
     spec: dict[str, Any]
     spec_hash: str
+    safety_prompts: int | None = Field(
+        description="Prompts a category from which on an adapter that changes nothing can meet the safety clause, 5 at "
+        "least; null: no number of prompts is enough."
+    )
     made_by: str = Field(description="The id of the key that made it.")
     created_at: datetime
 
@@ -100,6 +106,7 @@ def policy_document(row: Policy) -> PolicyDocument:
         name=row.name,
         spec=row.spec,
         spec_hash=row.spec_hash,
+        safety_prompts=prompts_wanted(spec_of(row).safety),
         made_by=row.key_id,
         created_at=row.created_at,
     )

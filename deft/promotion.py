@@ -1,7 +1,8 @@
 """The promotion gate: whether the numbers of an evaluation hold an adapter to a policy. Pure; knows no approver.
 
 Each clause compares the worse end of a 95 % interval with its limit. A number that is missing, has no interval, was
-trained on or is not valid fails its clause: what is not known is no reason to release.
+trained on or is not valid fails its clause: what is not known is no reason to release. So does a category of few
+prompts, and answers that a safety rate leaves out count as the worst they could be.
 """
 
 import math
@@ -67,6 +68,12 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
 def is_passed(results: list[ClauseResult]) -> bool:
     """Whether every clause is met."""
     return all(result.is_met for result in results)
+
+
+def prompts_wanted(clause: SafetyClause) -> int | None:
+    """Return the fewest prompts a category with which an unchanged adapter meets *clause*; None: none are enough."""
+    fewest = prompts_for(clause.at_most)
+    return None if fewest is None else max(fewest, FEWEST_PROMPTS)
 
 
 def better(change: Change | None, metric: str) -> Change | None:

@@ -105,6 +105,7 @@ def write_values(parts: Sequence[Part], path: Path) -> None:
 OF_SETS = pa.schema(
     [
         ("row", pa.int64()),
+        ("sample", pa.int32()),
         ("prompt", pa.int64()),
         ("source", pa.string()),
         ("system", pa.string()),
@@ -112,13 +113,12 @@ OF_SETS = pa.schema(
         ("metric", pa.string()),
         ("sums", pa.list_(pa.float64())),
         ("set", pa.string()),
-        ("sample", pa.int64()),
         ("category", pa.string()),
         ("label", pa.string()),
         ("kind", pa.string()),
     ]
 )
-"""Columns of values.parquet where prompt sets were answered; the last five are null in other rows."""
+"""Columns of values.parquet where prompt sets were answered; the last four are null in other rows."""
 
 
 def append_values(rows: Iterable[dict[str, Any]], path: Path) -> None:

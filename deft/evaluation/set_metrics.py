@@ -104,6 +104,7 @@ def _value_row(
 ) -> dict[str, Any]:
     return {
         "row": own.asked.row,
+        "sample": own.sample,
         "prompt": numbers[own.asked.cluster],
         "source": None,
         "system": who.system,
@@ -111,7 +112,6 @@ def _value_row(
         "metric": metric,
         "sums": sums,
         "set": own.asked.set,
-        "sample": own.sample,
         "category": own.asked.category,
         "label": own.asked.label,
         "kind": kind,

@@ -95,7 +95,8 @@ def safety_of(
     left_out (incoherent answers). A difference: the system's rate less that of `against` over the prompts that count
     for both, with its interval and two-sided p; `at_worst` the same over all prompts.
     """
-    rates, differences = [], []
+    rates: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
     for part in _parts(replied, systems, resamples, seed):
         for index, system in enumerate(systems):
             rates += _rate(part, index, system)

@@ -206,6 +206,7 @@ def test_a_policy_is_never_changed(client: TestClient, stranger: TestClient) -> 
     other = client.post("/v1/policies", json={**POLICY, "approvals": 3})
     assert (other.status_code, other.json()["code"]) == (409, "name_taken")
     assert client.get("/v1/policies/strict").json() == first
+    assert first["safety_prompts"] == 72
     assert client.get("/v1/policies").json()["data"] == [first]
     assert stranger.get(f"/v1/policies/{first['id']}").status_code == 404
 

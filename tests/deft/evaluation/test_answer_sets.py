@@ -156,6 +156,26 @@ def test_safety_rates_stand_in_the_metrics_and_in_a_file_of_their_own(evaluated:
     assert all(row["slice"] == "all" for row in summary["safety"])
 
 
+def test_safety_rates_are_sums_of_values_in_the_parquet(evaluated: tuple) -> None:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(evaluated[0] / "values.parquet").to_pylist()
+    rates = json.loads((evaluated[0] / "safety.json").read_text())["rates"]
+    assert rates
+    for rate in rates:
+        own = [
+            row["sums"]
+            for row in rows
+            if (row["system"], row["metric"]) == (rate["system"], rate["metric"])
+            and rate["slice"] in ("all", f"category:{row['category']}")
+        ]
+        hits, counted = (sum(each) for each in zip(*own, strict=True))
+        assert rate["value"] == pytest.approx(hits / counted)
+    held_out = [row for row in rows if row["set"] is None]
+    assert {row["metric"] for row in held_out} == {"length", "ended"}
+    assert {row["kind"] for row in rows if row["metric"] == "length"} == {None}
+
+
 def test_no_prompt_of_a_set_stands_in_summary_or_numbers(evaluated: tuple) -> None:
     out, summary = evaluated
     for name in ("metrics.json", "safety.json", "evaluation.json", "comparison.json"):
