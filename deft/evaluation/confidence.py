@@ -3,7 +3,8 @@
 Unbounded values are studentised: resamples say how far an estimate strays in units of its own standard error, so that
 few or skewed prompts make long enough intervals. Shares whose prompts all stand at an end or in the middle of their
 range (right, wrong, tie) say too little for that and get a Bayesian bootstrap in which a little more than half a prompt
-was seen at either end; for right and wrong alone that is close to Jeffreys' interval. Shares in between are mixed.
+was seen at either end (or as far out as prompts are, `reach`); for right and wrong alone that is close to Jeffreys'
+interval. Shares in between are mixed.
 
 Letters: C clusters (prompts), R resamples. How often the intervals hold the truth: bench/results/coverage.md.
 """
@@ -121,7 +122,7 @@ def _of_skewed(prompts: Array) -> float:
 
 
 def with_unseen(prompts: Array, deviations: Array, bounds: tuple[float, float], seed: int) -> Array:
-    """Return a sorted sample [R] of the mean of *prompts* [C], as if a = `UNSEEN` prompts had been seen at either end.
+    """Return a sorted sample [R] of the mean of *prompts* [C], as if a = `UNSEEN` prompts were seen at either bound.
 
     Prompts get exponential weights (Rubin 1981, doi 10.1214/aos/1176345338); the ends get gamma weights of shape a.
     For values at the ends alone, this is Beta(k + a, C - k + a), close to Jeffreys' posterior, whose intervals hold
@@ -137,6 +138,20 @@ def with_unseen(prompts: Array, deviations: Array, bounds: tuple[float, float], 
     seen, low, high = generator.dirichlet([clusters, UNSEEN, UNSEEN], resamples).T
     sample: Array = np.sort(seen * means + low * bounds[0] + high * bounds[1])
     return sample
+
+
+def reach(alone: Array, counts: Array, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return where prompts that were not seen may stand at worst: as far from the middle of *bounds* as those seen.
+
+    With e the distances of the prompts' own values (*alone* [C]) from the middle, in units of the ends', and n their
+    denominators (*counts* [C]), that is sum(n e^2) / sum(n e): 1 where every value is at an end or in the middle. A
+    prompt of several rows is seldom all right or all wrong.
+    """
+    middle, half = sum(bounds) / 2, (bounds[1] - bounds[0]) / 2
+    far = np.abs(alone - middle) / half
+    total = float((counts * far).sum())
+    share = min(1.0, float((counts * far**2).sum()) / total) if total > 0 else 1.0
+    return middle - share * half, middle + share * half
 
 
 def _weighted(prompts: Array, size: int, generator: np.random.Generator) -> Array:

@@ -19,6 +19,7 @@ from deft.evaluation.confidence import (
     Array,
     at_the_marks,
     ratio_errors,
+    reach,
     standard_error,
     standard_errors,
     studentised,
@@ -157,7 +158,8 @@ def _where(seen: _Seen, bounds: Bounds, seed: int) -> tuple[Array, float]:
     if bounds is None:
         return sample, error
     marked = at_the_marks(seen.alone, prompts, bounds)
-    shares = with_unseen(prompts, deviations, bounds, seed)
+    counts = np.ones(len(prompts)) if seen.counts is None else seen.counts
+    shares = with_unseen(prompts, deviations, reach(seen.alone, counts, bounds), seed)
     return marked * shares + (1 - marked) * sample, marked * float(shares.std()) + (1 - marked) * error
 
 

@@ -97,6 +97,24 @@ def test_a_share_of_right_and_wrong_has_about_jeffreys_interval() -> None:
     assert found.standard_error == pytest.approx(stats.beta(18.6, 2.6).std(), rel=0.05)
 
 
+def test_what_was_not_seen_reaches_as_far_out_as_what_was() -> None:
+    ones, rows = np.ones(4), np.array([3.0, 1.0, 1.0, 1.0])
+    assert confidence.reach(np.array([0.0, 1.0, 0.5, 1.0]), ones, (0.0, 1.0)) == (0.0, 1.0)
+    assert confidence.reach(np.array([-1.0, 0.5, 0.0, 0.0]), ones, (-1.0, 1.0)) == pytest.approx(
+        (-1.25 / 1.5, 1.25 / 1.5)
+    )
+    assert confidence.reach(np.array([0.5, 1.0, 0.5, 0.5]), rows, (-1.0, 1.0))[1] == pytest.approx(2.25 / 3.5)
+    assert confidence.reach(np.full(4, 0.5), ones, (0.0, 1.0)) == (0.0, 1.0)
+
+
+def test_a_difference_of_prompts_with_several_rows_has_no_longer_interval_than_it_must() -> None:
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        rows = np.tile(generator.integers(1, 7, 8), (2, 1))
+        return np.stack([generator.binomial(rows, generator.beta(1.5, 1.5, 8)), rows], axis=-1).astype(float)
+
+    assert 0.92 <= _share_covered(draw, 0.0, plus=[0], minus=[1], bounds=(-1.0, 1.0)) <= 0.975
+
+
 def test_a_share_in_between_is_studentised_the_less_prompts_stand_at_an_end() -> None:
     between = np.linspace(0.4, 0.6, 20)
     shares, plain = (
