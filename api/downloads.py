@@ -1,14 +1,15 @@
-"""Files of artifacts over HTTP: ETag, HEAD, conditional requests and one byte range, streamed from the disk.
+"""Files over HTTP, of artifacts or made for one answer: ETag, HEAD, conditional requests and one byte range, streamed.
 
 The path is looked up in the manifest, never joined to a folder unseen. It knows no route.
 """
 
 import base64
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -85,17 +86,51 @@ def file_response(request: Request, folder: Path, entry: Mapping[str, Any]) -> R
         ArtifactCorrupt: the file is missing or not of the recorded size; nothing has been sent.
     """
     path = folder / entry["path"]
-    etag = f'"{entry["sha256"]}"'
+    more = {"Content-Disposition": disposition(PurePosixPath(entry["path"]).name)}
+    media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    content = Content(lambda: path.open("rb"), lambda: _checked_size(path, entry), entry["sha256"], media_type, more)
+    return _response(request, content)
+
+
+def made_response(request: Request, file: IO[bytes], media_type: str, headers: Mapping[str, str]) -> Response:
+    """Return the answer to a GET or HEAD of what *file* holds, an open one of our own, which the answer closes.
+
+    Its ETag is the SHA-256, as that of a file of an artifact.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+    size = file.tell()
+    content = Content(lambda: file, lambda: size, digest.hexdigest(), media_type, headers)
+    answer = _response(request, content)
+    if not isinstance(answer, StreamingResponse):
+        file.close()
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Something to send: how it is opened, its size (once it is needed) and SHA-256 in hex, its type, more headers."""
+
+    open: Callable[[], IO[bytes]]
+    size: Callable[[], int]
+    sha256: str
+    media_type: str
+    headers: Mapping[str, str]
+
+
+def _response(request: Request, content: Content) -> Response:
+    etag = f'"{content.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes"}
     if is_match(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
-    size = _checked_size(path, entry)
-    headers |= {"Content-Disposition": disposition(PurePosixPath(entry["path"]).name), "Repr-Digest": _digest(entry)}
+    size = content.size()
+    headers |= {**content.headers, "Repr-Digest": _digest(content.sha256)}
     try:
         part = requested_slice(_range_of(request, etag), size)
     except RangeNotSatisfiable as error:
         return problem_of(request_id_of(request), error, {"Content-Range": f"bytes */{size}"})
-    return _answer(request, path, part or Slice(0, size, size), headers, is_partial=part is not None)
+    return _answer(request, content, part or Slice(0, size, size), headers, is_partial=part is not None)
 
 
 def _range_of(request: Request, etag: str) -> str:
@@ -114,8 +149,8 @@ def _checked_size(path: Path, entry: Mapping[str, Any]) -> int:
     return size
 
 
-def _digest(entry: Mapping[str, Any]) -> str:
-    return f"sha-256=:{base64.b64encode(bytes.fromhex(entry['sha256'])).decode()}:"
+def _digest(sha256: str) -> str:
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
 def disposition(name: str) -> str:
@@ -125,19 +160,18 @@ def disposition(name: str) -> str:
     return f'attachment; filename="{plain}"{extended}'
 
 
-def _answer(request: Request, path: Path, part: Slice, headers: dict[str, str], *, is_partial: bool) -> Response:
+def _answer(request: Request, content: Content, part: Slice, headers: dict[str, str], *, is_partial: bool) -> Response:
     headers["Content-Length"] = str(part.end - part.start)
     if is_partial:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{part.size}"
     status = 206 if is_partial else 200
-    media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=media_type)
-    return StreamingResponse(_bytes_of(path, part), status, headers, media_type)
+        return Response(status_code=status, headers=headers, media_type=content.media_type)
+    return StreamingResponse(_bytes_of(content, part), status, headers, content.media_type)
 
 
-def _bytes_of(path: Path, part: Slice) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _bytes_of(content: Content, part: Slice) -> Iterator[bytes]:
+    with content.open() as file:
         file.seek(part.start)
         left = part.end - part.start
         while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):

@@ -1,14 +1,16 @@
 """`/v1/jobs/{job_id}/report.html`, `/report.json`, `/evidence.zip`: what a pipeline found, to read, to use, to keep."""
 
-import hashlib
-from collections.abc import Iterator
-from typing import IO, Any
+import io
+import json
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import Response
 
-from api.downloads import CHUNK_BYTES, disposition, is_match
+from api.downloads import disposition, made_response
+from api.problems import errors
 from api.reports.pack import write_pack
 from api.reports.page import page, policy
 from api.services import CallerOf, Reading, ServicesOf
@@ -16,39 +18,50 @@ from store import reports
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-AN_HTML: dict[int | str, dict[str, Any]] = {200: {"description": "The page.", "content": {"text/html": {}}}}
-A_ZIP: dict[int | str, dict[str, Any]] = {200: {"description": "The zip.", "content": {"application/zip": {}}}}
 
-
-@router.get("/{job_id}/report.html", response_class=Response, responses=AN_HTML)
-def get_report_page(
-    request: Request, job_id: str, session: Reading, services: ServicesOf, caller: CallerOf
-) -> Response:
+def report_page(request: Request, job_id: str, session: Reading, services: ServicesOf, caller: CallerOf) -> Response:
     """Return the report of a pipeline as one page that needs nothing else: no script, no other address."""
     text = page(reports.report(reports.made_by(session, services.files, caller.team_id, job_id)))
-    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
-    if is_match(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    headers = {"ETag": etag, "Content-Security-Policy": policy(), "Cache-Control": "private, no-cache"}
-    return HTMLResponse(text, headers=headers)
+    headers = {"Content-Security-Policy": policy(), "Cache-Control": "private, no-cache"}
+    return made_response(request, io.BytesIO(text.encode()), "text/html; charset=utf-8", headers)
 
 
-@router.get("/{job_id}/report.json")
-def get_report(job_id: str, session: Reading, services: ServicesOf, caller: CallerOf) -> dict[str, Any]:
+def report(request: Request, job_id: str, session: Reading, services: ServicesOf, caller: CallerOf) -> Response:
     """Return what the report of a pipeline shows, as JSON; what is not there yet is null."""
-    return reports.report(reports.made_by(session, services.files, caller.team_id, job_id))
+    found = reports.report(reports.made_by(session, services.files, caller.team_id, job_id))
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    return made_response(request, io.BytesIO(text.encode()), "application/json", {})
 
 
-@router.get("/{job_id}/evidence.zip", response_class=Response, responses=A_ZIP)
-def get_evidence(job_id: str, session: Reading, services: ServicesOf, caller: CallerOf) -> Response:
+def evidence(request: Request, job_id: str, session: Reading, services: ServicesOf, caller: CallerOf) -> Response:
     """Return the report with the raw numbers behind it as one zip; no text of a row is in it."""
     made = reports.made_by(session, services.files, caller.team_id, job_id)
-    file = write_pack(made, reports.report(made))
     headers = {"Content-Disposition": disposition(f"{job_id}-evidence.zip")}
-    return StreamingResponse(_chunks(file), headers=headers, media_type="application/zip")
+    return made_response(request, write_pack(made, reports.report(made)), "application/zip", headers)
 
 
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+def _answers(media_type: str) -> dict[int | str, dict[str, Any]]:
+    content: dict[str, Any] = {media_type: {}}
+    return {
+        200: {"description": "The whole; its ETag is the SHA-256.", "content": content},
+        206: {"description": "The range that was asked for.", "content": content},
+        304: {"description": "The caller has it already."},
+        **errors(416),
+    }
+
+
+def _add(path: str, made: Callable[..., Response], name: str, media_type: str) -> None:
+    for method in ("GET", "HEAD"):
+        router.add_api_route(
+            f"/{{job_id}}/{path}",
+            made,
+            methods=[method],
+            name=f"{method.lower()}_{name}",
+            response_class=Response,
+            responses=_answers(media_type),
+        )
+
+
+_add("report.html", report_page, "report_page", "text/html")
+_add("report.json", report, "report", "application/json")
+_add("evidence.zip", evidence, "evidence", "application/zip")

@@ -23,7 +23,7 @@ Named = TypeVar("Named", list[str], None)
 
 
 def _each_once(value: Named) -> Named:
-    names = value or []
+    names: list[str] = value or []
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"each of them once; {repeated[0]} is named more than once")

@@ -198,9 +198,25 @@ def test_a_pipeline_that_has_not_ended_has_a_report_of_what_there_is(
     assert 'id="discrepancy"' in page.text
 
 
-def test_an_unchanged_page_is_not_sent_again(client: TestClient, ended: str) -> None:
-    etag = client.get(f"/v1/jobs/{ended}/report.html").headers["etag"]
-    assert client.get(f"/v1/jobs/{ended}/report.html", headers={"If-None-Match": etag}).status_code == 304
+@pytest.mark.parametrize("name", ["report.html", "report.json", "evidence.zip"])
+def test_what_is_made_is_downloaded_as_files_are(client: TestClient, ended: str, name: str) -> None:
+    path = f"/v1/jobs/{ended}/{name}"
+    whole = client.get(path)
+    digest = hashlib.sha256(whole.content).hexdigest()
+    assert whole.headers["etag"] == f'"{digest}"'
+    assert whole.headers["repr-digest"] == f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    own = [{k: v for k, v in each.headers.items() if k != "x-request-id"} for each in (head, whole)]
+    assert own[0] == own[1]
+    unchanged = client.get(path, headers={"If-None-Match": whole.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert client.head(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    part = client.get(path, headers={"Range": "bytes=3-9", "If-Range": whole.headers["etag"]})
+    assert (part.status_code, part.content) == (206, whole.content[3:10])
+    assert client.get(path, headers={"Range": "bytes=99999999-"}).status_code == 416
 
 
 def test_only_a_pipeline_of_the_team_has_a_report(
@@ -210,6 +226,8 @@ def test_only_a_pipeline_of_the_team_has_a_report(
         child = jobs.children(session, team_id, ended)[0].id
     for name in ("report.html", "report.json", "evidence.zip"):
         assert client.get(f"/v1/jobs/{child}/{name}").json()["code"] == "no_report"
+        assert client.head(f"/v1/jobs/{child}/{name}").status_code == 404
+        assert stranger.head(f"/v1/jobs/{ended}/{name}").status_code == 404
         assert stranger.get(f"/v1/jobs/{ended}/{name}").json()["code"] == "not_found"
 
 
