@@ -3,13 +3,14 @@
 A name may come to mean a team's own model later; an id never means another. It loads nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
 from deft.errors import Finding, NotFound, shown
+from deft.models.files import CONFIG, read_settings
 from deft.reward_models.apart import Known, require_apart, require_once
 from deft.reward_models.heads import require_encoder_decoder, require_reward_head
 from deft.reward_models.rows import learnt_rows
@@ -17,7 +18,7 @@ from deft.specs import ModelReference, Spec, model_references
 from store import models
 from store.artifacts import ArtifactFiles
 from store.settings import Settings
-from store.tables import Artifact, JobInput, Model
+from store.tables import Artifact, Job, JobInput, Model
 
 TRAINED_ON, BARTSCORE_MODEL = "/training_reward_models/", "bartscore_model"
 AnySpec = TypeVar("AnySpec", bound=Spec)
@@ -68,6 +69,28 @@ def check_apart(session: Session, files: ArtifactFiles, inputs: Sequence[JobInpu
             row = session.get_one(Artifact, each.artifact_id)
             known.append(Known(row.id, each.pointer, row.summary.get("weights_hash"), learnt_rows(files.folder(row))))
     _require_apart(known)
+
+
+def reward_model_configs(
+    session: Session, files: ArtifactFiles, settings: Settings, team_id: str, spec: Spec, inputs: Sequence[JobInput]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the config.json of the reward models that *spec* names, by the names there, as far as they are here.
+
+    Of one that a job has still to make, it is that of the model which the job trains.
+    """
+    folders = {
+        named.id: models.folder_of(settings, _model(session, team_id, named)) for named in model_references(spec)
+    }
+    for each in inputs:
+        if "reward_model." not in each.name:
+            continue
+        if each.artifact_id is not None:
+            folders[each.reference] = files.folder(session.get_one(Artifact, each.artifact_id))
+        elif each.input_job_id is not None:
+            job = session.get_one(Job, each.input_job_id)
+            if job.model_id is not None:
+                folders[each.reference] = models.folder_of(settings, session.get_one(Model, job.model_id))
+    return {name: read_settings(folder, CONFIG) for name, folder in folders.items() if (folder / CONFIG).is_file()}
 
 
 def _known_model(row: Model, named: ModelReference) -> Known:

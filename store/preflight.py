@@ -56,6 +56,7 @@ def prepare(
     named_models.check_heads(session, settings, team_id, own)
     named_models.check_apart(session, files, inputs)
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
+    planner.reward_models = named_models.reward_model_configs(session, files, settings, team_id, own, inputs)
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
     planner.plan(own)
     on_record.check(session, files, settings, team_id, own, inputs)

@@ -3,14 +3,17 @@
 A pipeline is planned as the child jobs that `deft.arms` makes of it. Knows specs and sources; no database, no queue.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from deft.arms import submit_children
 from deft.errors import InvalidInput
-from deft.models.fit import check_answers_fit, check_fit, check_measurable
+from deft.models.fit import check_answers_fit, check_fit, check_measurable, measurable
 from deft.planning import passes, work
 from deft.planning.documents import Memory
-from deft.planning.lengths import capped
+from deft.planning.judges import reading_flops
+from deft.planning.lengths import Sample, capped
 from deft.planning.passes import available_cores
 from deft.planning.source import DataSource, Examples, ModelSource
 from deft.planning.work import Cost, Counter
@@ -64,6 +67,10 @@ class Planner:
     is_full: bool = False
     """Whether the spec asks for all weights to be tuned."""
     outputs: dict[str, Examples] = field(default_factory=dict)
+    reward_models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The config.json of reward models by the ids in the spec, as far as they are known."""
+    uncounted: list[str] = field(default_factory=list)
+    """Reward models whose work is not counted."""
     costs: list[Cost] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
     cpu_training_bytes: int | None = None
@@ -205,9 +212,27 @@ class Planner:
             held_out = min(options.prompts, found.prompts or found.rows) * options.answers_each
             prompts = held_out + self._answers_to_sets(spec)
             sample = found.sample
-            self.costs.append(work.evaluation(counter, sample, pairs, prompts, spec, name))
+            cost = work.evaluation(counter, sample, pairs, prompts, spec, name)
+            self.costs.append(self._with_reward_models(cost, spec, sample, held_out))
             self._note(passes.evaluation_memory(counter, sample, pairs, prompts, spec, self._parameters))
         return found
+
+    def _with_reward_models(self, cost: Cost, spec: EvaluateSpec, sample: Sample, answers: int) -> Cost:
+        """Return *cost* with the reading of *answers* a system, each as long as it may be, by every reward model.
+
+        The rows on which one without a record is tried are left out.
+        """
+        if not measurable(spec) & {"reward", "reward_logit"} or not answers:
+            return cost
+        tokens = sample.mean(lambda sizes: sizes.prompt) + spec.options.max_new_tokens
+        read = answers * (len(spec.systems) + 1)
+        for name in [*spec.reward_models, *spec.training_reward_models]:
+            each = reading_flops(self.reward_models.get(name, {}), tokens)
+            if each is None:
+                self.uncounted.append(name)
+            else:
+                cost = work.with_reading(cost, read * tokens, read * each)
+        return cost
 
     def _answers_to_sets(self, spec: EvaluateSpec) -> int:
         """Return how many answers each system gives to prompt sets, as far as they are known."""

@@ -43,6 +43,7 @@ def plan_document(
             *_of_extension(spec),
             *_of_model(spec, planner),
             *_of_quantisation(spec),
+            *_of_reward_models(planner),
             *_of_selection(facts),
             *_of_lengths(sample),
             *_of_memory(list(planner.memory.values())),
@@ -136,6 +137,17 @@ def _of_quantisation(spec: JobSpec) -> list[Remark]:
     message = "an NF4 base needs bitsandbytes on the worker (the extra `nf4`): that is seen when the job starts"
     pointer = "/optimisation/quantisation" if optimisation else "/quantisation"
     return [Remark(code="needs_bitsandbytes", message=message, pointer=pointer)]
+
+
+def _of_reward_models(planner: Planner) -> list[Remark]:
+    return [
+        Remark(
+            code="reward_model_not_counted",
+            message=f"what the reward model {name} computes is left out: its config.json is not here, or its family is "
+            "not known to the planner",
+        )
+        for name in dict.fromkeys(planner.uncounted)
+    ]
 
 
 def _of_lengths(sample: Sample | None) -> list[Remark]:

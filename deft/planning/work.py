@@ -6,7 +6,7 @@ Attention is counted over whole rows: its dense mask skips nothing. Padding is l
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deft import budgets
 from deft.models.fit import answers_prompts, judges_pairs
@@ -74,9 +74,13 @@ class Counter:
     def _attention(self, row_tokens: int) -> float:
         return 4.0 * self.shape.layers * self.shape.heads * self.shape.head_width * row_tokens
 
+    def read(self, tokens: float) -> float:
+        """Return the FLOPs of one text of *tokens* through the layers, without the head."""
+        return tokens * (self._dense + self._attention(round(tokens)))
+
     def generate(self, prompt: float, new: int) -> float:
         """Return the FLOPs of one answer of *new* tokens to a prompt, with the head at each of them."""
-        return (prompt + new) * (self._dense + self._attention(round(prompt + new))) + new * self.head_token
+        return self.read(prompt + new) + new * self.head_token
 
 
 def scoring(counter: Counter, sample: Sample, rows: int, name: str = "score") -> Cost:
@@ -144,7 +148,7 @@ def evaluation(
 ) -> Cost:
     """Return the cost of judging *pairs* and answering *prompts* under the base and the adapters of *spec*.
 
-    What models beside the base cost (reward models, BARTScore) and the general text are left out.
+    Reward models are added by `with_reading`; BARTScore, the general text and lm-evaluation-harness are left out.
     """
     options, systems = spec.options, len(spec.systems)
     own = sample.mean(lambda sizes: counter.forward(sizes, has_end=True) + counter.head(sizes))
@@ -160,6 +164,13 @@ def evaluation(
     forward = (judged * tokens + (answers + compared) * prompt + compared * new, flops)
     cost = _cost(name, "evaluate", pairs, forward=forward, generated=answers * new)
     return Cost(cost.work, cost.forward_flops, cost.training_flops, steps)
+
+
+def with_reading(cost: Cost, tokens: float, flops: float) -> Cost:
+    """Return *cost* with *tokens* that other models read, for *flops*."""
+    own = cost.work
+    more = {"forward_tokens": own.forward_tokens + round(tokens), "flops": own.flops + flops}
+    return replace(cost, work=own.model_copy(update=more), forward_flops=cost.forward_flops + flops)
 
 
 def _compared(spec: EvaluateSpec) -> int:

@@ -188,6 +188,27 @@ def test_a_pipeline_hands_its_reward_models_to_its_evaluation(
     assert spec["reward_models"] == [classifier]
 
 
+def test_a_plan_counts_what_reward_models_read_and_says_of_which_it_cannot(
+    client: TestClient, dataset: str, model: str, register: Callable[..., str]
+) -> None:
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 512}
+    register("sized", {**CLASSIFIER, **sizes})
+    register("unsized", {**CLASSIFIER, "model_type": "deberta-v2"})
+    made = client.post("/v1/jobs", json=_train(dataset, model)).json()["id"]
+
+    def plan(*names: str) -> tuple[float, list[str]]:
+        found = client.post("/v1/plans", json=_evaluate(dataset, model, reward_models=list(names))).json()
+        remarks = [each["message"] for each in found["remarks"] if each["code"] == "reward_model_not_counted"]
+        return found["work"][0]["flops"], remarks
+
+    alone, sized, both = plan(), plan("sized"), plan("sized", made)
+    assert alone[0] < sized[0] < both[0]
+    assert alone[1] == sized[1] == both[1] == []
+    unsized = plan("unsized")
+    assert unsized[0] == alone[0]
+    assert ["unsized" in message for message in unsized[1]] == [True]
+
+
 def test_reward_models_that_share_rows_are_refused_when_posted(
     client: TestClient, dataset: str, model: str, database: Database, settings: Settings, team_id: str
 ) -> None:

@@ -51,9 +51,10 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
-def planned(model: Path, data: Path, spec: Any) -> Planner:
+def planned(model: Path, data: Path, spec: Any, reward_models: dict[str, Any] | None = None) -> Planner:
     source = open_model("tiny", model)
     planner = Planner(source, {"ds_1": DataSource(data, source.tokenizer, spec.tokens)})
+    planner.reward_models = reward_models or {}
     planner.plan(spec)
     return planner
 
