@@ -208,6 +208,7 @@ def _evaluate(spec: PipelineSpec, scoring: str, systems: list[System]) -> Evalua
         bartscore_model=spec.bartscore_model,
         general_dataset=spec.general_dataset,
         general_rows=spec.general_rows,
+        lm_eval=spec.lm_eval,
         prompt_sets=spec.prompt_sets,
         focus="deft" if "deft" in spec.arms else spec.arms[0],
     )

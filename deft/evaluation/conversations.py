@@ -13,7 +13,10 @@ from torch import nn
 
 from deft.data.prompt_sets import read_prompts
 from deft.evaluation.asked import Asked
+from deft.evaluation.continuous import EngineFailed, generate_continuously
+from deft.evaluation.engines import Engines
 from deft.evaluation.generation import Answer, Choose, Decoding, generate, is_cut_at_marks, likeliest
+from deft.evaluation.metrics import BASE
 from deft.evaluation.sampling import sampled, seed_of
 from deft.examples import Example, Message
 from deft.specs import EvaluateSpec, Sampling, TokenOptions
@@ -77,9 +80,15 @@ class Speaker:
 
 
 def in_memory(
-    model: nn.Module, tokenizer: "Tokenizer", decoding: Decoding, sampling: Sampling | None = None
+    model: nn.Module,
+    tokenizer: "Tokenizer",
+    decoding: Decoding,
+    sampling: Sampling | None = None,
+    engines: Engines | None = None,
+    system: str = BASE,
 ) -> Answering:
-    """Return what answers by *model*, which stays where it is."""
+    """Return what answers by *model*, which stays where it is, as *system*, by one of *engines*, where it is noted."""
+    choice = engines or Engines()
 
     def answer(
         prompts: Sequence[Sequence[int]],
@@ -87,6 +96,17 @@ def in_memory(
         seeds: Sequence[int] | None,
         on_progress: Callable[[int], None],
     ) -> list[Answer]:
+        why = choice.why_sorted(model, is_sampled=seeds is not None and sampling is not None)
+        if why is None:
+            try:
+                answers = generate_continuously(model, tokenizer, prompts, cut_at_marks, decoding, on_progress)
+            except EngineFailed as error:
+                why = f"continuous batching failed: {error}"
+            else:
+                choice.note(system, "continuous_batching")
+                return answers
+        choice.note(system, "sorted_batches", why)
+
         def chooser(batch: Sequence[int]) -> Choose:
             if seeds is None or sampling is None:
                 return likeliest

@@ -103,10 +103,10 @@ def generate(
     done = 0
 
     def answer(batch: Sequence[int]) -> None:
-        def has_mark(row: int, ids: list[int]) -> bool:
-            return cut_at_marks[batch[row]] and bool(TURN_MARK.search(_text(tokenizer, ids[-MARK_TOKENS:])))
+        def is_done(row: int, ids: list[int]) -> bool:
+            return cut_at_marks[batch[row]] and has_mark(tokenizer, ids)
 
-        found = greedy_ids(model, [prompts[index] for index in batch], decoding, has_mark, chooser(batch))
+        found = greedy_ids(model, [prompts[index] for index in batch], decoding, is_done, chooser(batch))
         for index, ids in zip(batch, found, strict=True):
             answers[index] = as_answer(tokenizer, ids, decoding.end_ids, cut_at_marks[index])
 
@@ -115,6 +115,11 @@ def generate(
         done += len(batch)
         on_progress(done)
     return [answer for answer in answers if answer is not None]
+
+
+def has_mark(tokenizer: "Tokenizer", ids: list[int]) -> bool:
+    """Return whether the last of *ids* hold a turn mark."""
+    return bool(TURN_MARK.search(_text(tokenizer, ids[-MARK_TOKENS:])))
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from deft.evaluation.state import Answered, Run
 from deft.specs import spec_hash
 from deft.training import checkpoints as resume
 
-DOCUMENT, SETS = "answers", "sets"
+DOCUMENT, SETS, ENGINES, HARNESS = "answers", "sets", "engines", "lm_eval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class KeptAnswers:
         Raises:
             InvalidInput: they are of another evaluation.
         """
-        folder = None if self.root is None else resume.newest(self.root, run=self.facts, report=run.report)
+        folder = self._newest(run)
         return [] if folder is None else [_read(each) for each in resume.read_document(folder, DOCUMENT)]
 
     def found_sets(self, run: Run) -> list[list[Conversation]]:
@@ -41,18 +41,41 @@ class KeptAnswers:
         Raises:
             InvalidInput: they are of another evaluation.
         """
-        folder = None if self.root is None else resume.newest(self.root, run=self.facts, report=run.report)
+        folder = self._newest(run)
         asked = {(prompt.set, prompt.row): prompt for prompt in run.sets}
         stored = [] if folder is None else resume.read_document(folder, SETS)
         return [[_conversation(each, asked) for each in own] for own in stored]
 
-    def keep(self, run: Run, answers: Sequence[Answered], sets: Sequence[Sequence[Conversation]] = ()) -> None:
-        """Keep the *answers* of the first systems, and what the first of them answered to prompt *sets*."""
+    def found_results(self, run: Run) -> dict[str, str]:
+        """Return the results of lm-evaluation-harness by system, as far as an earlier attempt got.
+
+        Raises:
+            InvalidInput: they are of another evaluation.
+        """
+        folder = self._newest(run)
+        return {} if folder is None else dict(resume.read_document(folder, HARNESS))
+
+    def _newest(self, run: Run) -> Path | None:
+        """Return the newest checkpoint, with its engines on the run's record."""
+        folder = None if self.root is None else resume.newest(self.root, run=self.facts, report=run.report)
+        for used in [] if folder is None else resume.read_document(folder, ENGINES):
+            run.engines.note(**used)
+        return folder
+
+    def keep(
+        self,
+        run: Run,
+        answers: Sequence[Answered],
+        sets: Sequence[Sequence[Conversation]] = (),
+        results: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep the *answers* of the first systems, what they answered to prompt *sets*, and the harness's *results*."""
         if self.root is None:
             return
         document = [asdict(own) for own in answers]
-        documents = {DOCUMENT: document, SETS: [[_stored(each) for each in own] for own in sets]}
-        step = len(answers) + len(sets)
+        conversations = [[_stored(each) for each in own] for own in sets]
+        documents = {DOCUMENT: document, SETS: conversations, ENGINES: run.engines.used, HARNESS: dict(results or {})}
+        step = len(answers) + len(sets) + len(results or {})
         folder = resume.write(self.root, step, run=self.facts, groups={}, documents=documents)
         run.report.checkpoint(step, folder)
 

@@ -6,7 +6,7 @@ generations.jsonl, comparison.json and evaluation.json. No text of a row goes in
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from deft import distribution
 from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.distribution import require_same_tokenizer
 from deft.endpoints import Endpoint
+from deft.evaluation import harness
 from deft.evaluation.answer_sets import (
     answer_sets,
     check_sets_fit,
@@ -25,6 +26,7 @@ from deft.evaluation.answer_sets import (
 from deft.evaluation.answers import measure_against_references, measure_answers
 from deft.evaluation.asked import HELD_OUT
 from deft.evaluation.conversations import read_sets
+from deft.evaluation.engines import Engines
 from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation.general_text import load_texts, measure_texts
 from deft.evaluation.generation import Answer, Decoding, end_ids
@@ -42,6 +44,7 @@ from deft.evaluation.metrics import (
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
 from deft.evaluation.sampling import seed_of
+from deft.evaluation.set_metrics import Answered as AnsweredSets
 from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
@@ -89,6 +92,7 @@ def run_evaluate(
         Interrupted: the report asks to stop.
     """
     started = time.monotonic()
+    program = harness.program_of(spec)
     report.phase("loading")
     base_hash = weights_hash(inputs["model"])
     run = replace(_prepare(spec, inputs, base_hash, report), sets=read_sets(spec, inputs), endpoint=endpoint)
@@ -112,7 +116,11 @@ def run_evaluate(
     write_pairs(run, scores, out / "pairs.parquet")
     summary |= write_sets(run, answered_sets, inputs, of_sets, out)
     settings |= settings_of_rates(run, of_sets)
-    summary |= {"seconds": round(time.monotonic() - started, 1)}
+    if program is not None:
+        measured = _by_harness(run, program, inputs["model"], kept, answers, answered_sets)
+        told, of_harness = harness.write_results(run, measured, base_hash, out)
+        summary, settings = summary | told, settings | of_harness
+    summary |= {"generated_by": run.engines.used, "seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
     return summary
 
@@ -145,6 +153,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
         judges=judges,
         bart=bart,
         texts=texts,
+        engines=Engines(spec.options.engine),
         config_hash=config_hash(inputs["model"]),
     )
 
@@ -233,6 +242,22 @@ def _answered(run: Run, index: int) -> Answered:
             return Answered(answers, None)
         sums = _sums(run, adapter, model, answers, has_kl=has_kl)
         return Answered(answers, sums.divergences, sums.entropies if has_entropy else None)
+
+
+def _by_harness(
+    run: Run, program: str, base: Path, kept: KeptAnswers, answers: Sequence[Answered], sets: AnsweredSets
+) -> list[dict[str, Any]]:
+    """Let lm-evaluation-harness measure every system, or those that it has not yet; the base makes room first."""
+    if run.spec.lm_eval is None:
+        return []
+    run.resident.make_room()
+    results, measured = kept.found_results(run), []
+    for own in harness.measure_systems(run, program, run.spec.lm_eval, base, dict(results)):
+        measured.append(own)
+        if "text" in own and own["system"] not in results:
+            results[own["system"]] = own["text"]
+            kept.keep(run, answers, [every for _, every in sets], results)
+    return measured
 
 
 def _seeds(run: Run, sampling: Sampling | None) -> list[int] | None:

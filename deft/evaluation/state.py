@@ -13,6 +13,7 @@ from deft.endpoints import Endpoint
 from deft.evaluation.answers import AnswerFacts, bleu_signature
 from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Answering, in_memory
+from deft.evaluation.engines import Engines
 from deft.evaluation.generation import RECIPE as GREEDY
 from deft.evaluation.generation import Answer, Decoding
 from deft.evaluation.held_out import HeldOut
@@ -72,6 +73,7 @@ class Run:
     """The prompts of the sets."""
     endpoint: Endpoint | None = None
     """Where a server generates."""
+    engines: Engines = field(default_factory=Engines)
     config_hash: str = ""
     """Of the base's config.json (`deft.models.files`)."""
 
@@ -93,10 +95,11 @@ class Run:
         Raises:
             InvalidInput: there is no endpoint.
         """
-        server = self.spec.options.server
+        server, system = self.spec.options.server, who_is(adapter).system
         if server is None:
-            return in_memory(model, self.tokenizer, self.decoding, sampling)
-        return by_server(self.endpoint, server, who_is(adapter).system, self.tokenizer, self.decoding, sampling)
+            return in_memory(model, self.tokenizer, self.decoding, sampling, self.engines, system)
+        self.engines.note(system, "server")
+        return by_server(self.endpoint, server, system, self.tokenizer, self.decoding, sampling)
 
     def progress(self, system: int, each: int, unit: str) -> Callable[[int], None]:
         """Return what a loop over *each* units of the *system*-th system calls with the number done."""

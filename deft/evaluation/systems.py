@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from deft.adapters.bases import is_whole_model
@@ -83,6 +84,13 @@ class Resident:
     def without_adapter(self) -> Any:  # noqa: ANN401 -- two kinds of context
         """Return a context in which the lent model computes as the base does."""
         return nullcontext() if self._policy is None else self._policy.disable_adapter()
+
+    def make_room(self) -> None:
+        """Take the base off its device, for a program that needs the room; nothing can be lent any more."""
+        self._policy = None
+        if self.base.device.type != "cpu":
+            self.base.to("cpu")
+            torch.cuda.empty_cache()
 
     def _load(self, adapter: Adapter) -> nn.Module:
         name = f"system_{adapter.system.name}"

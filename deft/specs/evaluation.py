@@ -53,6 +53,18 @@ RewardModels = Annotated[list[Id], EachOnce, Field(max_length=8)]
 """Ids of reward models and of jobs that make them, and ids or names of registered models."""
 
 
+Task = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$")]
+
+
+class LmEval(Spec):
+    """What lm-evaluation-harness measures beside: the worker's own program `lm-eval`, as a subprocess."""
+
+    tasks: Annotated[list[Task], EachOnce] = Field(min_length=1, max_length=50, description="By the harness's names.")
+    limit: int | None = Field(None, ge=1, description="At most so many documents of each task; null: all.")
+    num_fewshot: int | None = Field(None, ge=0, le=100, description="null: as each task says.")
+    batch_size: int = Field(8, ge=1, le=1024)
+
+
 class MeasuredWith(Spec):
     """What an evaluation measures with beside its own model: reward models, a BART, a general text."""
 
@@ -76,6 +88,13 @@ class MeasuredWith(Spec):
     )
     general_rows: Rows = Field(
         Rows(sample=200), description="Rows of `general_dataset`; of a prompt set `sample` and `seed` alone count."
+    )
+
+    lm_eval: LmEval | None = Field(
+        None,
+        description="Tasks of lm-evaluation-harness for every system: its JSON is kept whole, numbers that are better "
+        "the higher they are become scores (`lm_eval:TASK/METRIC`). The operator installs it; a worker without it "
+        "refuses the job. One that fails leaves the rest of the evaluation as it is.",
     )
 
     @field_validator("training_reward_models")
@@ -113,6 +132,9 @@ class Server(Spec):
     retries: int = Field(5, ge=0, le=20)
 
 
+GenerationEngine = Literal["auto", "continuous_batching", "sorted_batches"]
+
+
 class EvaluationOptions(Spec):
     """What is measured, and on how much."""
 
@@ -130,6 +152,11 @@ class EvaluationOptions(Spec):
     )
     server: Server | None = Field(
         None, description="What generates the answers; null: the worker, with the adapters themselves."
+    )
+    engine: GenerationEngine = Field(
+        "auto",
+        description="How the worker generates greedy answers. auto: continuous batching where the model is on a GPU, "
+        "else sorted batches. Where continuous batching cannot be used sorted batches answer; the summary says why.",
     )
     beta: float = Field(0.1, gt=0, le=100, description="Of the implicit reward margin.")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of every interval.")

@@ -198,6 +198,13 @@ class EvaluateSpec(MeasuredWith):
             raise ValueError("the arm of one of the systems")
         return value
 
+    @field_validator("quantisation")
+    @classmethod
+    def _is_whole_for_the_harness(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("lm_eval") is not None:
+            raise ValueError("none beside `lm_eval`: it loads the base by itself, whole")
+        return value
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> "EvaluateSpec":
         names = [system.name for system in self.systems]
@@ -307,6 +314,8 @@ class PipelineSpec(MeasuredWith):
             )
         if self.deft.omega_from is not None:
             raise ValueError("omega_from is set by the pipeline itself")
+        if self.lm_eval is not None and self.optimisation.quantisation != "none":
+            raise ValueError("optimisation.quantisation none beside lm_eval: it loads the base by itself, whole")
         return self
 
 

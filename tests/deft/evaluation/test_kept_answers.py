@@ -76,8 +76,23 @@ def test_it_ends_as_one_that_was_not_interrupted(
     asked: list[int] = []
     answered = evaluation._answered
     monkeypatch.setattr(evaluation, "_answered", lambda run, index: asked.append(index) or answered(run, index))
-    assert _files(_run(_spec(), inputs, tmp_path / "parts")) == whole
+    again = _run(_spec(), inputs, tmp_path / "parts")
+    assert _files(again) == whole
     assert asked == [2]
+    used = json.loads((again / "evaluation.json").read_text())["generated_by"]
+    assert [(each["system"], each["engine"]) for each in used] == [
+        (name, "sorted_batches") for name in ("base", "one", "two")
+    ]
+
+
+def test_the_engine_is_on_record_and_changes_no_answer(inputs: dict[str, Path], tmp_path: Path) -> None:
+    sorted_ones = _run(_spec(engine="sorted_batches"), inputs, tmp_path / "sorted")
+    continuous = _run(_spec(engine="continuous_batching"), inputs, tmp_path / "continuous")
+    assert _files(continuous) == _files(sorted_ones)
+    used = json.loads((continuous / "evaluation.json").read_text())["generated_by"]
+    assert used == [
+        {"system": name, "engine": "continuous_batching", "because": None} for name in ("base", "one", "two")
+    ]
 
 
 def test_answers_to_prompt_sets_are_kept_system_by_system_too(

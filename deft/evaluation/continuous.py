@@ -1,0 +1,173 @@
+"""Greedy answers by transformers' continuous batching: an answer that is done makes room for the next prompt at once.
+
+The keys and values of all answers lie in one paged cache of `Decoding.token_budget` tokens. It works on the base under
+an adapter too: LoRA layers sit inside it. It has been run on CPUs alone. Knows a causal model and token ids; who falls
+back where it fails is told in `deft.evaluation.engines`.
+"""
+
+import queue
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import GenerationConfig
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+from deft.evaluation.generation import Answer, Decoding, as_answer, has_mark
+from deft.models.loading import causal_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+CONTINUOUS_FAMILIES = frozenset(
+    {
+        "cohere",
+        "cohere2",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "granite",
+        "llama",
+        "ministral",
+        "mistral",
+        "mixtral",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "smollm3",
+        "starcoder2",
+    }
+)
+"""`model_type` of the families whose answers are tested against those of sorted batches. It is needed: GPT-J and BLOOM
+run, and answer something else."""
+
+PAGE_TOKENS = 256
+"""Of one page of the cache: the block of flash attention's kernels."""
+
+TOGETHER = 256
+"""Most answers that are under way at a time."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the operation should stop."""
+
+
+class EngineFailed(Exception):
+    """Continuous batching did not answer everything; its text says why."""
+
+
+def generate_continuously(
+    model: nn.Module,
+    tokenizer: "Tokenizer",
+    prompts: Sequence[Sequence[int]],
+    cut_at_marks: Sequence[bool],
+    decoding: Decoding,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> list[Answer]:
+    """Answer *prompts* greedily, as `deft.evaluation.generation.generate` does.
+
+    Raises:
+        EngineFailed: the model cannot be run so, or an answer failed.
+    """
+
+    def is_done(place: int, ids: list[int]) -> bool:
+        return cut_at_marks[place] and has_mark(tokenizer, ids)
+
+    found = continuous_ids(model, prompts, decoding, is_done, cut_at_marks, on_progress)
+    return [
+        as_answer(tokenizer, ids, decoding.end_ids, is_cut) for ids, is_cut in zip(found, cut_at_marks, strict=True)
+    ]
+
+
+def continuous_ids(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    is_done: Callable[[int, list[int]], bool] = lambda _place, _ids: False,
+    watched: Sequence[bool] | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> list[list[int]]:
+    """Return the tokens that follow each of *prompts*: as `deft.evaluation.generation.greedy_ids`.
+
+    Of *watched* places alone every token is looked at by *is_done*.
+
+    Raises:
+        EngineFailed: the model cannot be run so, or an answer failed.
+    """
+    manager = _started(model, prompts, decoding)
+    try:
+        return _collected(manager, prompts, is_done, watched or [False] * len(prompts), on_progress)
+    finally:
+        manager.stop(block=True, hard_stop=True)
+        manager.destroy()
+
+
+def _started(model: nn.Module, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Any:  # noqa: ANN401 -- untyped
+    """Return a running manager, sized for *prompts*."""
+    longest = max(map(len, prompts)) + decoding.max_new_tokens
+    blocks = max(decoding.token_budget, longest) // PAGE_TOKENS + 2
+    settings = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=blocks,
+        max_batch_tokens=min(blocks * PAGE_TOKENS, max(decoding.token_budget, TOGETHER)),
+        max_requests_per_batch=min(len(prompts), TOGETHER),
+        allow_block_sharing=False,
+        auto_switch_to_flash=False,  # the model's own attention: other kernels round otherwise, and may be downloaded
+    )
+    greedy = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=sorted(decoding.end_ids), pad_token_id=0
+    )
+    own: Any = causal_model(model)
+    attention = own.config._attn_implementation  # there is no public name
+    try:
+        manager = own.init_continuous_batching(generation_config=greedy, continuous_batching_config=settings)
+        manager.start()
+    except Exception as error:
+        own.set_attn_implementation(attention)  # which it may have changed before it failed
+        raise _failed(error) from error
+    return manager
+
+
+def _collected(
+    manager: Any,  # noqa: ANN401 -- untyped
+    prompts: Sequence[Sequence[int]],
+    is_done: Callable[[int, list[int]], bool],
+    watched: Sequence[bool],
+    on_progress: Callable[[int], None],
+) -> list[list[int]]:
+    """Ask everything, the longest prompts first, and return the answers as they come, in the order of *prompts*."""
+    for place in sorted(range(len(prompts)), key=lambda place: -len(prompts[place])):
+        try:
+            manager.add_request(list(prompts[place]), request_id=str(place), streaming=watched[place])
+        except queue.Full as error:
+            raise _failed(error) from error
+    found: dict[int, list[int]] = {}
+    while len(found) < len(prompts):
+        result = manager.get_result(timeout=LOOK_SECONDS)
+        if result is None:
+            _require_running(manager)
+            on_progress(len(found))
+            continue
+        place, ids = int(result.request_id), list(result.generated_tokens)
+        if result.error is not None:
+            raise EngineFailed(str(result.error))
+        if place not in found and (result.is_finished() or is_done(place, ids)):
+            if not result.is_finished():
+                manager.cancel_request(result.request_id)
+            found[place] = ids
+            on_progress(len(found))
+    return [found[place] for place in range(len(prompts))]
+
+
+def _require_running(manager: Any) -> None:  # noqa: ANN401 -- untyped
+    if not manager.is_running():
+        raise _failed(manager.background_thread_status.fatal_error)
+
+
+def _failed(error: BaseException | None) -> EngineFailed:
+    return EngineFailed("its thread ended" if error is None else f"{type(error).__name__}: {error}"[:200])

@@ -1,0 +1,183 @@
+"""lm-evaluation-harness as a stand-in program that the test writes: called right, read right, failing alone."""
+
+import json
+import os
+import stat
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deft.endpoints import KEY
+from deft.errors import Interrupted, InvalidInput
+from deft.evaluation import harness
+from deft.evaluation.run import run_evaluate
+from deft.reports import Silent
+from deft.specs import EvaluateSpec
+from tests.deft.evaluation.test_answer_sets import inputs  # noqa: F401 - the fixture
+
+Inputs = dict[str, Path]
+PROGRAM = """
+    import json, os, sys
+    from pathlib import Path
+    given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+    model = dict(each.split("=", 1) for each in given["--model_args"].split(","))
+    calls = Path({calls!r})
+    called = {{"command": sys.argv[1], "has_key": "OPENAI_API_KEY" in os.environ, **given, **{{
+        name: os.path.realpath(folder) for name, folder in model.items()}}}}
+    calls.write_text((calls.read_text() if calls.exists() else "") + json.dumps(called) + "\\n")
+    if not Path(model["pretrained"], "config.json").is_file():
+        sys.exit("no model")
+    {then}
+    task = given["--tasks"].split(",")[0]
+    found = {{
+        "results": {{task: {{"alias": task, "acc,none": 0.6 if "peft" in model else 0.5, "acc_stderr,none": 0.1,
+            "exact_match,strict": 0.25, "exact_match_stderr,strict": "N/A", "word_perplexity,none": 9.0}}}},
+        "higher_is_better": {{task: {{"acc": True, "exact_match": True, "word_perplexity": False}}}},
+        "versions": {{task: 2.0}}, "n-shot": {{task: 0}}, "n-samples": {{task: {{"original": 90, "effective": 40}}}},
+        "lm_eval_version": "0.4.13", "odd": [1, None],
+    }}
+    out = Path(given["--output_path"]) / "a__model"
+    out.mkdir(parents=True)
+    (out / "results_2026.json").write_text(json.dumps(found))
+"""
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass") -> Path:
+    """Write the stand-in into *folder*, put it in PATH, and return the file in which it notes its calls."""
+    folder.mkdir(exist_ok=True)
+    text = textwrap.dedent(PROGRAM).format(calls=str(folder / "calls"), then=then)
+    program = folder / "lm-eval"
+    program.write_text(f"#!{sys.executable}\n{text}")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(folder) + os.pathsep + os.environ["PATH"])
+    return folder / "calls"
+
+
+def spec_of(**lm_eval: Any) -> EvaluateSpec:
+    return EvaluateSpec.model_validate(
+        {
+            "model": "m",
+            "dataset": "ds_1",
+            "rows": {"split": "all"},
+            "systems": [{"name": "deft", "arm": "deft_arm", "adapter": "ad_1"}],
+            "tokens": {"max_prompt_tokens": 200, "max_total_tokens": 300},
+            "options": {"metrics": ["length"], "prompts": 2, "max_new_tokens": 4, "bootstrap": 100, "seed": 3},
+            "lm_eval": {"tasks": ["arc_easy", "gsm8k"], "limit": 40, **lm_eval},
+        }
+    )
+
+
+def run(inputs: Inputs, out: Path, spec: EvaluateSpec, report: Any = None) -> dict[str, Any]:  # noqa: F811
+    out.mkdir(parents=True)
+    kept = out.parent / "kept"
+    return run_evaluate(spec, inputs=inputs, out=out, checkpoints=kept, report=report or Silent())
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_every_system_is_measured_and_its_numbers_become_scores(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = install(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv(KEY, "secret")
+    summary = run(inputs, tmp_path / "out", spec_of(num_fewshot=5))
+    base, deft = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert (base["command"], base["has_key"], base["--model"]) == ("run", False, "hf")
+    asked = {"--tasks": "arc_easy,gsm8k", "--limit": "40", "--num_fewshot": "5", "--batch_size": "8", "--seed": "3"}
+    assert {name: base[name] for name in asked} == asked
+    assert base["pretrained"] == deft["pretrained"] == str(inputs["model"].resolve())
+    assert ("peft" in base, deft["peft"]) == (False, str(inputs["adapter.0"].resolve()))
+    rows = {(row["system"], row["metric"]): row for row in read(tmp_path / "out" / "metrics.json")}
+    row = rows["deft", "lm_eval:arc_easy/acc"]
+    assert (row["arm"], row["slice"], row["value"], row["n"]) == ("deft_arm", "all", 0.6, 40)
+    assert (row["low"], row["high"]) == pytest.approx((0.6 - 0.1959964, 0.6 + 0.1959964))
+    unsure = rows["base", "lm_eval:arc_easy/exact_match,strict"]
+    assert (unsure["value"], unsure["low"], unsure["high"]) == (0.25, None, None)
+    assert not [metric for _, metric in rows if "perplexity" in metric or "stderr" in metric]
+    assert rows["base", "lm_eval:arc_easy/acc"]["settings_hash"] == row["settings_hash"]
+    settings = read(tmp_path / "out" / "evaluation.json")["settings"]["lm_eval:arc_easy/acc"]
+    assert (settings["program"], settings["task"]) == ("0.4.13", ["arc_easy", 2.0, 0])
+    assert settings["asked"] == {"limit": 40, "num_fewshot": 5, "batch_size": 8}
+    assert read(tmp_path / "out" / "lm_eval" / "deft.json")["odd"] == [1, None]
+    assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "metrics": 2}]
+
+
+def test_without_the_program_nothing_is_run(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(harness, "PROGRAMS", ("no-such-program",))
+    heard: list[str] = []
+
+    class Hearing(Silent):
+        def phase(self, name: str) -> None:
+            heard.append(name)
+
+    with pytest.raises(InvalidInput, match="not installed") as refusal:
+        run(inputs, tmp_path / "out", spec_of(), Hearing())
+    (finding,) = refusal.value.findings
+    assert (finding.code, finding.pointer) == ("no_lm_eval", "/lm_eval")
+    assert "pip install" in finding.fix
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        ('"peft" in model and sys.exit("out of cheese")', "it ended with status 1 and said last: out of cheese"),
+        ('"peft" in model and sys.exit(0)', "it ended without a file of results"),
+        (
+            '"peft" in model and (os.makedirs(given["--output_path"]) or '
+            'Path(given["--output_path"], "results_1.json").write_text("[]")) and sys.exit(0)',
+            "its file of results is not understood",
+        ),
+    ],
+)
+def test_a_failure_keeps_everything_else(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    then: str,
+    told: str,
+) -> None:
+    install(tmp_path / "bin", monkeypatch, then)
+    summary = run(inputs, tmp_path / "out", spec_of())
+    assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "failure": told}]
+    metrics = {(row["system"], row["metric"]) for row in read(tmp_path / "out" / "metrics.json")}
+    assert {("deft", "length"), ("base", "lm_eval:arc_easy/acc")} <= metrics
+    assert ("deft", "lm_eval:arc_easy/acc") not in metrics
+
+
+def test_what_was_measured_is_kept_and_a_stop_ends_the_program(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    then = '"peft" in model and not Path(sys.argv[0]).with_name("go").exists() and __import__("time").sleep(600)'
+    calls = install(tmp_path / "bin", monkeypatch, then)
+
+    class Stopping(Silent):
+        @property
+        def is_stopping(self) -> bool:  # type: ignore[override]
+            return calls.exists() and len(calls.read_text().splitlines()) == 2
+
+    with pytest.raises(Interrupted):
+        run(inputs, tmp_path / "out", spec_of(), Stopping())
+    (tmp_path / "bin" / "go").touch()
+    summary = run(inputs, tmp_path / "again", spec_of())
+    assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "metrics": 2}]
+    assert ["peft" in json.loads(line) for line in calls.read_text().splitlines()] == [False, True, True]
+
+
+@pytest.mark.parametrize("tasks", [[], ["a,b"], ["--model"], ["arc", "arc"], ["../x"]])
+def test_tasks_are_plain_names(tasks: list[str]) -> None:
+    with pytest.raises(ValueError, match="tasks"):
+        spec_of(tasks=tasks)
