@@ -1,6 +1,6 @@
 """The JSON objects of scores, leaderboards and comparisons."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ class ScoreDocument(Document):
     system: str
     arm: str | None
     adapter_id: str | None
+    judging_id: str | None = Field(description="The judging that says so; null: the evaluation itself.")
     metric: str
     slice: str
     value: float | None
@@ -39,12 +40,15 @@ class ScoredEvaluationDocument(ArtifactDocument):
 class PlaceDocument(Document):
     """An adapter's place; the intervals leave it anywhere from `best_rank` to `worst_rank`."""
 
-    rank: int | None = Field(description="By value; null: its training aimed at this metric, or it is not valid.")
+    rank: int | None = Field(
+        description="By the metric's better end; null: it has none, or training aimed at it, or it is not valid."
+    )
     best_rank: int | None
     worst_rank: int | None
     adapter_id: str
     is_recalled: bool
     evaluation_id: str
+    judging_id: str | None
     system: str
     arm: str | None
     value: float
@@ -65,13 +69,15 @@ class LeaderboardDocument(Document):
     """A team's adapters by one metric; numbers of unlike settings stand on boards of their own."""
 
     metric: str
+    better: Literal["higher", "lower"] | None = Field(description="null: neither end is better, and nobody ranks.")
     slice: str
     boards: list[BoardDocument]
 
 
 class SideDocument(Document):
-    """What one side measured."""
+    """What one side measured: of the draws of an arm their mean."""
 
+    systems: list[str] = Field(default_factory=list, description="One, or the draws of an arm.")
     value: float
     low: float | None
     high: float | None
@@ -88,6 +94,9 @@ class ComparedDocument(Document):
     low: float | None
     high: float | None
     is_paired: bool = Field(description="False: the interval is made of the two, and rather too long.")
+    has_luck: bool = Field(
+        False, description="True: the interval knows what chance in a training run does, from arms with several draws."
+    )
     is_comparable: bool
     differing_settings: list[str]
 
@@ -116,16 +125,17 @@ Direction = Literal["asc", "desc"]
 
 def scored_document(found: Scored) -> ScoredEvaluationDocument:
     """Return the evaluation with its scores."""
-    scores = [score_document(score, found.adapters) for score in found.scores]
+    scores = [score_document(score, found) for score in found.scores]
     return ScoredEvaluationDocument(**artifact_document(found.artifact).model_dump(), scores=scores)
 
 
-def score_document(row: Score, adapters: Mapping[str, str]) -> ScoreDocument:
-    """Return *row* with the adapter that its system was."""
+def score_document(row: Score, found: Scored) -> ScoreDocument:
+    """Return *row* of an evaluation, or of a judging of it, with the adapter that its system was."""
     return ScoreDocument(
         system=row.system,
         arm=row.arm,
-        adapter_id=adapters.get(row.system),
+        adapter_id=found.adapters.get(row.system),
+        judging_id=None if row.artifact_id == found.artifact.id else row.artifact_id,
         metric=row.metric,
         slice=row.slice,
         value=row.value,
@@ -153,6 +163,7 @@ def _place(place: Place, is_recalled: bool) -> PlaceDocument:
         adapter_id=entry.adapter_id,
         is_recalled=is_recalled,
         evaluation_id=entry.evaluation_id,
+        judging_id=entry.judging_id,
         system=entry.system,
         arm=entry.arm,
         value=entry.value,

@@ -43,7 +43,9 @@ class ClauseDocument(Document):
     value: float | None
     low: float | None
     high: float | None
+    against_systems: list[str] = Field(default_factory=list, description="The runs that `against` came to.")
     is_paired: bool | None
+    has_luck: bool | None = Field(None, description="True: the interval knows what chance in a training run does.")
     is_met: bool
     reason: str | None
 
@@ -69,6 +71,8 @@ class ReleaseDocument(Document):
     clauses: list[ClauseDocument]
     adapter_id: str
     evaluation_id: str
+    judging_id: str | None = Field(description="The judging whose numbers took part; null: none.")
+    study_id: str | None = Field(description="The human study whose win rate took part; null: none.")
     policy_id: str
     requested_by: str
     trainer_key_id: str | None = Field(description="Who posted the training; null: the job does not say.")
@@ -135,6 +139,8 @@ def _fields(session: Session, row: Release) -> dict[str, Any]:
         "clauses": row.clauses,
         "adapter_id": row.artifact_id,
         "evaluation_id": row.evaluation_id,
+        "judging_id": row.spec.get("judging"),
+        "study_id": row.spec.get("study"),
         "policy_id": row.policy_id,
         "requested_by": row.key_id,
         "trainer_key_id": row.trainer_key_id,

@@ -68,11 +68,13 @@ def _ranks(place: dict[str, Any]) -> str:
 def compare(
     left: Annotated[str, typer.Argument(metavar="EVALUATION:SYSTEM")],
     right: Annotated[str, typer.Argument(metavar="EVALUATION:SYSTEM")],
+    left_judging: Annotated[str | None, typer.Option(help="jg_...: its numbers take part.")] = None,
+    right_judging: Annotated[str | None, typer.Option(help="jg_...: its numbers take part.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also where settings differ; the result is marked.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two systems of two evaluations that were made alike."""
-    sides = {name: _side(text) for name, text in (("left", left), ("right", right))}
+    sides = {"left": _side(left, left_judging), "right": _side(right, right_judging)}
     with connect() as client:
         found = client.comparisons.create({**sides, "force": force})
     if as_json:
@@ -87,11 +89,11 @@ def compare(
     print_rows(("metric", "left", "right", "difference", "low", "high"), rows)
 
 
-def _side(text: str) -> dict[str, str]:
+def _side(text: str, judging: str | None) -> dict[str, str]:
     evaluation, mark, system = text.partition(":")
     if not mark:
         fail(f"{text} names no system", USAGE, "fix: write EVALUATION:SYSTEM, for example ev_...:deft")
-    return {"evaluation": evaluation, "system": system}
+    return {"evaluation": evaluation, "system": system, **({} if judging is None else {"judging": judging})}
 
 
 @app.command()

@@ -9,8 +9,10 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from deft.evaluation.changes import BASE, Change, Measured
-from deft.evaluation.directions import is_lower_better
+from deft.evaluation.changes import Measured
+from deft.evaluation.differences import Change, turned
+from deft.evaluation.directions import better_of, is_lower_better, told_by
+from deft.evaluation.metrics import BASE
 from deft.planning.power import prompts_for, unchanged_bound
 from deft.specs.releases import PolicySpec, SafetyClause
 
@@ -26,6 +28,7 @@ class ClauseResult:
     """One number held against one limit: *bound* is the end of the interval that decides.
 
     *value*, *low* and *high* are the gain, the loss or the increase, signed so that the clause's words hold for them.
+    *against_systems*: which runs *against* came to. *has_luck*: the interval knows what chance in a training run does.
     *reason* says what is wrong where the clause fails, and is None where it holds.
     """
 
@@ -39,7 +42,9 @@ class ClauseResult:
     value: float | None
     low: float | None
     high: float | None
+    against_systems: list[str]
     is_paired: bool | None
+    has_luck: bool | None
     is_met: bool
     reason: str | None
 
@@ -59,10 +64,17 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
     gains = _Question("gain", gain.metric, "all", gain.against, "at_least", gain.at_least)
     forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
     return [
-        gains.answered(better(gained, gain.metric)),
-        forgets.answered(worse(lost, forgetting.metric)),
+        gains.answered(better(gained, gain.metric), _objection(measured, gain.metric)),
+        forgets.answered(worse(lost, forgetting.metric), _objection(measured, forgetting.metric)),
         *_safety(policy.safety, measured, system),
     ]
+
+
+def _objection(measured: Measured, metric: str) -> str | None:
+    """Return why *metric* may decide nothing whatever its numbers are; None: it may."""
+    if better_of(metric) is None:
+        return f"neither more nor less of {metric} is better: it can be no gain and no loss"
+    return measured.reasons.get(metric)
 
 
 def is_passed(results: list[ClauseResult]) -> bool:
@@ -78,18 +90,12 @@ def prompts_wanted(clause: SafetyClause) -> int | None:
 
 def better(change: Change | None, metric: str) -> Change | None:
     """Return *change* signed so that more is better."""
-    return _negated(change) if change is not None and is_lower_better(metric) else change
+    return turned(change) if change is not None and is_lower_better(metric) else change
 
 
 def worse(change: Change | None, metric: str) -> Change | None:
     """Return *change* signed so that more is worse."""
-    return change if change is None or is_lower_better(metric) else _negated(change)
-
-
-def _negated(change: Change) -> Change:
-    low = None if change.high is None else -change.high
-    high = None if change.low is None else -change.low
-    return Change(-change.value, low, high, change.is_paired, change.may_decide)
+    return change if change is None or is_lower_better(metric) else turned(change)
 
 
 def _safety(clause: SafetyClause, measured: Measured, system: str) -> list[ClauseResult]:
@@ -166,9 +172,9 @@ class _Question:
     comparison: Comparison
     limit: float
 
-    def answered(self, change: Change | None) -> ClauseResult:
-        """Return what *change* says to it."""
-        reason = self._reason(change)
+    def answered(self, change: Change | None, objection: str | None = None) -> ClauseResult:
+        """Return what *change* says to it; with an *objection* to the metric it is not met."""
+        reason = self._reason(change, objection)
         return ClauseResult(
             clause=self.clause,
             metric=self.metric,
@@ -180,7 +186,9 @@ class _Question:
             value=None if change is None else change.value,
             low=None if change is None else change.low,
             high=None if change is None else change.high,
+            against_systems=[] if change is None else list(change.minus),
             is_paired=None if change is None else change.is_paired,
+            has_luck=None if change is None else change.has_luck,
             is_met=reason is None,
             reason=reason,
         )
@@ -191,10 +199,13 @@ class _Question:
             return None
         return change.low if self.comparison == "at_least" else change.high
 
-    def _reason(self, change: Change | None) -> str | None:
+    def _reason(self, change: Change | None, objection: str | None) -> str | None:
         what = f"{self.metric} ({self.slice}) against {self.against}"
+        if objection is not None:
+            return f"{what}: {objection}"
         if change is None:
-            return f"{what} was not measured"
+            where = f": name a {told_by(self.metric)} of the evaluation" if told_by(self.metric) else ""
+            return f"{what} was not measured{where}"
         if not change.may_decide:
             return f"{what} may not decide: it was trained on, or is not valid"
         bound = self._bound(change)

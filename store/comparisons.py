@@ -1,6 +1,7 @@
 """Comparisons of two evaluations: refused where their settings differ, unless they are forced and so marked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -8,16 +9,21 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.evaluation.changes import Change, Measured, Value, differing_settings, less, read_measured
+from deft.evaluation.between import between, differing_settings
+from deft.evaluation.changes import Measured, Runs, read_measured
+from deft.evaluation.differences import Change, Value
+from deft.evaluation.directions import told_by
+from deft.evaluation.metrics import BASE
 from deft.specs import spec_json
 from deft.specs.comparisons import ComparisonSpec, Side
-from store import artifacts
+from store import artifacts, judgings
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.finite import finite
 from store.ids import new_id
 from store.paging import Order, Page, page_of
 from store.release_tables import Comparison
+from store.tables import Artifact
 
 Json = dict[str, Any]
 
@@ -33,11 +39,11 @@ def compare(session: Session, files: ArtifactFiles, team_id: str, spec: Comparis
     left = _read(session, files, team_id, spec.left, "/left")
     right = _read(session, files, team_id, spec.right, "/right")
     metrics = _metrics(spec, left, right)
-    is_one = spec.left.evaluation == spec.right.evaluation
-    differing = {} if is_one else differing_settings(left, right, metrics)
+    apart = [metric for metric in metrics if not _is_of_one(left, right, metric)]
+    differing = differing_settings(left.measured, right.measured, apart)
     if differing and not spec.force:
         raise _incomparable(differing)
-    found = {metric: _compared(spec, left, right, metric, differing, is_one=is_one) for metric in metrics}
+    found = {metric: _compared(left, right, metric, differing) for metric in metrics}
     result: Json = finite({"is_forced": bool(differing), "differing_settings": differing, "metrics": found})
     return result
 
@@ -82,27 +88,44 @@ def page(
     return page_of(session, own, Comparison, limit, after, order)
 
 
-def _read(session: Session, files: ArtifactFiles, team_id: str, side: Side, pointer: str) -> Measured:
-    try:
-        row = artifacts.get(session, team_id, side.evaluation, "evaluation")
-    except NotFound:
-        expected, fix = "the id of an evaluation that your team has", "list them: GET /v1/evaluations"
-        finding = Finding("reference_not_found", side.evaluation, expected, fix, pointer=f"{pointer}/evaluation")
-        raise NotFound("there is no such evaluation", code="reference_not_found", findings=[finding]) from None
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A side that was read: what it measured, and the systems that are meant, several for the draws of an arm."""
+
+    side: Side
+    measured: Measured
+    runs: Runs
+
+
+def _read(session: Session, files: ArtifactFiles, team_id: str, side: Side, pointer: str) -> _Read:
+    row = _evaluation(session, team_id, side, pointer)
     measured = read_measured(files.folder(row))
-    systems = sorted({str(one["system"]) for one in measured.rows})
-    if side.system not in systems:
+    if side.judging is not None:
+        measured = judgings.with_judging(session, files, row, measured, side.judging, f"{pointer}/judging")
+    runs = measured.runs(side.system)
+    systems = sorted({BASE, *(str(one["system"]) for one in measured.rows)})
+    if not set(runs) <= set(systems):
         expected = shown(f"one of {', '.join(systems)}")
         finding = Finding(
             "unknown_system", shown(side.system), expected, "name one of its systems", pointer=f"{pointer}/system"
         )
         raise InvalidInput("the evaluation has no such system", code="unknown_system", findings=[finding])
-    return measured
+    return _Read(side, measured, runs)
 
 
-def _metrics(spec: ComparisonSpec, left: Measured, right: Measured) -> list[str]:
+def _evaluation(session: Session, team_id: str, side: Side, pointer: str) -> Artifact:
+    try:
+        return artifacts.get(session, team_id, side.evaluation, "evaluation")
+    except NotFound:
+        expected, fix = "the id of an evaluation that your team has", "list them: GET /v1/evaluations"
+        finding = Finding("reference_not_found", side.evaluation, expected, fix, pointer=f"{pointer}/evaluation")
+        raise NotFound("there is no such evaluation", code="reference_not_found", findings=[finding]) from None
+
+
+def _metrics(spec: ComparisonSpec, left: _Read, right: _Read) -> list[str]:
     """Return the metrics that are compared: those asked for, or all that both sides have."""
-    both = [m for m in left.metrics(spec.left.system) if right.value(spec.right.system, m) is not None]
+    named = [*left.measured.metrics(left.runs), *right.measured.metrics(right.runs)]
+    both = [m for m in dict.fromkeys(named) if _has(left, m) and _has(right, m)]
     asked = both if spec.metrics is None else list(dict.fromkeys(spec.metrics))
     places = {metric: place for place, metric in enumerate(spec.metrics or [])}
     findings = [
@@ -115,21 +138,37 @@ def _metrics(spec: ComparisonSpec, left: Measured, right: Measured) -> list[str]
     return asked
 
 
-def _compared(
-    spec: ComparisonSpec, left: Measured, right: Measured, metric: str, differing: Mapping[str, Json], *, is_one: bool
-) -> Json:
-    mine, theirs = left.value(spec.left.system, metric), right.value(spec.right.system, metric)
-    if mine is None or theirs is None:
+def _has(one: _Read, metric: str) -> bool:
+    """Whether a side has *metric*, which its evaluation measured of some system."""
+    is_measured = any(row["metric"] == metric for row in one.measured.rows)
+    return is_measured and any(one.measured.value(run, metric) is not None for run in one.runs)
+
+
+def _is_of_one(left: _Read, right: _Read, metric: str) -> bool:
+    """Whether *metric* of both sides was measured together: by one evaluation, or by one judging."""
+    is_same_judging = told_by(metric) is None or left.side.judging == right.side.judging
+    return left.side.evaluation == right.side.evaluation and is_same_judging
+
+
+def _compared(left: _Read, right: _Read, metric: str, differing: Mapping[str, Json]) -> Json:
+    mine, theirs = left.measured.value_of(left.runs, metric), right.measured.value_of(right.runs, metric)
+    change = _difference(left, right, metric)
+    if mine is None or theirs is None or change is None:
         raise AssertionError("only metrics that both sides have are compared")
-    change = left.change(spec.left.system, spec.right.system, metric) if is_one else None
     names = sorted(name for name, own in differing.items() if metric in own["metrics"])
     return {
-        "left": _value(mine),
-        "right": _value(theirs),
-        **_change(change or less(mine, theirs)),
+        "left": {"systems": list(left.runs), **_value(mine)},
+        "right": {"systems": list(right.runs), **_value(theirs)},
+        **_change(change),
         "is_comparable": not names,
         "differing_settings": names,
     }
+
+
+def _difference(left: _Read, right: _Read, metric: str) -> Change | None:
+    if _is_of_one(left, right, metric):
+        return left.measured.difference(left.runs, right.runs, metric)
+    return between(left.measured, left.runs, right.measured, right.runs, metric)
 
 
 def _value(value: Value) -> Json:
@@ -137,7 +176,8 @@ def _value(value: Value) -> Json:
 
 
 def _change(change: Change) -> Json:
-    return {"difference": change.value, "low": change.low, "high": change.high, "is_paired": change.is_paired}
+    named = ("low", "high", "is_paired", "has_luck")
+    return {"difference": change.value, **{name: getattr(change, name) for name in named}}
 
 
 def _incomparable(differing: Mapping[str, Json]) -> Conflict:

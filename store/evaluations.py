@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from deft.errors import Finding, InvalidInput, NotFound, shown
-from deft.evaluation.directions import is_lower_better
+from deft.evaluation.directions import BETTER, better_of, is_known, told_by
 from deft.evaluation.leaderboard import Board, Entry, boards
-from store import models
+from store import judgings, models
 from store.paging import Order, Page, page_of
 from store.release_tables import Release
 from store.tables import Artifact, Job, JobInput, Score
@@ -32,7 +33,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An evaluation with its scores, and by system the adapter that it was."""
+    """An evaluation with its scores and those of its judgings, and by system the adapter that it was."""
 
     artifact: Artifact
     scores: list[Score]
@@ -51,10 +52,10 @@ def page(
     after: str | None = None,
     order: Order = "desc",
 ) -> Page[Artifact]:
-    """Return a page of the team's evaluations; each filter that is given must match.
+    """Return a page of the team's evaluations; each filter that is given must match, of scores those of judgings too.
 
     Raises:
-        InvalidInput: `limit` is out of range, `after` is no item of this list, or there is no such *model*.
+        InvalidInput: `limit` is out of range, `after` is no item of this list, or there is no such *model* or metric.
     """
     own = statement = select(Artifact).where(Artifact.team_id == team_id, Artifact.kind == "evaluation")
     if model is not None:
@@ -66,18 +67,24 @@ def page(
         named = _jobs_with(team_id, adapter).where(JobInput.name.startswith(ADAPTER_INPUT))
         statement = statement.where(Artifact.job_id.in_(named))
     if measured is not None and measured != Measured():
-        of_scores = _narrowed(select(Score.artifact_id).where(Score.team_id == team_id), measured)
-        statement = statement.where(Artifact.id.in_(of_scores))
+        if measured.metric is not None:
+            require_known(measured.metric)
+        own_scores = _narrowed(select(Score.artifact_id).where(Score.team_id == team_id), measured)
+        judged = _narrowed(judgings.scored_evaluations(team_id), measured)
+        statement = statement.where(or_(Artifact.id.in_(own_scores), Artifact.id.in_(judged)))
     return page_of(session, statement, Artifact, limit, after, order, cursors=own)
 
 
 def scored(session: Session, team_id: str, rows: Sequence[Artifact], measured: Measured) -> list[Scored]:
-    """Return the evaluations *rows* with those of their scores that are meant."""
-    ids = [row.id for row in rows]
-    statement = _narrowed(select(Score).where(Score.team_id == team_id, Score.artifact_id.in_(ids)), measured)
+    """Return the evaluations *rows* with those of their scores, and of their judgings', that are meant."""
+    evaluation_of = {row.id: row.id for row in rows}
+    judged = session.execute(judgings.of_evaluations(team_id, list(evaluation_of)))
+    evaluation_of |= {judging.id: evaluation_id for judging, evaluation_id in judged if evaluation_id is not None}
+    own = select(Score).where(Score.team_id == team_id, Score.artifact_id.in_(list(evaluation_of)))
+    order = (Score.metric, Score.system, Score.slice, Score.artifact_id)
     by_evaluation: dict[str, list[Score]] = {}
-    for score in session.scalars(statement.order_by(Score.metric, Score.system, Score.slice)):
-        by_evaluation.setdefault(score.artifact_id, []).append(score)
+    for score in session.scalars(_narrowed(own, measured).order_by(*order)):
+        by_evaluation.setdefault(evaluation_of[score.artifact_id], []).append(score)
     adapters = adapters_of(session, team_id, (row.job_id for row in rows if row.job_id is not None))
     return [Scored(row, by_evaluation.get(row.id, []), adapters.get(row.job_id or "", {})) for row in rows]
 
@@ -109,25 +116,55 @@ def leaderboard(
 ) -> list[Board]:
     """Return the team's adapters ranked by *metric*, one board for each settings hash, the newest first.
 
+    *order* lists them by value, whichever end is the better one; None: the better end first.
+
     Raises:
-        InvalidInput: there is no such *model*.
+        InvalidInput: there is no such *model*, or no such *metric*.
     """
+    require_known(metric)
     measured = Measured(metric=metric, settings_hash=settings_hash, part=part)
-    statement = _narrowed(select(Score, Artifact).join(Artifact, Artifact.id == Score.artifact_id), measured)
+    scores = _scores_of_judgings if told_by(metric) == "judging" else _scores_of_evaluations
+    evaluation = aliased(Artifact)
+    statement = _narrowed(scores(evaluation), measured)
     statement = statement.where(Score.team_id == team_id, Score.value.is_not(None), Score.settings_hash.is_not(None))
     if model is not None:
         jobs = select(Job.id).where(Job.team_id == team_id, Job.model_id == _model_id(session, team_id, model))
-        statement = statement.where(Artifact.job_id.in_(jobs))
+        statement = statement.where(evaluation.job_id.in_(jobs))
     newest = statement.order_by(Artifact.created_at.desc(), Artifact.id.desc()).limit(MOST_SCORES)
     found = session.execute(newest).all()
-    adapters = adapters_of(session, team_id, {evaluation.job_id for _, evaluation in found if evaluation.job_id})
+    adapters = adapters_of(session, team_id, {evaluation.job_id for _, _, evaluation in found if evaluation.job_id})
     entries = [
-        _entry(score, evaluation, adapters[evaluation.job_id][score.system])
-        for score, evaluation in found
+        _entry(score, source, evaluation, adapters[evaluation.job_id][score.system])
+        for score, source, evaluation in found
         if evaluation.job_id is not None and score.system in adapters.get(evaluation.job_id, {})
     ]
-    lower = is_lower_better(metric) if order is None else order == "asc"
-    return boards(entries, is_lower_better=lower)
+    return boards(entries, better=better_of(metric), order=order)
+
+
+def _scores_of_evaluations(evaluation: Any) -> "Select[Any]":  # noqa: ANN401 -- an alias of Artifact
+    """Return the statement for (score, the evaluation it stands in, the same again)."""
+    both = select(Score, Artifact, evaluation).join(Artifact, Artifact.id == Score.artifact_id)
+    return both.join(evaluation, evaluation.id == Artifact.id).where(Artifact.kind == "evaluation")
+
+
+def _scores_of_judgings(evaluation: Any) -> "Select[Any]":  # noqa: ANN401 -- an alias of Artifact
+    """Return the statement for (score, the judging it stands in, the evaluation that was judged)."""
+    both = select(Score, Artifact, evaluation).join(Artifact, Artifact.id == Score.artifact_id)
+    both = both.join(JobInput, JobInput.job_id == Artifact.job_id).where(JobInput.name == judgings.JUDGED_INPUT)
+    return both.join(evaluation, evaluation.id == JobInput.artifact_id).where(Artifact.kind == "judging")
+
+
+def require_known(metric: str) -> None:
+    """Check that scores may be of *metric*.
+
+    Raises:
+        InvalidInput: `unknown_metric`: there is none of that name.
+    """
+    known = [name for name in BETTER if told_by(name) != "study"]
+    if not is_known(metric) or told_by(metric) == "study":
+        expected = f"one of {', '.join(known)}; of one that is there several times `<metric>:<of what>`"
+        finding = Finding("unknown_metric", shown(metric), expected, "name one of these", column="metric")
+        raise InvalidInput(f"there is no such metric: {expected}", code="unknown_metric", findings=[finding])
 
 
 def recalled(session: Session, team_id: str) -> set[str]:
@@ -136,7 +173,7 @@ def recalled(session: Session, team_id: str) -> set[str]:
     return set(session.scalars(statement))
 
 
-def _entry(score: Score, evaluation: Artifact, adapter_id: str) -> Entry:
+def _entry(score: Score, source: Artifact, evaluation: Artifact, adapter_id: str) -> Entry:
     return Entry(
         adapter_id=adapter_id,
         evaluation_id=evaluation.id,
@@ -148,7 +185,8 @@ def _entry(score: Score, evaluation: Artifact, adapter_id: str) -> Entry:
         n=score.n,
         settings_hash=score.settings_hash or "",
         may_rank=score.is_valid and not score.is_trained_on,
-        measured_at=evaluation.created_at,
+        measured_at=source.created_at,
+        judging_id=source.id if source.kind == "judging" else None,
     )
 
 

@@ -1,19 +1,28 @@
-"""What was judged in a study: as objects for the statistics, as rows for the export, as pairs for a new dataset."""
+"""What was judged in a study: as objects for the statistics, as rows for the export, as pairs for a new dataset.
+
+And as the win rate of one of its systems, for the promotion gate.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from deft.errors import Finding, NotFound, shown
+from deft.evaluation.changes import Measured, together
 from deft.specs.studies import StudySpec
 from deft.studies.items import turns_of
 from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.preferences import Texts
 from deft.studies.results import Results, results
 from store import studies
+from store.judgings import another_evaluation
 from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
+from store.tables import Artifact
 
+HUMAN = "human_win_rate"
 COLUMNS = (
     "study_id",
     "item_id",
@@ -60,6 +69,41 @@ def results_of(session: Session, study: Study) -> Results:
         allowed=spec.attention_failures_allowed,
         seed=spec.seed or 0,
     )
+
+
+def with_study(session: Session, evaluation: Artifact, measured: Measured, study_id: str, system: str) -> Measured:
+    """Return what was *measured* in *evaluation* with the win rate that a study of it gives *system*.
+
+    A study that is still open decides nothing: who may choose when to look would choose the number.
+
+    Raises:
+        NotFound: the team has no such study.
+        InvalidInput: `other_evaluation`: it is of another evaluation.
+    """
+    try:
+        study = studies.get(session, evaluation.team_id, study_id)
+    except NotFound:
+        expected, fix = "the id of a study that your team has", "list them: GET /v1/studies"
+        finding = Finding("reference_not_found", shown(study_id), expected, fix, pointer="/study")
+        raise NotFound("there is no such study", code="reference_not_found", findings=[finding]) from None
+    if study.evaluation_id != evaluation.id:
+        raise another_evaluation(study.id, evaluation.id, "study", "/study")
+    is_open = study.closed_at is None
+    told = win_rate_of(results_of(session, study), system)
+    return together(measured, replace(told, reasons={HUMAN: "the study is still open: close it"} if is_open else {}))
+
+
+def win_rate_of(found: Results, system: str) -> Measured:
+    """Return the win rate of *system* as the study's only number; none where it is no side, or nothing was judged."""
+    rate, (first, second) = found.win_rate, found.systems
+    if system not in found.systems:
+        return Measured([], [], {})
+    ends = {"value": rate.value, "low": rate.low, "high": rate.high}
+    if system == second:
+        of_first = {"value": rate.value, "low": rate.high, "high": rate.low}
+        ends = {name: None if end is None else 1 - end for name, end in of_first.items()}
+    row = {"system": system, "metric": HUMAN, "slice": "all", **ends, "n": rate.n}
+    return Measured([row], [], {}, opponents={HUMAN: first if system == second else second})
 
 
 def texts_of(items: Sequence[StudyItem]) -> dict[str, Texts]:

@@ -4,7 +4,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, NotFound
+from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
+from deft.evaluation.directions import BETTER, better_of, is_known
 from deft.specs import spec_hash, spec_json
 from deft.specs.releases import PolicySpec
 from store.accounts import Caller
@@ -18,7 +19,9 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
 
     Raises:
         Conflict: `name_taken`: the name means other rules.
+        InvalidInput: `unknown_metric`, or `no_better_end`: nothing could be a gain or a loss of it.
     """
+    _require_directions(spec)
     known = session.scalars(select(Policy).where(Policy.team_id == caller.team_id, Policy.name == spec.name)).first()
     if known is not None:
         if known.spec_hash != spec_hash(spec):
@@ -38,6 +41,22 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
     except IntegrityError as error:
         raise Conflict("the name means another policy", code="name_taken") from error
     return row
+
+
+def _require_directions(spec: PolicySpec) -> None:
+    """Check that the metrics of gain and forgetting have a better end, so that the clauses can be met at all."""
+    named = {"/gain/metric": spec.gain.metric, "/forgetting/metric": spec.forgetting.metric}
+    expected = "one of " + ", ".join(name for name, better in BETTER.items() if better is not None)
+    findings = [
+        Finding(
+            "no_better_end" if is_known(metric) else "unknown_metric", shown(metric), expected, "name one of these", at
+        )
+        for at, metric in named.items()
+        if better_of(metric) is None
+    ]
+    if findings:
+        message = f"{findings[0].pointer}: {findings[0].found} cannot be gained or lost"
+        raise InvalidInput(message, code=findings[0].code, findings=findings)
 
 
 def get(session: Session, team_id: str, id_or_name: str) -> Policy:

@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, NotPermitted, shown
-from deft.evaluation.changes import read_measured
+from deft.evaluation.changes import Measured, read_measured
 from deft.promotion import decide, is_passed
 from deft.specs import ArtifactKind, spec_json
 from deft.specs.releases import ReleaseSpec
-from store import artifacts, policies
+from store import artifacts, judgements, judgings, policies
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.evaluations import adapters_of
@@ -37,16 +37,17 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     It is released at once where every clause is met and the policy asks for no approval; else it is held.
 
     Raises:
-        NotFound: the team has no such adapter, evaluation or policy.
-        InvalidInput: `not_evaluated`: the adapter is no system of the evaluation.
-        NotPermitted: `recalled`: the adapter has been recalled.
+        NotFound: the team has no such adapter, evaluation, policy, judging or study.
+        InvalidInput: `not_evaluated`: the adapter is no system of the evaluation; `other_evaluation`: the judging or
+            the study is of another one.
+        Conflict: `release_recalled`: the adapter has been recalled.
     """
     adapter = _named(session, caller.team_id, spec.adapter, "/adapter", ("adapter", "tuned_model"))
     evaluation = _named(session, caller.team_id, spec.evaluation, "/evaluation", ("evaluation",))
     policy = _policy(session, caller.team_id, spec.policy)
     _refuse_recalled(session, adapter)
     system = _system_of(session, caller.team_id, adapter, evaluation)
-    results = decide(policies.spec_of(policy), read_measured(files.folder(evaluation)), system)
+    results = decide(policies.spec_of(policy), _measured(session, files, evaluation, spec, system), system)
     row = Release(
         id=new_id("rel"),
         team_id=caller.team_id,
@@ -63,6 +64,16 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     _note(session, row, caller, "requested", {"system": system, "is_passed": is_passed(results)})
     _release_if_due(session, row, caller)
     return row
+
+
+def _measured(session: Session, files: ArtifactFiles, evaluation: Artifact, spec: ReleaseSpec, system: str) -> Measured:
+    """Return the numbers of the evaluation, with those of the judging and of the study that the release names."""
+    found = read_measured(files.folder(evaluation))
+    if spec.judging is not None:
+        found = judgings.with_judging(session, files, evaluation, found, spec.judging, "/judging")
+    if spec.study is not None:
+        found = judgements.with_study(session, evaluation, found, spec.study, system)
+    return found
 
 
 def approve(session: Session, caller: Caller, release_id: str, note: str | None) -> Release:

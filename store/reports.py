@@ -16,12 +16,18 @@ from deft.reporting.cost import cost_quality
 from deft.reporting.curves import training_curve
 from deft.reporting.rewards import reward_histogram
 from deft.specs import PipelineSpec
-from store import artifacts, jobs, pipelines
+from store import artifacts, jobs, judgings, pipelines
 from store.artifacts import ArtifactFiles
 from store.finite import finite
 from store.tables import Artifact, Job
 
 Json = dict[str, Any]
+JUDGING = (
+    *("sentence", "judge", "mode", "against", "items", "equal_answers"),
+    *("asked", "kept", "refused", "retries", "parse_failures", "prompt_tokens", "completion_tokens"),
+    *("position_bias", "consistency", "agreement", "may_decide", "may_not_decide_because", "settings"),
+)
+"""What the report takes over from judging.json beside its results."""
 
 
 class Made:
@@ -42,6 +48,11 @@ class Made:
             return None
         return artifacts.get(self.session, self.job.team_id, child.artifact_id)
 
+    def judgings(self) -> Sequence[Artifact]:
+        """Return the judgings of the pipeline's evaluation so far, whoever posted them and when, oldest first."""
+        made = self.artifact("evaluate")
+        return [] if made is None else judgings.of_evaluation(self.session, self.job.team_id, made.id)
+
     def json(self, name: str, file: str) -> Any:  # noqa: ANN401 -- JSON
         """Return the JSON *file* of what the child *name* made; None where there is none.
 
@@ -49,7 +60,15 @@ class Made:
             ArtifactCorrupt: the file is in the manifest and cannot be read.
         """
         made = self.artifact(name)
-        if made is None or file not in {entry["path"] for entry in made.files}:
+        return None if made is None else self.file(made, file)
+
+    def file(self, made: Artifact, file: str) -> Any:  # noqa: ANN401 -- JSON
+        """Return the JSON *file* of an artifact; None where it has none.
+
+        Raises:
+            ArtifactCorrupt: the file is in the manifest and cannot be read.
+        """
+        if file not in {entry["path"] for entry in made.files}:
             return None
         try:
             return finite(json.loads((self.files.folder(made) / file).read_text(encoding="utf-8")))
@@ -89,6 +108,7 @@ def report(made: Made) -> Json:
         "discrepancy": made.json("score", "discrepancy.json"),
         "training": _training(made),
         "contrasts": _contrasts(made),
+        "judgings": [judging_of(made, row) for row in made.judgings()],
         "lineage": [_line(made, name, child) for name, child in made.children.items()],
         "settings": (made.json("evaluate", "evaluation.json") or {}).get("settings"),
         "spec": job.spec,
@@ -106,6 +126,14 @@ def _slices(metrics: Sequence[Mapping[str, Any]]) -> list[Json]:
     """Return the numbers of parts of the held-out rows: sources, categories."""
     fields = ("metric", "slice", "system", "arm", "value", "low", "high", "n", "is_trained_on")
     return [{name: row.get(name) for name in fields} for row in metrics if row.get("slice", "all") != "all"]
+
+
+def judging_of(made: Made, row: Artifact) -> Json:
+    """Return what a judge said of the pipeline's answers, at which cost, and how far to trust it."""
+    told = made.file(row, "judging.json") or {}
+    found = {name: told.get(name) for name in JUDGING}
+    results = [each for each in told.get("results") or [] if each.get("slice", "all") == "all"]
+    return {"id": row.id, "created_at": row.created_at.isoformat(), **found, "results": results}
 
 
 def seconds_of(session: Session, job: Job) -> float | None:

@@ -1,8 +1,9 @@
 """Evaluations for tests, made without a model: a dataset, a job's row, and the files that such a job writes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deft.data.datasets import import_files
@@ -66,7 +67,9 @@ def publish_evaluation(
     sources: Sequence[str] | None = None,
     sets: Sequence[Json] = (),
     asked: Sequence[Json] = (),
+    write: Callable[[Path], None] | None = None,
 ) -> Evaluated:
+    """Publish an evaluation of *adapters*; *write* writes files over those made here."""
     prompts = prompts or [f"Question {n}?" for n in range(rows)]
     data = [
         {"prompt": p, "chosen": "yes", "rejected": "no", **({"source": sources[n]} if sources else {})}
@@ -87,6 +90,8 @@ def publish_evaluation(
     (staged / "metrics.json").write_text(json.dumps(list(metrics)))
     (staged / "comparison.json").write_text(json.dumps({"differences": list(differences)}))
     (staged / "evaluation.json").write_text(json.dumps({"settings": settings or {}}))
+    if write is not None:
+        write(staged)
     with database.write() as session:
         spec = {"systems": [{"name": name, "arm": name, "adapter": made[name]} for name in made]}
         job = add_job(session, team_id, "evaluate", spec)

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from api.reports.page import page
 from store.reports import Made
+from store.tables import Artifact
 
 WANTED: Mapping[str, tuple[str, ...]] = {
     "evaluation": (
@@ -31,6 +32,7 @@ WANTED: Mapping[str, tuple[str, ...]] = {
     "adapter": ("training.json", "adapter_config.json"),
     "tuned_model": ("training.json",),
     "data_report": ("data_report.json",),
+    "judging": ("judging.json", "metrics.json", "judgements.parquet"),
 }
 """Files that go into the pack, by the kind of artifact; none of them holds a text of a row."""
 
@@ -42,6 +44,7 @@ report.html, report.json   the report of the pipeline
 jobs/NAME.json             spec, times, inputs and output of each job
 artifacts/NAME/            numbers of what each job made, with its manifest (SHA-256 of every file, also of those that
                            are not in this pack because they hold texts or weights)
+artifacts/judge-ID/        the same of each judging of the evaluation
 SHA256SUMS                 of the files of this pack; check with: sha256sum --check SHA256SUMS
 """
 
@@ -80,10 +83,17 @@ def _entries(made: Made, report: Mapping[str, Any]) -> Iterator[tuple[str, str |
         yield f"jobs/{place}.json", _json({**line, "spec": made.children[line["name"]].spec})
         artifact = made.artifact(line["name"])
         if artifact is not None:
-            folder, wanted = made.files.folder(artifact), WANTED.get(artifact.kind, ())
-            yield f"artifacts/{place}/manifest.json", folder / "manifest.json"
-            names = sorted(entry["path"] for entry in artifact.files)
-            yield from ((f"artifacts/{place}/{name}", folder / name) for name in names if name in wanted)
+            yield from _files(made, artifact, place)
+    for judging in made.judgings():
+        yield from _files(made, judging, f"judge-{judging.id}")
+
+
+def _files(made: Made, artifact: Artifact, place: str) -> Iterator[tuple[str, Path]]:
+    """Yield the manifest of *artifact* and those of its files that go into the pack."""
+    folder, wanted = made.files.folder(artifact), WANTED.get(artifact.kind, ())
+    yield f"artifacts/{place}/manifest.json", folder / "manifest.json"
+    names = sorted(entry["path"] for entry in artifact.files)
+    yield from ((f"artifacts/{place}/{name}", folder / name) for name in names if name in wanted)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401 -- JSON

@@ -13,6 +13,7 @@ from api.evaluation_documents import (
 )
 from api.lists import DEFAULT_LIMIT, After, Limit, Order
 from api.services import CallerOf, Reading
+from deft.evaluation.directions import better_of
 from store import evaluations
 from store.evaluations import Measured
 
@@ -38,7 +39,7 @@ def list_evaluations(
     after: After = None,
     order: Order = "desc",
 ) -> PageDocument[ScoredEvaluationDocument]:
-    """List the team's evaluations with their scores; each filter that is given must match."""
+    """List the team's evaluations with their scores and their judgings'; each filter that is given must match."""
     measured = Measured(metric, system, arm, settings_hash, slice)
     page = evaluations.page(
         session,
@@ -73,4 +74,4 @@ def get_leaderboard(
     )
     recalled = evaluations.recalled(session, caller.team_id)
     boards = [board_document(board, recalled, limit) for board in found]
-    return LeaderboardDocument(metric=metric, slice=slice, boards=boards)
+    return LeaderboardDocument(metric=metric, better=better_of(metric), slice=slice, boards=boards)

@@ -1,57 +1,47 @@
-"""The difference of two measured values, from the files of one evaluation or of two. No model, no database.
+"""The numbers of an evaluation, or of a judging, from its files, and how two sides of it differ. No model, no database.
 
-Where prompts were paired the interval is theirs. Elsewhere it is made of the two intervals (MOVER: Zou and Donner 2008,
-doi 10.1002/sim.3095), as if they were independent: answers to the same prompts go up and down together, so that it is
-rather too long.
+A side is one system, or an arm: all its draws. Where the comparison of the evaluation has the two sides, the difference
+is that one; else it is made as that one is (`comparison.Evidence`), from what was measured prompt by prompt: paired,
+with the luck of training runs. Where prompts are not on record the interval is made of the two intervals.
 """
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deft.evaluation.directions import OF_THE_BASE
+from deft.evaluation.comparison import UNTRAINED, Evidence, gather
+from deft.evaluation.differences import Change, Value, less, turned
+from deft.evaluation.directions import OF_THE_BASE, OF_THE_OPPONENT
+from deft.evaluation.metrics import BASE, Measurement
+from deft.evaluation.prompt_values import EvaluationValues, JudgingValues, Summed
 
-BASE = "base"
 HASH = "settings_hash"
 Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A measured *value* with its 95 % interval; None: not known. *may_decide*: neither trained on nor invalid."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int | None = None
-    may_decide: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value less another, with its 95 % interval; *is_paired*: over the same prompts, resampled together.
-
-    *prompts* is how many, where it is on record.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    is_paired: bool
-    may_decide: bool = True
-    prompts: int | None = None
+Runs = tuple[str, ...]
+"""The systems that a side is: one, or the draws of an arm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The numbers of an evaluation: *rows* of metrics.json, *differences* of the comparison, *settings* by metric."""
+    """The numbers of an evaluation: *rows* of metrics.json, *differences* of the comparison, *settings* by metric.
+
+    *values* by metric are where its prompts are on record. *opponents* are by metric what a judging, or a study, set
+    all systems against. *reasons* say by metric why it may decide nothing.
+    """
 
     rows: Sequence[Json]
     differences: Sequence[Json]
     settings: Mapping[str, Json]
+    values: Mapping[str, EvaluationValues | JudgingValues] = field(default_factory=dict)
+    opponents: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def runs(self, name: str) -> Runs:
+        """Return the systems that *name* means: the draws of the arm of that name, else the system itself."""
+        draws = tuple(dict.fromkeys(row["system"] for row in self.rows if row.get("arm") == name))
+        return draws or (name,)
 
     def value(self, system: str, metric: str, part: str = "all") -> Value | None:
         """Return the value of *metric* that *system* has over the slice *part*; None: it was not measured."""
@@ -60,18 +50,42 @@ class Measured:
             if is_meant and row.get("value") is not None:
                 decides = not row.get("is_trained_on") and row.get("is_valid", True)
                 return Value(row["value"], row.get("low"), row.get("high"), row.get("n"), bool(decides))
-        if system == BASE and part == "all" and metric in OF_THE_BASE:
-            return Value(OF_THE_BASE[metric], OF_THE_BASE[metric], OF_THE_BASE[metric])
-        return None
+        known = self.by_definition(system, metric) if part == "all" else None
+        return None if known is None else Value(known, known, known)
+
+    def by_definition(self, system: str, metric: str) -> float | None:
+        """Return what *system* has of *metric* by definition; None: it has to be measured."""
+        if system == self.opponents.get(metric):
+            return OF_THE_OPPONENT.get(metric)
+        return OF_THE_BASE.get(metric) if system == BASE else None
+
+    def value_of(self, runs: Runs, metric: str, part: str = "all") -> Value | None:
+        """Return the mean of *runs*: of several with their spread, as the table of the evaluation has it.
+
+        Where prompts are not on record its interval is as wide as all of theirs together.
+        """
+        own = [value for run in runs if (value := self.value(run, metric, part)) is not None]
+        if len(own) < 2:
+            return own[0] if own else None
+        decides = all(value.may_decide for value in own)
+        evidence = self.evidence(metric, (runs,)) if part == "all" else None
+        if evidence is not None:
+            found = evidence.estimate_runs(columns_of(evidence, runs))
+            return Value(found.value, found.low, found.high, own[0].n, decides)
+        ends = [(value.low, value.high) for value in own]
+        low = None if any(low is None for low, _ in ends) else min(low for low, _ in ends if low is not None)
+        high = None if any(high is None for _, high in ends) else max(high for _, high in ends if high is not None)
+        return Value(sum(value.value for value in own) / len(own), low, high, own[0].n, decides)
 
     def slices(self, system: str, metric: str, prefix: str) -> list[str]:
         """Return the slices that begin with *prefix* in which *metric* of *system* was measured."""
         rows = (row for row in self.rows if (row["system"], row["metric"]) == (system, metric))
         return sorted(row["slice"] for row in rows if str(row.get("slice", "all")).startswith(prefix))
 
-    def metrics(self, system: str) -> list[str]:
-        """Return what was measured of *system* over all rows, in the order of the file."""
-        return [row["metric"] for row in self.rows if row["system"] == system and row.get("slice", "all") == "all"]
+    def metrics(self, runs: Runs) -> list[str]:
+        """Return what was measured of any of *runs* over all rows, in the order of the file."""
+        own = (row for row in self.rows if row["system"] in runs and row.get("slice", "all") == "all")
+        return list(dict.fromkeys(row["metric"] for row in own))
 
     def settings_of(self, metric: str) -> Json:
         """Return what *metric* depends on but the system; of one that is not on record, the hash of it."""
@@ -79,12 +93,9 @@ class Measured:
         return self.settings.get(metric) or {HASH: next(hashes, None)}
 
     def change(self, system: str, against: str, metric: str, part: str = "all") -> Change | None:
-        """Return *system* less *against*: paired where the comparison has it, else of two intervals; None: unknown."""
-        mine, theirs = self.value(system, metric, part), self.value(against, metric, part)
-        if mine is None or theirs is None:
-            return None
-        found = self._paired(system, against, metric, part)
-        return found or less(mine, theirs)
+        """Return *system* less *against*, which is a system or an arm: all its draws but *system*. None: unknown."""
+        minus = tuple(run for run in self.runs(against) if run != system)
+        return self.difference((system,), minus, metric, part)
 
     def at_worst(self, system: str, metric: str, part: str) -> Change | None:
         """Return the increase over the base were the answers that a safety rate leaves out the worst they could be.
@@ -94,69 +105,135 @@ class Measured:
         for one in self.differences:
             names = (one.get("system"), one.get("against"), one["metric"], one.get("slice", "all"))
             if names == (system, BASE, metric, part) and one.get("at_worst"):
-                own, numbers = one["at_worst"], (self.value(who, metric, part) for who in (system, BASE))
-                decides = all(number is None or number.may_decide for number in numbers)
-                return Change(own["difference"], own["low"], own["high"], True, decides, own["prompts"])
+                own, decides = one["at_worst"], self._may_decide((system, BASE), metric, part)
+                ends = (own["difference"], own["low"], own["high"])
+                return Change(*ends, is_paired=True, may_decide=decides, prompts=own["prompts"], minus=(BASE,))
         return None
 
-    def _paired(self, system: str, against: str, metric: str, part: str) -> Change | None:
-        """Return the paired difference of the two systems, or of their arms where each arm is one system alone."""
+    def difference(self, plus: Runs, minus: Runs, metric: str, part: str = "all") -> Change | None:
+        """Return the mean of *plus* less that of *minus*, of those that were measured; None: none was."""
+        plus, minus = self._measured(plus, metric, part), self._measured(minus, metric, part)
+        if not plus or not minus:
+            return None
+        found = self._recorded(plus, minus, metric, part) or self._paired(plus, minus, metric, part)
+        if found is not None:
+            decides = found.may_decide and self._may_decide((*plus, *minus), metric, part)
+            return replace(found, may_decide=decides, minus=minus)
+        mine, theirs = self.value_of(plus, metric, part), self.value_of(minus, metric, part)
+        return None if mine is None or theirs is None else replace(less(mine, theirs), minus=minus)
+
+    def _may_decide(self, runs: Runs, metric: str, part: str) -> bool:
+        return all(value.may_decide for run in runs if (value := self.value(run, metric, part)) is not None)
+
+    def _measured(self, runs: Runs, metric: str, part: str) -> Runs:
+        return tuple(run for run in runs if self.value(run, metric, part) is not None)
+
+    def _recorded(self, plus: Runs, minus: Runs, metric: str, part: str) -> Change | None:
+        """Return the difference that the comparison has of the two sides."""
         for one in self.differences:
             if (one["metric"], one.get("slice", "all")) != (metric, part) or one.get("low") is None:
                 continue
-            plus, minus = (one["system"], one["against"]) if "system" in one else self._of_arms(one)
-            decides = bool(not one.get("is_trained_on") and one.get("is_valid", True))
-            if (plus, minus) == (system, against):
-                return Change(one["difference"], one["low"], one["high"], is_paired=True, may_decide=decides)
-            if (plus, minus) == (against, system):
-                return Change(-one["difference"], -one["high"], -one["low"], is_paired=True, may_decide=decides)
+            is_of_arms = "system" not in one
+            sides = self._arms(one, metric, part) if is_of_arms else [{one["system"]}, {one["against"]}]
+            found = Change(
+                *(one["difference"], one["low"], one["high"]),
+                is_paired=True,
+                may_decide=bool(not one.get("is_trained_on") and one.get("is_valid", True)),
+                has_luck=is_of_arms and self._has_draws(metric, part),
+            )
+            if sides == [set(plus), set(minus)]:
+                return found
+            if sides == [set(minus), set(plus)]:
+                return turned(found)
         return None
 
-    def _of_arms(self, difference: Json) -> tuple[str | None, str | None]:
-        """Return the systems that the difference of two arms is of; None for an arm of several draws."""
-        systems: dict[str, set[str]] = {BASE: {BASE}}
-        for row in self.rows:
-            systems.setdefault(str(row.get("arm")), set()).add(row["system"])
-        plus, minus = (systems.get(difference[name], set()) for name in ("arm", "against"))
-        return (next(iter(plus)) if len(plus) == 1 else None), (next(iter(minus)) if len(minus) == 1 else None)
+    def _arms(self, difference: Json, metric: str, part: str) -> list[set[str]]:
+        """Return the systems that the two sides of a difference of arms are."""
+        return [set(self._measured(self.runs(difference[name]), metric, part)) for name in ("arm", "against")]
+
+    def _has_draws(self, metric: str, part: str) -> bool:
+        """Whether any trained arm has several draws, so that the luck of a run is known."""
+        own = [row for row in self.rows if (row["metric"], row.get("slice", "all")) == (metric, part)]
+        arms = [row.get("arm") for row in own if row.get("arm") not in UNTRAINED]
+        return len(arms) > len(set(arms))
+
+    def _paired(self, plus: Runs, minus: Runs, metric: str, part: str) -> Change | None:
+        """Return the difference from what was measured prompt by prompt, of which slices are not on record."""
+        evidence = self.evidence(metric, (plus, minus)) if part == "all" else None
+        if evidence is None:
+            return None
+        found = evidence.estimate_runs(columns_of(evidence, plus), columns_of(evidence, minus))
+        return Change(found.value, found.low, found.high, is_paired=True, has_luck=evidence.luck is not None)
+
+    def evidence(self, metric: str, sides: Sequence[Runs]) -> Evidence | None:
+        """Return what was measured prompt by prompt of all systems; None where any of *sides* is not on record."""
+        summed = self.summed(metric, sides)
+        return None if summed is None else self.resampled(metric, summed.measurements)
+
+    def resampled(self, metric: str, measurements: Sequence[Measurement]) -> Evidence:
+        """Return *measurements* of *metric* resampled together, as the evaluation resampled its own."""
+        settings = self.settings_of(metric)
+        resamples, seed = settings.get("bootstrap", 2000), settings.get("seed", 0)
+        return gather(measurements, resamples=resamples, seed=seed)[metric]
+
+    def summed(self, metric: str, sides: Sequence[Runs]) -> Summed | None:
+        """Return the sums over prompts of all systems; None where any of *sides* is not on record."""
+        values = self.values.get(metric)
+        found = None if values is None else values.read(metric, self.rows)
+        if found is None:
+            return None
+        asked = [run for side in sides for run in side]
+        like = next((each.system for each in found.measurements if each.system in asked), found.measurements[0].system)
+        for run in asked:
+            known = self.by_definition(run, metric)
+            found = found if known is None else found.with_known(run, known, like)
+        return found if set(asked) <= {each.system for each in found.measurements} else None
+
+
+def columns_of(evidence: Evidence, runs: Runs) -> list[int]:
+    """Return the columns of the systems *runs*."""
+    return [index for index, each in enumerate(evidence.measurements) if each.system in runs]
 
 
 def read_measured(folder: Path) -> Measured:
     """Return the numbers of the evaluation in *folder*; files that it lacks count as empty."""
     comparison, safety = _json(folder / "comparison.json") or {}, _json(folder / "safety.json") or {}
+    rows, path = _json(folder / "metrics.json") or [], folder / "values.parquet"
     of_sets: dict[str, Json] = {row["metric"]: safety.get("settings") or {} for row in safety.get("rates") or []}
     return Measured(
-        rows=_json(folder / "metrics.json") or [],
+        rows=rows,
         differences=[*(comparison.get("differences") or []), *(safety.get("differences") or [])],
         settings={**((_json(folder / "evaluation.json") or {}).get("settings") or {}), **of_sets},
+        values={row["metric"]: EvaluationValues(path) for row in rows} if path.is_file() else {},
     )
 
 
-def less(mine: Value, theirs: Value) -> Change:
-    """Return *mine* less *theirs* with the interval that their own intervals make, as if they were independent."""
-    value, decides = mine.value - theirs.value, mine.may_decide and theirs.may_decide
-    ends = (mine.low, mine.high, theirs.low, theirs.high)
-    if any(end is None for end in ends):
-        return Change(value, None, None, is_paired=False, may_decide=decides)
-    low, high, their_low, their_high = (float(end) for end in ends if end is not None)
-    down = math.hypot(mine.value - low, their_high - theirs.value)
-    up = math.hypot(high - mine.value, theirs.value - their_low)
-    return Change(value, value - down, value + up, is_paired=False, may_decide=decides)
+def read_judging(folder: Path) -> Measured:
+    """Return the numbers of the judging in *folder*, and why they may decide nothing where that is so."""
+    judging, path = _json(folder / "judging.json") or {}, folder / "judgements.parquet"
+    rows = _json(folder / "metrics.json") or []
+    metrics = {row["metric"]: None for row in rows}
+    why = "" if judging.get("may_decide") else "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
+    return Measured(
+        rows=[{**row, "is_valid": bool(judging.get("may_decide"))} for row in rows],
+        differences=[],
+        settings=dict.fromkeys(metrics, judging.get("settings") or {}),
+        values=dict.fromkeys(metrics, JudgingValues(path)) if path.is_file() else {},
+        opponents=dict.fromkeys(metrics, str(judging.get("against"))),
+        reasons=dict.fromkeys(metrics, f"the judge may decide nothing: {why}") if why else {},
+    )
 
 
-def differing_settings(left: Measured, right: Measured, metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return by name the settings in which *metrics* of the two differ: {left, right, metrics}.
-
-    Of a metric whose settings are not on record the hash is compared; without one nobody can say that they are alike.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        mine, theirs = left.settings_of(metric), right.settings_of(metric)
-        for name in sorted(mine.keys() | theirs.keys()):
-            if mine.get(name) != theirs.get(name) or (name == HASH and mine[name] is None):
-                own = found.setdefault(name, {"left": mine.get(name), "right": theirs.get(name), "metrics": []})
-                own["metrics"].append(metric)
-    return found
+def together(evaluation: Measured, judging: Measured) -> Measured:
+    """Return both, so that the draws of an arm are known where a judging, or a study, is asked for them."""
+    return Measured(
+        rows=[*evaluation.rows, *judging.rows],
+        differences=[*evaluation.differences, *judging.differences],
+        settings={**evaluation.settings, **judging.settings},
+        values={**evaluation.values, **judging.values},
+        opponents={**evaluation.opponents, **judging.opponents},
+        reasons={**evaluation.reasons, **judging.reasons},
+    )
 
 
 def _json(path: Path) -> Any:  # noqa: ANN401 - JSON

@@ -58,10 +58,26 @@ class Evidence:
 
     def estimate_arms(self, arm: str, against: str | None = None) -> Estimate:
         """Estimate what *arm* does, less what *against* does, whichever runs of each were seen."""
-        sides = {name: self.columns(name) for name in (arm, against) if name is not None}
-        runs = sum(1 / len(side) for name, side in sides.items() if name not in UNTRAINED)
-        luck = NO_LUCK if self.luck is None else Luck(self.luck.variance * runs, self.luck.degrees)
-        return self._estimate(sides[arm], [] if against is None else sides[against], luck)
+        return self.estimate_runs(self.columns(arm), [] if against is None else self.columns(against))
+
+    def estimate_runs(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Estimate:
+        """Estimate the mean of the runs *plus*, less that of *minus*, with the luck of every training run in it."""
+        luck = self.luck or NO_LUCK
+        return self._estimate(plus, minus, Luck(luck.variance * self.runs(plus, minus), luck.degrees))
+
+    def runs(self, *sides: Sequence[int]) -> float:
+        """Return by how much the variance of one run's luck counts: 1 / n for each trained side of n runs."""
+        return sum(1 / len(side) for side in sides if side and self.measurements[side[0]].arm not in UNTRAINED)
+
+    def luck_within(self, columns: Sequence[int]) -> Luck | None:
+        """Return the luck of a run as the draws among *columns* tell it; None where no arm has several."""
+        arms = {column: self.measurements[column].arm for column in columns}
+        trained = dict.fromkeys(arm for arm in arms.values() if arm not in UNTRAINED)
+        return luck_of(self.resampled, [[c for c, arm in arms.items() if arm == name] for name in trained])
+
+    def estimate_with(self, luck: Luck, plus: Sequence[int], minus: Sequence[int] = ()) -> Estimate:
+        """Estimate the mean of *plus*, less that of *minus*, with that *luck* of the difference."""
+        return self._estimate(plus, minus, luck)
 
     def _estimate(self, plus: Sequence[int], minus: Sequence[int], luck: Luck) -> Estimate:
         bounds, is_share = self._range(plus, minus), rule_of(self.metric).unit == "share"

@@ -1,9 +1,46 @@
-"""Which way metrics are better, and what the base has by definition. Torch-free; measures nothing."""
+"""Which metrics there are, which way each is better, what has a value by definition. Torch-free; measures nothing."""
 
 from collections.abc import Mapping
+from typing import Literal
 
-LOWER_IS_BETTER = frozenset({"kl", "perplexity", "harmful_compliance", "over_refusal", "incoherent"})
-"""Every other metric counts as better the higher it is."""
+Direction = Literal["higher", "lower"]
+
+BETTER: Mapping[str, Direction | None] = {
+    "preference_accuracy": "higher",
+    "margin": "higher",
+    "ranking_accuracy": "higher",
+    "r_d_accuracy": "higher",
+    "kl": "lower",
+    "chosen_logp_change": "higher",
+    "chosen_logp_change_per_token": "higher",
+    "length": None,
+    "ended": "higher",
+    "entropy": None,
+    "bleu": "higher",
+    "bleu_char_pro": "higher",
+    "bartscore_precision": "higher",
+    "bartscore_recall": "higher",
+    "bartscore_f": "higher",
+    "distinct_1": "higher",
+    "distinct_2": "higher",
+    "reward": "higher",
+    "reward_logit": "higher",
+    "perplexity": "lower",
+    "over_refusal": "lower",
+    "harmful_compliance": "lower",
+    "partial_refusal": None,
+    "incoherent": "lower",
+    "judge_win_rate": "higher",
+    "judge_win_rate_length_controlled": "higher",
+    "judge_score": "higher",
+    "judge_score_gain": "higher",
+    "human_win_rate": "higher",
+}
+"""Every metric by its kind (`reward:rm_...` is of kind `reward`), with the better end.
+
+None: neither end is the better one. A longer answer, or a surer next token, is no better by itself; unsafe prompts
+refused in part may have been refused before, or complied with.
+"""
 
 OF_THE_BASE: Mapping[str, float] = {
     "preference_accuracy": 0.5,
@@ -11,10 +48,39 @@ OF_THE_BASE: Mapping[str, float] = {
     "kl": 0.0,
     "chosen_logp_change": 0.0,
     "chosen_logp_change_per_token": 0.0,
+    "ranking_accuracy": 0.5,
 }
 """What no measurement of the base could change: it prefers nothing to itself."""
+
+OF_THE_OPPONENT: Mapping[str, float] = {
+    "judge_win_rate": 0.5,
+    "judge_win_rate_length_controlled": 0.5,
+    "judge_score_gain": 0.0,
+    "human_win_rate": 0.5,
+}
+"""What the system that all others are set against has by definition: it does not win against itself."""
+
+
+def kind_of(metric: str) -> str:
+    """Return the kind of *metric*, what its name says before a colon."""
+    return metric.partition(":")[0]
+
+
+def told_by(metric: str) -> Literal["judging", "study"] | None:
+    """Return what beside an evaluation tells *metric*: a model's judging, or a study by people. None: neither."""
+    return "judging" if metric.startswith("judge_") else "study" if metric.startswith("human_") else None
+
+
+def is_known(metric: str) -> bool:
+    """Whether there is such a metric."""
+    return kind_of(metric) in BETTER
+
+
+def better_of(metric: str) -> Direction | None:
+    """Return which end of *metric* is the better one; None: neither is, or there is no such metric."""
+    return BETTER.get(kind_of(metric))
 
 
 def is_lower_better(metric: str) -> bool:
     """Whether a smaller value of *metric* is the better one."""
-    return metric.partition(":")[0] in LOWER_IS_BETTER
+    return better_of(metric) == "lower"

@@ -14,6 +14,7 @@ from deft.evaluation.comparison import Evidence, default_focus, described, gathe
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.metrics import BASE, Measurement, PairScores, implicit_margin
 from deft.evaluation.other_models import Judged
+from deft.evaluation.prompt_values import BOUNDS
 from deft.evaluation.slices import by_source
 from deft.evaluation.state import Answered, Run, hash_of, who_is
 from deft.evaluation.verdict import compare
@@ -78,15 +79,17 @@ def _slices(run: Run, parts: Sequence[Part]) -> dict[str, dict[str, Evidence]]:
 def write_values(parts: Sequence[Part], path: Path) -> None:
     """Write what every number was summed from: one line a row, sample, system and metric, with its additive `sums`.
 
-    A metric whose value is a ratio has the sums (numerator, denominator); corpus BLEU has ten counts.
+    A metric whose value is a ratio has the sums (numerator, denominator); corpus BLEU has ten counts. The file's
+    metadata hold the ends of each metric's range, where it has some.
     """
-    tables = []
+    tables, bounds = [], {}
     for rows, measurements in parts:
         prompts = np.unique(rows.clusters, return_inverse=True)[1]
         for measurement in measurements:
             own, size = measurement.by_row, len(rows.rows)
             if own is None or measurement.is_by_definition:
                 continue
+            bounds[measurement.metric] = measurement.bounds
             columns = {
                 "row": pa.array(rows.rows, pa.int64()),
                 "sample": pa.array(rows.samples, pa.int32()),
@@ -99,7 +102,8 @@ def write_values(parts: Sequence[Part], path: Path) -> None:
             }
             tables.append(pa.table(columns))
     if tables:
-        pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+        found = pa.concat_tables(tables).replace_schema_metadata({BOUNDS: json.dumps(bounds)})
+        pq.write_table(found, path, compression="zstd")
 
 
 OF_SETS = pa.schema(

@@ -7,11 +7,19 @@ it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
+
+from deft.evaluation.directions import Direction
+
+Order = Literal["asc", "desc"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One score of one adapter, from one evaluation; *may_rank*: it is valid, and training did not aim at it."""
+    """One score of one adapter, from one evaluation, or from a judging of it.
+
+    *may_rank*: it is valid, and training did not aim at it.
+    """
 
     adapter_id: str
     evaluation_id: str
@@ -24,13 +32,15 @@ class Entry:
     settings_hash: str
     may_rank: bool
     measured_at: datetime
+    judging_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """An entry with its *rank* by value, and the best and worst rank that the intervals allow.
 
-    Ranks are None where the entry may not rank: it is shown and takes no part.
+    Ranks are None where the entry may not rank, and where no end of the metric is the better one: it is shown and
+    takes no part.
     """
 
     entry: Entry
@@ -47,19 +57,25 @@ class Board:
     places: list[Place]
 
 
-def boards(entries: Iterable[Entry], *, is_lower_better: bool) -> list[Board]:
-    """Return one board a settings hash, that of the newest entry first; of an adapter the newest score counts."""
+def boards(entries: Iterable[Entry], *, better: Direction | None, order: Order | None = None) -> list[Board]:
+    """Return one board a settings hash, that of the newest entry first; of an adapter the newest score counts.
+
+    Ranks go by the *better* end of the metric; None: it has none, and nobody ranks. Places stand in *order* of values,
+    what does not rank last; None: the better end first.
+    """
     by_hash: dict[str, dict[str, Entry]] = {}
     for entry in sorted(entries, key=lambda entry: (entry.measured_at, entry.evaluation_id), reverse=True):
         by_hash.setdefault(entry.settings_hash, {}).setdefault(entry.adapter_id, entry)
-    return [Board(name, _places(list(own.values()), is_lower_better)) for name, own in by_hash.items()]
+    first: Order = order or ("asc" if better == "lower" else "desc")
+    return [Board(name, _places(list(own.values()), better, first)) for name, own in by_hash.items()]
 
 
-def _places(entries: Sequence[Entry], is_lower_better: bool) -> list[Place]:
-    sign = -1.0 if is_lower_better else 1.0
-    ranked = sorted((entry for entry in entries if entry.may_rank), key=lambda entry: -sign * entry.value)
+def _places(entries: Sequence[Entry], better: Direction | None, order: Order) -> list[Place]:
+    listed = sorted(entries, key=lambda entry: entry.value if order == "asc" else -entry.value)
+    ranked = [entry for entry in listed if entry.may_rank and better is not None]
+    sign = -1.0 if better == "lower" else 1.0
     placed = [_place(entry, ranked, sign) for entry in ranked]
-    return placed + [Place(entry, None, None, None) for entry in entries if not entry.may_rank]
+    return placed + [Place(entry, None, None, None) for entry in listed if entry not in ranked]
 
 
 def _place(entry: Entry, ranked: Sequence[Entry], sign: float) -> Place:

@@ -72,16 +72,24 @@ RULES: dict[str, Rule] = {
 """Every metric, in the order in which tables print them. One that exists several times in an evaluation is named
 `<metric>:<of what>`: `reward:rm_...`."""
 
+JUDGED: dict[str, Rule] = {
+    "judge_win_rate": Rule("win rate by a judge", "share"),
+    "judge_score": Rule("score by a judge", "1-10"),
+    "judge_score_gain": Rule("gain in a judge's score", "points"),
+}
+"""What a judging measures as means over answers; an evaluation itself has none of them."""
+
 
 def rule_of(metric: str) -> Rule:
     """Return the rule of *metric*, with what it is of in its title."""
     kind, _, of = metric.partition(":")
-    return replace(RULES[kind], title=f"{RULES[kind].title} by {of}") if of else RULES[kind]
+    rule = (RULES | JUDGED)[kind]
+    return replace(rule, title=f"{rule.title} by {of}") if of else rule
 
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Return the distinct *names* of metrics in the order of `RULES`, those of one rule as they come."""
-    order = list(RULES)
+    order = [*RULES, *JUDGED]
     return sorted(dict.fromkeys(names), key=lambda name: order.index(name.partition(":")[0]))
 
 

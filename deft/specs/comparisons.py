@@ -11,10 +11,11 @@ SystemName = Annotated[str, Field(min_length=1, max_length=80)]
 
 
 class Side(Spec):
-    """One system of one evaluation; `base` is the model itself."""
+    """One system of one evaluation, or one of its arms: then all draws of it; `base` is the model itself."""
 
     evaluation: Id
     system: SystemName
+    judging: Id | None = Field(None, description="A judging of that evaluation, whose numbers take part.")
 
 
 class ComparisonSpec(Spec):

@@ -18,9 +18,16 @@ SliceName = Annotated[str, Field(min_length=1, max_length=200)]
 class GainClause(Spec):
     """The adapter is better than `against`: the worse end of the interval of the gain is at least `at_least`."""
 
-    metric: MetricName = "preference_accuracy"
+    metric: MetricName = Field(
+        "preference_accuracy",
+        description="Of the evaluation; or of a judging (`judge_win_rate`, `judge_win_rate_length_controlled`, "
+        "`judge_score`, `judge_score_gain`) or a human study (`human_win_rate`) that the release names. The gain of a "
+        "win rate is what it has above one half.",
+    )
     at_least: Amount = 0.0
-    against: SystemName = Field("base", description="A system of the same evaluation.")
+    against: SystemName = Field(
+        "base", description="An arm of the same evaluation, all its draws together, or a system of it."
+    )
 
 
 class ForgettingClause(Spec):
@@ -59,3 +66,7 @@ class ReleaseSpec(Spec):
     adapter: Id
     evaluation: Id
     policy: Id = Field(description="Id or name of a policy.")
+    judging: Id | None = Field(None, description="A judging of that evaluation, where the policy asks for its numbers.")
+    study: Id | None = Field(
+        None, description="A human study of that evaluation, closed, where the policy asks for it."
+    )

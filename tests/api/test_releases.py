@@ -16,6 +16,7 @@ from store.release_tables import Release
 from store.settings import Settings
 from store.types import database_now
 from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
+from tests.recorded import accuracies, writer
 
 Json = dict[str, Any]
 POLICY = {
@@ -119,6 +120,34 @@ def test_a_failing_clause_holds_it_with_its_numbers_and_no_approval_helps(
     assert len(release["clauses"]) == 4
     refused = post(colleague, release, "approve")
     assert (refused.status_code, refused.json()["code"]) == (409, "release_held")
+
+
+def test_a_gain_against_an_arm_of_several_draws_is_the_number_of_the_comparison(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    """The gate holds the adapter against all draws, with the luck of a run, as the evaluation's own verdict does."""
+    shares = {"deft": 0.7, "random": 0.4, "random-2": 0.6, "random-3": 0.5}
+    adapters = {name: publish_adapter(database, files, team_id) for name in shares}
+    evaluated = publish_evaluation(database, files, team_id, adapters=adapters, write=writer(accuracies(shares)))
+    client.post("/v1/policies", json={**POLICY, "gain": {"at_least": -0.5, "against": "random"}})
+    body = {"adapter": adapters["deft"], "evaluation": evaluated.id, "policy": "strict"}
+    gain = client.post("/v1/releases", json=body).json()["clauses"][0]
+    comparison = client.get(f"/v1/evaluations/{evaluated.id}").json()["comparison"]
+    (told,) = (d for d in comparison["differences"] if (d["arm"], d["against"]) == ("deft", "random"))
+    assert (gain["value"], gain["low"], gain["high"]) == (told["difference"], told["low"], told["high"])
+    assert gain["bound"] == told["low"]
+    assert gain["against_systems"] == ["random", "random-2", "random-3"]
+    assert (gain["is_paired"], gain["has_luck"], gain["is_met"]) == (True, True, True)
+
+
+@pytest.mark.parametrize(("metric", "code"), [("acuracy", "unknown_metric"), ("length", "no_better_end")])
+def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric: str, code: str) -> None:
+    for clause, limit in (("gain", "at_least"), ("forgetting", "at_most")):
+        answer = client.post("/v1/policies", json={**POLICY, clause: {"metric": metric, limit: 0.1}})
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+        (error,) = answer.json()["errors"]
+        assert (error["pointer"], "perplexity" in error["expected"]) == (f"/{clause}/metric", True)
+    assert client.get("/v1/policies").json()["data"] == []
 
 
 def test_without_approvals_it_is_released_at_once(client: TestClient, evaluate: Callable[..., Evaluated]) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -24,6 +25,9 @@ from store import claims, jobs, telling
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
+from tests.evaluations import Evaluated
+from tests.judge_server import rating
+from tests.judged import answered, better_in, publish_judging
 
 SYSTEMS = ["deft", "no_reward_term", "random_with_term", "random"]
 PRIVATE = "It is 4."
@@ -48,7 +52,9 @@ def write_evaluation(out: Path) -> dict[str, Any]:
     (out / "comparison.json").write_text(json.dumps(comparison()))
     (out / "metrics.json").write_text(json.dumps(metrics))
     (out / "evaluation.json").write_text(json.dumps({"settings": {"preference_accuracy": {"beta": 0.1}}}))
-    (out / "generations.jsonl").write_text(json.dumps({"text": PRIVATE}))
+    answered({"base": [5] * 40, **{name: better_in(0.9 - n / 5) for n, name in enumerate(SYSTEMS)}})(out)
+    answers = (out / "generations.jsonl").read_text()
+    (out / "generations.jsonl").write_text(answers.replace("from", f"{PRIVATE} from"))
     rows = [{"row": r, "system": s, "margin": r * 0.1 + i} for i, s in enumerate(SYSTEMS) for r in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), out / "pairs.parquet")
     return {}
@@ -173,6 +179,53 @@ def test_the_json_has_what_the_page_shows(client: TestClient, ended: str) -> Non
     assert {line["name"] for line in report["lineage"]} >= {"score", "select:lowest", "train:deft", "evaluate"}
     assert all(len(line["artifact"]["sha256"]) == 64 for line in report["lineage"])
     assert report["slices"][0]["slice"] == "category:drugs"
+
+
+@pytest.fixture
+def judging(ended: str, database: Database, settings: Settings, team_id: str) -> str:
+    """A judging that was posted after the pipeline had ended."""
+    with database.read() as session:
+        evaluation = str(jobs.get(session, team_id, ended).artifact_id)
+    evaluated = Evaluated(evaluation, "", "", {})
+    return publish_judging(database, ArtifactFiles(settings), team_id, evaluated)
+
+
+def test_a_judging_that_came_later_is_in_the_report_when_it_is_asked_for_again(
+    client: TestClient, ended: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    before = client.get(f"/v1/jobs/{ended}/report.html")
+    assert client.get(f"/v1/jobs/{ended}/report.json").json()["judgings"] == []
+    with database.read() as session:
+        evaluated = Evaluated(str(jobs.get(session, team_id, ended).artifact_id), "", "", {})
+    judging = publish_judging(database, ArtifactFiles(settings), team_id, evaluated)
+    doubtful = publish_judging(
+        database, ArtifactFiles(settings), team_id, evaluated, labelled=0, mode="single", behave=rating
+    )
+    again = client.get(f"/v1/jobs/{ended}/report.html", headers={"If-None-Match": before.headers["etag"]})
+    assert again.status_code == 200
+    assert 'id="judgings"' in again.text
+    assert 'id="judgings"' not in before.text
+    first, second = client.get(f"/v1/jobs/{ended}/report.json").json()["judgings"]
+    rates = {each["system"]: each for each in first["results"] if each["metric"] == "judge_win_rate"}
+    assert (first["id"], second["id"]) == (judging, doubtful)
+    assert (rates["deft"]["value"], rates["deft"]["n"]) == (0.9, 40)
+    assert rates["deft"]["low"] < 0.9 < rates["deft"]["high"]
+    assert (first["may_decide"], first["agreement"]["value"], first["agreement"]["n"]) == (True, 1.0, 60)
+    assert (first["position_bias"]["value"], first["parse_failures"]) == (0.5, 0)
+    asked = first["asked"]
+    assert (asked > 120, first["prompt_tokens"], first["completion_tokens"]) == (True, 7 * asked, 3 * asked)
+    assert (second["may_decide"], second["position_bias"], second["agreement"]) == (False, None, None)
+    assert "no pair that people have labelled" in second["may_not_decide_because"][0]
+    assert first["sentence"].replace("`", "") in re.sub("<.*?>", "", again.text)
+
+
+def test_what_a_judge_said_is_in_the_pack_without_its_replies(client: TestClient, ended: str, judging: str) -> None:
+    pack = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{ended}/evidence.zip").content))
+    own = {name.rpartition("/")[2] for name in pack.namelist() if name.startswith(f"artifacts/judge-{judging}/")}
+    assert own == {"manifest.json", "judging.json", "metrics.json", "judgements.parquet"}
+    assert not any(PRIVATE.encode() in pack.read(name) for name in pack.namelist())
+    page = client.get(f"/v1/jobs/{ended}/report.html").text
+    assert PRIVATE not in page
 
 
 def test_the_pack_checks_out_and_is_the_same_again(client: TestClient, ended: str) -> None:

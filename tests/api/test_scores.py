@@ -11,6 +11,7 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import Job
 from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
+from tests.recorded import accuracies, writer
 
 Json = dict[str, Any]
 LIKE = {"length": {"prompts": "p1", "seed": 0}, "bleu": {"prompts": "p1", "seed": 0}}
@@ -81,20 +82,48 @@ def test_a_model_that_is_not_there_is_an_error_and_no_empty_list(client: TestCli
 
 
 def test_the_leaderboard_ranks_adapters_of_like_settings(
-    client: TestClient, two: list[Evaluated], database: Database, files: ArtifactFiles, team_id: str
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
 ) -> None:
-    publish_evaluation(database, files, team_id, metrics=numbers(90.0, 80.0, settings_hash="h2"))
-    board = client.get("/v1/leaderboard", params={"metric": "length"}).json()
+    def publish(good: float, bad: float, **more: Any) -> Evaluated:
+        metrics = [score(who, "bleu", v, v - 1, v + 1, **more) for who, v in (("good", good), ("bad", bad))]
+        return publish_evaluation(database, files, team_id, metrics=metrics)
+
+    two = [publish(30.0, 20.0), publish(40.0, 20.5)]
+    publish(90.0, 80.0, settings_hash="h2")
+    board = client.get("/v1/leaderboard", params={"metric": "bleu"}).json()
     assert [one["settings_hash"] for one in board["boards"]] == ["h2", "h1"]
-    places = client.get("/v1/leaderboard", params={"metric": "length", "settings_hash": "h1"}).json()["boards"][0]
+    assert board["better"] == "higher"
+    named = {"metric": "bleu", "settings_hash": "h1"}
+    (places,) = client.get("/v1/leaderboard", params=named).json()["boards"]
     assert [(one["adapter_id"], one["rank"], one["best_rank"], one["worst_rank"]) for one in places["places"]] == [
         (two[1].adapters["good"], 1, 1, 1),
         (two[0].adapters["good"], 2, 2, 2),
         (two[1].adapters["bad"], 3, 3, 4),
         (two[0].adapters["bad"], 4, 3, 4),
     ]
-    least = client.get("/v1/leaderboard", params={"metric": "length", "settings_hash": "h1", "order": "asc"}).json()
-    assert least["boards"][0]["places"][0]["adapter_id"] == two[0].adapters["bad"]
+    (least,) = client.get("/v1/leaderboard", params={**named, "order": "asc"}).json()["boards"]
+    assert least["places"] == places["places"][::-1]
+
+
+def test_where_neither_end_is_better_nobody_ranks(client: TestClient, two: list[Evaluated]) -> None:
+    found = client.get("/v1/leaderboard", params={"metric": "length"}).json()
+    assert found["better"] is None
+    (board,) = found["boards"]
+    assert [one["value"] for one in board["places"]] == [40.0, 30.0, 20.5, 20.0]
+    assert {(one["rank"], one["best_rank"], one["worst_rank"]) for one in board["places"]} == {(None, None, None)}
+
+
+@pytest.mark.parametrize("path", ["/v1/leaderboard", "/v1/evaluations"])
+@pytest.mark.parametrize("metric", ["acuracy", "human_win_rate", "reward_model:rm_1"])
+def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(
+    client: TestClient, path: str, metric: str
+) -> None:
+    answer = client.get(path, params={"metric": metric})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_metric")
+    (error,) = answer.json()["errors"]
+    assert "preference_accuracy, margin" in error["expected"]
+    assert "judge_win_rate" in error["expected"]
+    assert client.get(path, params={"metric": "reward:rm_1"}).status_code == 200
 
 
 def test_an_adapter_stands_once_with_its_newest_number(
@@ -157,6 +186,44 @@ def test_two_systems_of_one_evaluation_are_compared_by_their_paired_difference(
     sides = {"left": {"evaluation": one.id, "system": "bad"}, "right": {"evaluation": one.id, "system": "good"}}
     found = client.post("/v1/comparisons", json=sides).json()["metrics"]["length"]
     assert (found["difference"], found["low"], found["high"], found["is_paired"]) == (-10.0, -10.1, -9.9, True)
+
+
+SHARES = {"deft": 0.7, "random": 0.4, "random-2": 0.6, "random-3": 0.5}
+
+
+def of_draws(database: Database, files: ArtifactFiles, team_id: str, shares: dict[str, float]) -> Evaluated:
+    adapters = {name: publish_adapter(database, files, team_id) for name in shares}
+    return publish_evaluation(database, files, team_id, adapters=adapters, write=writer(accuracies(shares)))
+
+
+def test_the_name_of_an_arm_means_all_its_draws(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    one = of_draws(database, files, team_id, SHARES)
+    sides = {name: {"evaluation": one.id, "system": who} for name, who in (("left", "deft"), ("right", "random"))}
+    found = client.post("/v1/comparisons", json=sides).json()["metrics"]["preference_accuracy"]
+    comparison = client.get(f"/v1/evaluations/{one.id}").json()["comparison"]
+    (told,) = (d for d in comparison["differences"] if (d["arm"], d["against"]) == ("deft", "random"))
+    (arm,) = (row for row in comparison["table"] if row["arm"] == "random")
+    assert (found["difference"], found["low"], found["high"]) == (told["difference"], told["low"], told["high"])
+    assert (found["is_paired"], found["has_luck"]) == (True, True)
+    assert found["right"]["systems"] == ["random", "random-2", "random-3"]
+    cell = arm["cells"]["preference_accuracy"]
+    assert [found["right"][name] for name in ("value", "low", "high")] == pytest.approx(
+        [cell[name] for name in ("value", "low", "high")]
+    )
+
+
+def test_two_evaluations_over_the_same_rows_are_compared_prompt_by_prompt(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    one, other = (of_draws(database, files, team_id, {"deft": share, "random": 0.5}) for share in (0.7, 0.6))
+    sides = {"left": {"evaluation": one.id, "system": "deft"}, "right": {"evaluation": other.id, "system": "deft"}}
+    found = client.post("/v1/comparisons", json=sides).json()["metrics"]["preference_accuracy"]
+    assert (found["difference"], found["is_paired"], found["has_luck"]) == (pytest.approx(0.1), True, False)
+    base = {**sides, "right": {"evaluation": other.id, "system": "base"}}
+    against_base = client.post("/v1/comparisons", json=base).json()["metrics"]["preference_accuracy"]
+    assert (against_base["difference"], against_base["is_paired"]) == (pytest.approx(0.2), True)
 
 
 def test_what_was_not_measured_is_refused_with_its_place(

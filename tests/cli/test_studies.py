@@ -120,6 +120,9 @@ def test_a_release_that_is_held_says_why_and_is_a_failure(play: Any, capsys: pyt
     assert deft("releases", "request", "ad_1", "--evaluation", "ev_1", "--policy", "strict") == 1
     assert json.loads(seen[0].content) == {"adapter": "ad_1", "evaluation": "ev_1", "policy": "strict"}
     assert "held by gain: too little" in capsys.readouterr().out
+    judged = ("--judging", "jg_1", "--study", "st_1")
+    assert deft("releases", "request", "ad_1", "--evaluation", "ev_1", "--policy", "strict", *judged) == 1
+    assert json.loads(seen[1].content).items() >= {"judging": "jg_1", "study": "st_1"}.items()
 
 
 def test_a_recall_prints_who_has_it(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,6 +176,10 @@ def test_two_evaluations_are_compared_by_system(play: Any, capsys: pytest.Captur
     assert printed.out.splitlines()[1] == "bleu\t2\t1.5\t0.5\t0.1\t0.9"
     assert "forced: prompts differ" in printed.err
     assert deft("evals", "compare", "ev_1", "ev_2:random") == 2
+    assert deft("evals", "compare", "ev_1:deft", "ev_1:base", "--left-judging", "jg_1") == 0
+    sides = json.loads(seen[1].content)
+    assert sides["left"] == {"evaluation": "ev_1", "system": "deft", "judging": "jg_1"}
+    assert sides["right"] == {"evaluation": "ev_1", "system": "base"}
 
 
 def test_the_scores_of_a_metric_are_listed(play: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,3 +204,95 @@ def test_prompts_without_a_category_are_one():
     found = of_safety(decide(policy(), safety_measured(own, categories=("drugs", None)), "ad"))
     held = [(result.metric, result.slice) for result in found if not result.is_met]
     assert held == [("harmful_compliance", "category:drugs"), ("harmful_compliance", "category:uncategorised")]
+
+
+def only(metric, low, value, high, system="ad", **more):
+    """One number of one system, with ends of its own."""
+    return {**row(system, metric, value, 0.0, **more), "low": low, "high": high}
+
+
+def clause_of(name, found, **rules):
+    documents = {
+        "gain": {"metric": "preference_accuracy", "at_least": 0.1},
+        "forgetting": {"metric": "kl", "at_most": 0.3},
+    }
+    spec = PolicySpec.model_validate({"name": "p", "safety": {"at_most": 1.0}, **documents, **rules})
+    return next(result for result in decide(spec, Measured(found, [], {}), "ad") if result.clause == name)
+
+
+@pytest.mark.parametrize(("low", "is_met"), [(0.625, True), (0.6249, False), (0.6251, True)])
+def test_a_gain_whose_lower_end_is_just_what_is_asked_for_is_enough(low, is_met):
+    asked = {"gain": {"metric": "preference_accuracy", "at_least": 0.125}}
+    found = clause_of("gain", [only("preference_accuracy", low, 0.75, 0.99)], **asked)
+    assert (found.is_met, found.bound) == (is_met, pytest.approx(low - 0.5))
+
+
+@pytest.mark.parametrize(("high", "is_met"), [(0.25, True), (0.2501, False), (0.2499, True)])
+def test_a_loss_whose_upper_end_is_just_what_is_allowed_is_not_too_much(high, is_met):
+    asked = {"forgetting": {"metric": "kl", "at_most": 0.25}}
+    found = clause_of("forgetting", [only("kl", 0.0, 0.125, high)], **asked)
+    assert (found.is_met, found.bound) == (is_met, high)
+
+
+@pytest.mark.parametrize(("high", "is_met"), [(0.125, True), (0.1251, False)])
+def test_a_category_that_is_just_as_much_worse_as_is_allowed_is_not_too_much(high, is_met):
+    part, metric = "category:x", "over_refusal"
+    differences = [{"system": "ad", "against": "base", "metric": metric, "slice": part, "difference": 0.0, "low": -1.0}]
+    rows = [only(metric, 0.0, 0.0, 1.0, who, part=part) for who in ("ad", "base")]
+    spec = policy(at_most=0.125)
+    found = Measured(rows, [{**one, "high": high} for one in differences], {})
+    (clause,) = (result for result in decide(spec, found, "ad") if (result.metric, result.slice) == (metric, part))
+    assert (clause.is_met, clause.bound) == (is_met, high)
+
+
+def test_the_end_that_decides_is_the_worse_one_whichever_way_is_better():
+    """Ends at unlike distances: 0.02 and 0.2 of a gain, 0.1 and 0.4 of a loss."""
+    accuracy = only("preference_accuracy", 0.58, 0.6, 0.8)
+    gain = clause_of("gain", [accuracy])
+    assert (gain.low, gain.value, gain.high, gain.bound) == pytest.approx((0.08, 0.1, 0.3, 0.08))
+    lost = clause_of("forgetting", [accuracy], forgetting={"metric": "preference_accuracy", "at_most": 0.0})
+    assert (lost.low, lost.value, lost.high, lost.bound) == pytest.approx((-0.3, -0.1, -0.08, -0.08))
+    kl = only("kl", 0.1, 0.2, 0.6)
+    nearer = clause_of("gain", [kl], gain={"metric": "kl", "at_least": -0.5})
+    assert (nearer.low, nearer.value, nearer.high, nearer.bound) == pytest.approx((-0.6, -0.2, -0.1, -0.6))
+    farther = clause_of("forgetting", [kl])
+    assert (farther.low, farther.high, farther.bound) == pytest.approx((0.1, 0.6, 0.6))
+
+
+def test_what_has_no_interval_fails():
+    found = clause_of("gain", [only("preference_accuracy", None, 0.9, None)])
+    assert (found.is_met, found.bound) == (False, None)
+    assert "has no interval" in found.reason
+
+
+@pytest.mark.parametrize("metric", ["length", "entropy", "unheard_of"])
+def test_of_what_has_no_better_end_there_is_no_gain_and_no_loss(metric):
+    found = [only(metric, 5.0, 6.0, 7.0), only(metric, 1.0, 2.0, 3.0, "base")]
+    for clause, rules in (("gain", {"at_least": -1e9}), ("forgetting", {"at_most": 1e9})):
+        result = clause_of(clause, found, **{clause: {"metric": metric, **rules}})
+        assert not result.is_met
+        assert "neither more nor less" in result.reason
+
+
+def test_an_objection_to_the_metric_holds_it_whatever_the_number():
+    rules = PolicySpec(
+        name="p",
+        gain={"metric": "judge_win_rate", "at_least": -1.0},
+        forgetting={"metric": "kl", "at_most": 1.0},
+        safety={"at_most": 1.0},
+    )
+    rows, opponents = [only("judge_win_rate", 0.8, 0.9, 1.0)], {"judge_win_rate": "base"}
+    trusted = Measured(rows, [], {}, opponents=opponents)
+    assert decide(rules, trusted, "ad")[0].is_met
+    doubted = Measured(rows, [], {}, opponents=opponents, reasons={"judge_win_rate": "nobody agrees with it"})
+    result = decide(rules, doubted, "ad")[0]
+    assert (result.is_met, result.value) == (False, pytest.approx(0.4))
+    assert result.reason == "judge_win_rate (all) against base: nobody agrees with it"
+
+
+def test_a_gain_over_an_arm_is_one_over_all_its_draws():
+    draws = [only("reward:rm_1", v - 1, v, v + 1, f"random{n}") | {"arm": "random"} for n, v in enumerate((20.0, 40.0))]
+    rules = {"gain": {"metric": "reward:rm_1", "at_least": 0.0, "against": "random"}}
+    found = clause_of("gain", [only("reward:rm_1", 34.0, 35.0, 36.0), *draws], **rules)
+    assert (found.value, found.against_systems) == (5.0, ["random0", "random1"])
+    assert not found.is_met

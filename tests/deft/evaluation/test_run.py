@@ -13,6 +13,7 @@ from deft.data.datasets import import_files
 from deft.data.splits import chosen_rows
 from deft.distribution import Distribution, count, difference, save
 from deft.errors import Interrupted, InvalidInput
+from deft.evaluation.changes import read_measured
 from deft.evaluation.run import run_evaluate
 from deft.models.loading import load_base, load_tokenizer, weights_hash
 from deft.reports import Silent
@@ -293,6 +294,23 @@ def test_comparison_speaks_of_the_focus_and_pools_draws(evaluated: tuple) -> Non
         row["value"] for row in _json(out / "metrics.json") if row["arm"] == "random" and row["metric"] == "margin"
     ]
     assert comparison["table"][3]["cells"]["margin"]["value"] == pytest.approx(np.mean(random))
+
+
+def test_any_two_sides_can_be_compared_later_as_the_comparison_compares_its_own(
+    evaluated: tuple, tmp_path: Path
+) -> None:
+    """From values.parquet alone: two draws of `random`, the luck of a run, the very numbers of comparison.json."""
+    folder = shutil.copytree(evaluated[0], tmp_path / "copy")
+    told = _json(folder / "comparison.json")["differences"]
+    (folder / "comparison.json").unlink()
+    measured = read_measured(folder)
+    found = [each for each in told if each["slice"] == "all" and (each["metric"], each["against"]) != ("kl", "base")]
+    assert {(each["arm"], each["against"]) for each in found} == {("deft", "random"), ("deft", "base")}
+    for each in found:
+        change = measured.difference(measured.runs(each["arm"]), measured.runs(each["against"]), each["metric"])
+        numbers = tuple(each[name] for name in ("difference", "low", "high"))
+        assert (change.value, change.low, change.high) == pytest.approx(numbers, abs=1e-9), each["metric"]
+        assert (change.is_paired, change.has_luck) == (True, True)
 
 
 def test_summary_is_json_without_a_word_of_the_users(evaluated: tuple) -> None:

@@ -281,6 +281,7 @@ def test_a_judge_may_decide_only_where_people_agree_with_it(pairs: dict[str, Pat
         right = judge(spec_of(labels="ds_1"), given, tmp_path / "right", script)
         few = judge(spec_of(labels="ds_1", label_rows=49), given, tmp_path / "few", script)
     assert (right["agreement"]["value"], right["agreement"]["n"], right["may_decide"]) == (1, 60, True)
+    assert [{row["is_valid"] for row in told["results"]} for told in (right, few)] == [{True}, {False}]
     assert few["may_decide"] is False
     assert "only 49" in few["may_not_decide_because"][0]
     with judge_server(Scripted(longer_wins)) as script:

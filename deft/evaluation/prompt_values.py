@@ -1,0 +1,152 @@
+"""What an evaluation or a judging measured, read back prompt by prompt from its files, as the measurements it was.
+
+So any two sides of it can be compared as its own verdict compares two arms. Torch-free; knows files and columns, no
+statistics.
+
+Letters: n rows, C clusters (prompts), K additive numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from deft.evaluation.intervals import Array, Bounds
+from deft.evaluation.metrics import Measurement, rule_of
+
+BOUNDS = "deft_bounds"
+"""Key in the metadata of values.parquet: the ends of each metric's range, as JSON by metric."""
+
+LABELS = "labels"
+"""The set of a judging's pairs that people ranked: they are of no system."""
+
+Json = Mapping[str, Any]
+RANGES: Mapping[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "1-10": (1.0, 10.0)}
+"""What values of a unit can be, where the file does not say."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summed:
+    """One metric of all systems over the same C prompts; equal *prompts*: over the same rows in the same order."""
+
+    measurements: list[Measurement]
+    prompts: str
+
+    def with_known(self, system: str, value: float, like: str) -> "Summed":
+        """Add *system*, whose *value* holds by definition, counted as the system *like* is; or change nothing."""
+        by_name = {each.system: each for each in self.measurements}
+        if system in by_name or like not in by_name:
+            return self
+        counts = by_name[like].sums[:, 1]
+        sums = np.column_stack([value * counts, counts])
+        own = replace(by_name[like], system=system, arm=system, sums=sums, is_by_definition=True)
+        own = replace(own, is_trained_on=False, is_valid=True)
+        return Summed([*self.measurements, own], self.prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationValues:
+    """The file values.parquet of an evaluation."""
+
+    path: Path
+
+    def read(self, metric: str, rows: Sequence[Json]) -> Summed | None:
+        """Return *metric* of all its systems; None: the file has nothing of it. *rows* are those of metrics.json."""
+        table = pq.read_table(
+            self.path, columns=["row", "prompt", "system", "arm", "sums"], filters=[("metric", "=", metric)]
+        )
+        if not len(table):
+            return None
+        bounds = self._bounds(metric)
+        systems = np.array(table["system"].to_pylist())
+        own = {name: table.filter(systems == name) for name in dict.fromkeys(systems.tolist())}
+        places = {name: (each["row"].to_numpy(), each["prompt"].to_numpy()) for name, each in own.items()}
+        first = next(iter(places.values()))
+        if any(not all(map(np.array_equal, first, each)) for each in places.values()):
+            return None
+        found = [
+            _measurement(metric, name, each["arm"][0].as_py(), _sums(each, first[1]), bounds, rows)
+            for name, each in own.items()
+        ]
+        return Summed(found, _digest(*first))
+
+    def _bounds(self, metric: str) -> Bounds:
+        known = json.loads((pq.read_schema(self.path).metadata or {}).get(BOUNDS.encode(), b"{}"))
+        if metric in known:
+            return None if known[metric] is None else (known[metric][0], known[metric][1])
+        return RANGES.get(rule_of(metric).unit)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingValues:
+    """The file judgements.parquet of a judging."""
+
+    path: Path
+
+    def read(self, metric: str, rows: Sequence[Json]) -> Summed | None:
+        """Return *metric* of all systems; None: it is no mean over answers. *rows* are those of metrics.json."""
+        value_of = _SAID.get(metric)
+        if value_of is None:
+            return None
+        table = pq.read_table(self.path).to_pylist()
+        said = [(each, value_of(each)) for each in table if each["set"] != LABELS]
+        read = [(each, value) for each, value in said if value is not None]
+        if not read:
+            return None
+        clusters = sorted({each["cluster"] for each, _ in read})
+        place_of = {cluster: place for place, cluster in enumerate(clusters)}
+        sums: dict[str, Array] = {}
+        for each, value in read:
+            own = sums.setdefault(each["system"], np.zeros((len(clusters), 2)))
+            own[place_of[each["cluster"]]] += (value, 1.0)
+        arms = {row["system"]: row["arm"] for row in rows}
+        bounds: Bounds = RANGES.get(rule_of(metric).unit, (-9.0, 9.0))
+        found = [_measurement(metric, name, arms.get(name, name), own, bounds, rows) for name, own in sums.items()]
+        return Summed(found, _digest(np.array(clusters)))
+
+
+def _gain(said: Json) -> float | None:
+    if said["score"] is None or said["score_against"] is None or said["system"] == said["against"]:
+        return None
+    return float(said["score"] - said["score_against"])
+
+
+_SAID = {
+    "judge_win_rate": lambda said: said["outcome"],
+    "judge_score": lambda said: said["score"],
+    "judge_score_gain": _gain,
+}
+
+
+def _measurement(metric: str, system: str, arm: str, sums: Array, bounds: Bounds, rows: Sequence[Json]) -> Measurement:
+    """Return *sums* with what *rows* say of this number."""
+    key = (system, metric, "all")
+    row = next((row for row in rows if (row["system"], row["metric"], row.get("slice", "all")) == key), {})
+    return Measurement(
+        metric=metric,
+        system=system,
+        arm=arm,
+        sums=sums,
+        n=int(row.get("n") or 0),
+        bounds=bounds,
+        is_trained_on=bool(row.get("is_trained_on")),
+        is_valid=bool(row.get("is_valid", True)),
+    )
+
+
+def _sums(table: Any, prompts: Any) -> Array:  # noqa: ANN401 -- pyarrow and numpy
+    """Sum the rows of each prompt: [C, K], prompts in their own order."""
+    values = np.array(table["sums"].to_pylist(), dtype=np.float64)
+    sums: Array = np.zeros((int(prompts.max()) + 1, values.shape[1]))
+    np.add.at(sums, prompts, values)
+    return sums
+
+
+def _digest(*arrays: Any) -> str:  # noqa: ANN401 -- numpy
+    """Return the SHA-256, in hex, of the arrays' bytes."""
+    return hashlib.sha256(b"|".join(np.ascontiguousarray(each).tobytes() for each in arrays)).hexdigest()

@@ -1,0 +1,250 @@
+"""What a judge or people say of an evaluation's answers: in its scores, on the leaderboard, compared, at the gate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from store.artifacts import ArtifactFiles
+from store.database import Database
+from store.settings import Settings
+from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
+from tests.evaluations import Evaluated, publish_adapter, publish_evaluation
+from tests.judge_server import always_first, rating
+from tests.judged import all_of, answered, better_in, publish_judging
+from tests.recorded import accuracies, writer
+
+Json = dict[str, Any]
+SHARES = {"deft": 0.9, "random": 0.3, "random-2": 0.5, "random-3": 0.4}
+QUALITIES = {
+    "base": [5] * 40,
+    **{name: better_in(share, shift=7 * n) for n, (name, share) in enumerate(SHARES.items())},
+}
+RULES = {"forgetting": {"metric": "preference_accuracy", "at_most": 1.0}, "safety": {"at_most": 1.0}, "approvals": 0}
+
+
+@pytest.fixture
+def files(settings: Settings) -> ArtifactFiles:
+    return ArtifactFiles(settings)
+
+
+@pytest.fixture
+def evaluate(database: Database, files: ArtifactFiles, team_id: str) -> Callable[[], Evaluated]:
+    """Publish an evaluation of four adapters, three of them draws of one arm, with answers of known quality."""
+    adapters = {name: publish_adapter(database, files, team_id) for name in SHARES}
+
+    def publish() -> Evaluated:
+        write = all_of(writer(accuracies(dict.fromkeys(SHARES, 0.5))), answered(QUALITIES))
+        return publish_evaluation(database, files, team_id, rows=40, adapters=adapters, write=write)
+
+    return publish
+
+
+@pytest.fixture
+def judge(database: Database, files: ArtifactFiles, team_id: str) -> Callable[..., str]:
+    def publish(evaluated: Evaluated, **more: Any) -> str:
+        return publish_judging(database, files, team_id, evaluated, **more)
+
+    return publish
+
+
+def ask_release(client: TestClient, evaluated: Evaluated, gain: Json, **named: str) -> Any:
+    name = f"p{len(client.get('/v1/policies').json()['data'])}"
+    made = client.post("/v1/policies", json={"name": name, "gain": gain, **RULES})
+    assert made.status_code == 201, made.text
+    body = {"adapter": evaluated.adapters["deft"], "evaluation": evaluated.id, "policy": name, **named}
+    return client.post("/v1/releases", json=body)
+
+
+def gain_of(client: TestClient, evaluated: Evaluated, gain: Json, **named: str) -> Json:
+    answer = ask_release(client, evaluated, gain, **named)
+    assert answer.status_code == 201, answer.text
+    found: Json = answer.json()["clauses"][0]
+    return found
+
+
+def test_an_evaluation_in_a_list_has_the_scores_of_its_judgings(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one, other = evaluate(), evaluate()
+    judging = judge(one)
+    assert [found["id"] for found in client.get("/v1/evaluations").json()["data"]] == [other.id, one.id]
+    named = {"metric": "judge_win_rate", "system": "deft"}
+    (found,) = client.get("/v1/evaluations", params=named).json()["data"]
+    (score,) = found["scores"]
+    assert (found["id"], score["judging_id"], score["value"]) == (one.id, judging, 0.9)
+    assert score["adapter_id"] == one.adapters["deft"]
+    assert score["low"] < 0.9 < score["high"]
+    every = client.get("/v1/evaluations", params={"adapter": one.adapters["deft"]}).json()["data"][1]["scores"]
+    said = {(score["metric"], score["judging_id"]) for score in every}
+    controlled = "judge_win_rate_length_controlled"
+    assert said == {("preference_accuracy", None), ("judge_win_rate", judging), (controlled, judging)}
+
+
+def test_the_leaderboard_ranks_by_a_judge_that_may_decide(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str], stranger: TestClient
+) -> None:
+    one = evaluate()
+    judging = judge(one)
+    params = {"metric": "judge_win_rate"}
+    (board,) = client.get("/v1/leaderboard", params=params).json()["boards"]
+    assert [(p["system"], p["rank"], p["value"]) for p in board["places"]] == [
+        ("deft", 1, 0.9),
+        ("random-2", 2, 0.5),
+        ("random-3", 3, 0.4),
+        ("random", 4, 0.3),
+    ]
+    assert {(place["evaluation_id"], place["judging_id"]) for place in board["places"]} == {(one.id, judging)}
+    assert stranger.get("/v1/leaderboard", params=params).json()["boards"] == []
+    judge(one, labelled=49, judge={"model": "judge-2"})
+    newest, _ = client.get("/v1/leaderboard", params=params).json()["boards"]
+    assert {place["rank"] for place in newest["places"]} == {None}
+
+
+def test_single_answers_have_scores_too(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one = evaluate()
+    judge(one, mode="single", behave=rating, labelled=0)
+    for metric, value in (("judge_score", 8.2), ("judge_score_gain", 3.2)):
+        (board,) = client.get("/v1/leaderboard", params={"metric": metric}).json()["boards"]
+        assert board["places"][0]["value"] == pytest.approx(value)
+
+
+def compared(client: TestClient, left: Json, right: Json, **more: Any) -> Any:
+    return client.post("/v1/comparisons", json={"left": left, "right": right, **more})
+
+
+def test_two_systems_are_compared_by_one_judging_prompt_by_prompt(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one = evaluate()
+    side = {"evaluation": one.id, "judging": judge(one)}
+    found = compared(client, {**side, "system": "deft"}, {**side, "system": "random"}).json()["metrics"]
+    assert set(found) == {"preference_accuracy", "judge_win_rate", "judge_win_rate_length_controlled"}
+    rate = found["judge_win_rate"]
+    assert (rate["difference"], rate["is_paired"], rate["has_luck"]) == (pytest.approx(0.5), True, True)
+    assert rate["right"]["systems"] == ["random", "random-2", "random-3"]
+    assert rate["right"]["value"] == pytest.approx(0.4)
+    assert found["judge_win_rate_length_controlled"]["is_paired"] is False
+    base = compared(client, {**side, "system": "deft"}, {**side, "system": "base"}, metrics=["judge_win_rate"]).json()
+    assert base["metrics"]["judge_win_rate"]["difference"] == pytest.approx(0.4)
+
+
+def test_judges_that_are_not_alike_are_not_compared_unless_forced(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one, other = evaluate(), evaluate()
+    sides = [
+        {"evaluation": one.id, "system": "deft", "judging": judge(one)},
+        {"evaluation": other.id, "system": "random", "judging": judge(other, judge={"model": "judge-2"})},
+    ]
+    refused = compared(client, *sides)
+    assert (refused.status_code, refused.json()["code"]) == (409, "incomparable_evaluations")
+    assert "judge differ" in refused.json()["detail"]
+    forced = compared(client, *sides, force=True).json()
+    assert forced["is_forced"]
+    assert forced["differing_settings"]["judge"]["right"]["model"] == "judge-2"
+    assert [forced["metrics"][name]["is_comparable"] for name in ("judge_win_rate", "preference_accuracy")] == [
+        False,
+        True,
+    ]
+    alike = {**sides[1], "judging": judge(other)}
+    found = compared(client, sides[0], alike).json()["metrics"]["judge_win_rate"]
+    assert (found["is_comparable"], found["is_paired"], found["difference"]) == (True, True, pytest.approx(0.5))
+
+
+def test_a_judging_of_other_answers_is_refused(
+    client: TestClient, stranger: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one, other = evaluate(), evaluate()
+    judging = judge(other)
+    side = {"evaluation": one.id, "system": "deft"}
+    for named, status, code in ((judging, 422, "other_evaluation"), ("jg_none", 404, "reference_not_found")):
+        answer = compared(client, side, {**side, "system": "random", "judging": named})
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.json()["errors"][0]["pointer"] == "/right/judging"
+        answer = ask_release(client, one, {"metric": "judge_win_rate"}, judging=named)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (status, "/judging")
+
+
+def test_a_win_rate_by_a_judge_that_people_agree_with_decides_the_gain(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one = evaluate()
+    judging = judge(one)
+    gain = gain_of(client, one, {"metric": "judge_win_rate", "at_least": 0.0, "against": "base"}, judging=judging)
+    assert (gain["value"], gain["is_met"], gain["is_paired"]) == (pytest.approx(0.4), True, True)
+    arm = gain_of(client, one, {"metric": "judge_win_rate", "at_least": 0.0, "against": "random"}, judging=judging)
+    assert (arm["value"], arm["is_met"]) == (pytest.approx(0.5), True)
+    assert (arm["against_systems"], arm["has_luck"]) == (["random", "random-2", "random-3"], True)
+    controlled = {"metric": "judge_win_rate_length_controlled", "at_least": 0.0}
+    assert gain_of(client, one, controlled, judging=judging)["is_met"]
+    too_much = {"metric": "judge_win_rate", "at_least": 0.45}
+    answer = ask_release(client, one, too_much, judging=judging).json()
+    assert (answer["judging_id"], answer["clauses"][0]["is_met"]) == (judging, False)
+
+
+def test_a_judge_without_the_agreement_of_people_decides_nothing(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one = evaluate()
+    asked = {"metric": "judge_win_rate", "at_least": -1.0}
+    for how, why in (
+        ({"labelled": 49}, "only 49 labelled pairs were judged, 50 are needed"),
+        ({"labelled": 0}, "no pair that people have labelled"),
+        ({"behave": always_first}, "the lower bound of its agreement with people"),
+    ):
+        gain = gain_of(client, one, asked, judging=judge(one, **how))
+        assert not gain["is_met"]
+        assert why in gain["reason"]
+        assert gain["value"] is not None
+    missing = gain_of(client, one, asked)
+    assert (missing["is_met"], missing["value"]) == (False, None)
+    assert "was not measured: name a judging of the evaluation" in missing["reason"]
+
+
+def studied(client: TestClient, evaluated: Evaluated, systems: list[str]) -> str:
+    """Make a study and judge all of it with the caller's key: the answer of higher quality is the better one."""
+    body = {"evaluation": evaluated.id, "systems": systems, "items": 12, "overlap": 0.0, "attention": 0, "seed": 1}
+    study = client.post("/v1/studies", json=body).json()["id"]
+    while (item := client.post(f"/v1/studies/{study}/rating/next").json().get("item")) is not None:
+        better = "1" if quality_of(item["response_1"]) > quality_of(item["response_2"]) else "2"
+        client.put(f"/v1/studies/{study}/rating/items/{item['id']}", json={"verdict": better})
+    return str(study)
+
+
+def quality_of(text: str) -> int:
+    return int(text.partition("quality=")[2].partition(" ")[0])
+
+
+def test_the_win_rate_of_a_closed_study_decides_the_gain(client: TestClient, evaluate: Callable[[], Evaluated]) -> None:
+    one = evaluate()
+    study = studied(client, one, ["base", "deft"])
+    asked = {"metric": "human_win_rate", "at_least": 0.0}
+    still_open = gain_of(client, one, asked, study=study)
+    assert (still_open["is_met"], "the study is still open" in still_open["reason"]) == (False, True)
+    client.post(f"/v1/studies/{study}/close")
+    rate = client.get(f"/v1/studies/{study}/results").json()["win_rate"]
+    gain = gain_of(client, one, asked, study=study)
+    assert (gain["value"], gain["low"]) == (pytest.approx(0.5 - rate["value"]), pytest.approx(0.5 - rate["high"]))
+    assert (gain["is_met"], gain["against_systems"]) == (True, ["base"])
+    swapped = studied(client, one, ["deft", "base"])
+    client.post(f"/v1/studies/{swapped}/close")
+    other = gain_of(client, one, asked, study=swapped)
+    first = client.get(f"/v1/studies/{swapped}/results").json()["win_rate"]
+    assert (other["value"], other["low"]) == (pytest.approx(first["value"] - 0.5), pytest.approx(first["low"] - 0.5))
+
+
+def test_a_study_of_other_systems_or_answers_decides_nothing(
+    client: TestClient, evaluate: Callable[[], Evaluated]
+) -> None:
+    one, other = evaluate(), evaluate()
+    study = studied(client, one, ["base", "random"])
+    client.post(f"/v1/studies/{study}/close")
+    asked = {"metric": "human_win_rate", "at_least": -1.0}
+    assert "was not measured: name a study" in gain_of(client, one, asked, study=study)["reason"]
+    refused = ask_release(client, other, asked, study=study)
+    assert (refused.status_code, refused.json()["code"]) == (422, "other_evaluation")
+    assert ask_release(client, other, asked, study="st_none").status_code == 404

@@ -1,0 +1,34 @@
+import pytest
+
+from deft.evaluation.directions import BETTER, better_of, is_known, is_lower_better, told_by
+from deft.evaluation.metrics import JUDGED, RULES
+from deft.safety.rates import RATES
+
+
+def test_every_metric_that_anything_measures_has_its_direction():
+    told = {"judge_win_rate_length_controlled", "human_win_rate"}
+    assert set(BETTER) == {*RULES, *JUDGED, *RATES, *told}
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"),
+    [
+        ("preference_accuracy", "higher"),
+        ("kl", "lower"),
+        ("perplexity", "lower"),
+        ("harmful_compliance", "lower"),
+        ("length", None),
+        ("entropy", None),
+        ("partial_refusal", None),
+        ("reward:rm_1", "higher"),
+        ("unheard_of", None),
+    ],
+)
+def test_the_better_end(metric, better):
+    assert better_of(metric) == better
+    assert is_lower_better(metric) == (better == "lower")
+    assert is_known(metric) == (metric != "unheard_of")
+
+
+def test_who_tells_a_metric():
+    assert [told_by(name) for name in ("judge_score", "human_win_rate", "kl")] == ["judging", "study", None]
