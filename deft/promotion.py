@@ -207,7 +207,9 @@ class _Question:
             where = f": name a {told_by(self.metric)} of the evaluation" if told_by(self.metric) else ""
             return f"{what} was not measured{where}"
         if not change.may_decide:
-            return f"{what} may not decide: it was trained on, or is not valid"
+            is_judged = told_by(self.metric) == "judging"
+            why = "most of what the judge said cannot be read" if is_judged else "it was trained on, or is not valid"
+            return f"{what} may not decide: {why}"
         bound = self._bound(change)
         if bound is None:
             return f"{what} has no interval"

@@ -51,7 +51,10 @@ def writer(
     def write(folder: Path) -> None:
         prompts = len(measurements[0].sums)
         held_out = SimpleNamespace(
-            rows=list(rows or range(prompts)), clusters=list(range(prompts)), sources=[None] * prompts
+            rows=list(rows or range(prompts)),
+            clusters=list(range(prompts)),
+            sources=[None] * prompts,
+            samples=[0] * prompts,
         )
         evidence = gather(measurements, resamples=settings["bootstrap"], seed=settings["seed"])
         named = {metric: {"metric": metric, **settings} for metric in evidence}

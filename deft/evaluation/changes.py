@@ -213,9 +213,10 @@ def read_judging(folder: Path) -> Measured:
     judging, path = _json(folder / "judging.json") or {}, folder / "judgements.parquet"
     rows = _json(folder / "metrics.json") or []
     metrics = {row["metric"]: None for row in rows}
-    why = "" if judging.get("may_decide") else "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
+    may_decide = bool(judging.get("may_decide"))
+    why = "" if may_decide else "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
     return Measured(
-        rows=[{**row, "is_valid": bool(judging.get("may_decide"))} for row in rows],
+        rows=[{**row, "is_valid": may_decide and row.get("is_valid", True)} for row in rows],
         differences=[],
         settings=dict.fromkeys(metrics, judging.get("settings") or {}),
         values=dict.fromkeys(metrics, JudgingValues(path)) if path.is_file() else {},

@@ -34,7 +34,10 @@ Measure = Callable[[Sequence[Judged]], tuple[Estimate, int] | None]
 
 
 def metrics_rows(found: Sequence[Judged], spec: JudgeSpec, arms: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the rows of metrics.json: for each system and slice the win rate or the mean score."""
+    """Return the rows of metrics.json: for each system and slice the win rate or the mean score.
+
+    A number is valid where most of what it is over could be read.
+    """
     how, rows = Sampling(spec.bootstrap, spec.seed), []
     for system in dict.fromkeys(each.item.system for each in found):
         own = [each for each in found if each.item.system == system]
@@ -43,7 +46,8 @@ def metrics_rows(found: Sequence[Judged], spec: JudgeSpec, arms: dict[str, str])
                 measured = measure(items)
                 if measured is not None:
                     who = {"system": system, "arm": arms.get(system, system), "metric": metric, "slice": name}
-                    rows.append({**who, **numbers_of(*measured), "is_trained_on": False})
+                    is_valid = not _is_most(*unread_of(items, spec))
+                    rows.append({**who, **numbers_of(*measured), "is_trained_on": False, "is_valid": is_valid})
     return rows
 
 

@@ -125,8 +125,10 @@ def _write(
     settings = settings_of(spec, inputs["evaluation"], answers)
     about = about_judge(found, agreed, spec)
     settings_hash = _hash(settings)
-    more = {"is_valid": about["may_decide"], "settings_hash": settings_hash}
-    rows = [{**row, **more} for row in metrics_rows(found, spec, _arms(inputs["evaluation"]))]
+    rows = [
+        {**row, "is_valid": row["is_valid"] and about["may_decide"], "settings_hash": settings_hash}
+        for row in metrics_rows(found, spec, _arms(inputs["evaluation"]))
+    ]
     summary = {
         "sentence": sentence(found, rows, about, spec),
         "mode": spec.mode,

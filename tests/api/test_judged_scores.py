@@ -11,7 +11,7 @@ from store.database import Database
 from store.settings import Settings
 from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
 from tests.evaluations import Evaluated, publish_adapter, publish_evaluation
-from tests.judge_server import always_first, rating
+from tests.judge_server import always_first, best, rating
 from tests.judged import all_of, answered, better_in, publish_judging
 from tests.recorded import accuracies, writer
 
@@ -200,6 +200,11 @@ def test_a_judge_without_the_agreement_of_people_decides_nothing(
         assert not gain["is_met"]
         assert why in gain["reason"]
         assert gain["value"] is not None
+    unreadable = judge(
+        one, behave=lambda question: best(question) if "Labelled" in question or "from 00" in question else "Hm."
+    )
+    gain = gain_of(client, one, asked, judging=unreadable)
+    assert (gain["is_met"], "of its verdicts could not be read" in gain["reason"]) == (False, True)
     missing = gain_of(client, one, asked)
     assert (missing["is_met"], missing["value"]) == (False, None)
     assert "was not measured: name a judging of the evaluation" in missing["reason"]
