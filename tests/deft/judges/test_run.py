@@ -175,6 +175,21 @@ def test_scores_that_cannot_be_read_are_told_too(pairs: dict[str, Path], tmp_pat
     assert "`deft` is scored 7.00 of 10 by judge-1" in summary["sentence"]
 
 
+def test_a_number_of_which_most_cannot_be_read_is_not_valid(pairs: dict[str, Path], tmp_path: Path) -> None:
+    """A judge whom people agree with, who says nothing sure of most answers of the base."""
+    sure = {f"Question {n}, " for n in range(10)}
+
+    def partly(question: str) -> str:
+        is_sure = "quality=5 not" not in question or any(number in question for number in sure)
+        return rating(question) if is_sure else "no idea"
+
+    given = {**pairs, "labels": labels(tmp_path / "labels", 60, longer=30)}
+    with judge_server(Scripted(partly)) as script:
+        summary = judge(spec_of(mode="single", labels="ds_1"), given, tmp_path / "out", script)
+    valid = {each["system"]: each["is_valid"] for each in summary["results"] if each["metric"] == "judge_score"}
+    assert (summary["may_decide"], valid) == (True, {"base": False, "deft": True})
+
+
 def test_429_and_500_are_tried_again_and_counted(pairs: dict[str, Path], tmp_path: Path) -> None:
     with judge_server(Scripted(best, refusals=[429, 500])) as script:
         summary = judge(spec_of(judge={"concurrency": 1}), pairs, tmp_path / "out", script)
