@@ -129,7 +129,8 @@ def append_values(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Append *rows* of prompt sets to values.parquet, or begin it with them."""
     own = pa.Table.from_pylist(list(rows), schema=OF_SETS)
     tables = [pq.read_table(path), own] if path.is_file() else [own]
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), path, compression="zstd")
+    found = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(tables[0].schema.metadata)
+    pq.write_table(found, path, compression="zstd")
 
 
 def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deft.evaluation.intervals import Array, Bounds
@@ -56,10 +57,13 @@ class EvaluationValues:
     path: Path
 
     def read(self, metric: str, rows: Sequence[Json]) -> Summed | None:
-        """Return *metric* of all its systems; None: the file has nothing of it. *rows* are those of metrics.json."""
-        table = pq.read_table(
-            self.path, columns=["row", "prompt", "system", "arm", "sums"], filters=[("metric", "=", metric)]
-        )
+        """Return *metric* of all its systems over held-out rows; None: the file has nothing of it.
+
+        *rows* are those of metrics.json. What the file has of prompt sets is in no number over all rows.
+        """
+        table = pq.read_table(self.path, filters=[("metric", "=", metric)])
+        if "set" in table.column_names:
+            table = table.filter(pc.is_null(table["set"]))
         if not len(table):
             return None
         bounds = self._bounds(metric)

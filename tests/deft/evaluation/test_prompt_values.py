@@ -9,6 +9,7 @@ import pytest
 
 from deft.evaluation.changes import read_measured
 from deft.evaluation.comparison import gather
+from deft.evaluation.files import append_values
 from deft.evaluation.metrics import Who
 from deft.evaluation.prompt_values import EvaluationValues, JudgingValues
 from tests.recorded import DRAWS, SETTINGS, accuracies, measure, writer
@@ -35,6 +36,18 @@ def test_sums_flags_and_ranges_come_back(folder):
         assert np.array_equal(each.sums, own[each.system].sums)
         assert (each.arm, each.n, each.bounds) == (DRAWS[each.system], 60, (0.0, 1.0))
     assert EvaluationValues(folder / "values.parquet").read("kl", []) is None
+
+
+def test_what_prompt_sets_said_is_no_part_of_it(tmp_path):
+    writer([measure("length", Who("deft", "deft"), [3.0, 4.0, 5.0], bounds=(0.0, 32.0))])(tmp_path)
+    path = tmp_path / "values.parquet"
+    (before,) = EvaluationValues(path).read("length", []).measurements
+    of_set = {"row": 0, "sample": 0, "prompt": 0, "system": "deft", "arm": "deft", "sums": [9.0, 1.0], "set": "ds_1"}
+    append_values([{**of_set, "metric": metric} for metric in ("length", "over_refusal")], path)
+    (after,) = EvaluationValues(path).read("length", []).measurements
+    assert np.array_equal(before.sums, after.sums)
+    assert after.bounds == (0.0, 32.0)
+    assert EvaluationValues(path).read("over_refusal", []) is None
 
 
 def test_the_range_of_a_metric_is_that_which_was_measured_with(tmp_path):
