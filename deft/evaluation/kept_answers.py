@@ -13,6 +13,7 @@ from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Conversation
 from deft.evaluation.generation import Answer
 from deft.evaluation.state import Answered, Run
+from deft.models.fit import answers_prompts
 from deft.specs import spec_hash
 from deft.training import checkpoints as resume
 
@@ -81,11 +82,13 @@ class KeptAnswers:
 
 
 def kept_answers(run: Run, settings_hash: str, root: Path | None) -> KeptAnswers:
-    """Return where the answers of *run* are kept: below *root*.
+    """Return where the answers of *run* are kept: below *root*; nowhere if there are none.
 
-    *settings_hash* is of everything that its numbers depend on but the systems.
+    *settings_hash* is of everything that its numbers depend on but the systems, whose files are read here.
     """
-    systems = "".join(adapter.weights_hash for adapter in run.adapters)
+    if root is None or not (answers_prompts(run.spec) or run.sets):
+        return KeptAnswers(None, {})
+    systems = "".join(adapter.files_hash() for adapter in run.adapters)
     return KeptAnswers(
         root,
         {

@@ -3,6 +3,7 @@
 Knows PEFT and adapter folders; it must not know data or metrics.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from torch import nn
 from deft.adapters.bases import is_whole_model
 from deft.errors import ModelNotUsable
 from deft.evaluation.trained_on import record_of, refusal, require_trained_on
-from deft.models.loading import adapter_on_head, load_base, load_policy
+from deft.models.files import config_hash
+from deft.models.loading import adapter_on_head, load_base, load_policy, weights_hash
 from deft.specs import Quantisation, System
+from deft.starts import adapter_hash
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,9 +33,18 @@ class Adapter:
     system: System
     folder: Path
     has_reward_term: bool
-    weights_hash: str
     is_whole: bool = False
     """Whether the folder is a model by itself, whose weights were all tuned."""
+
+    def files_hash(self) -> str:
+        """Return the SHA-256 (hex) of settings and weights as they lie in the folder, whatever is on record of them.
+
+        Raises:
+            ModelNotUsable: a tuned model has no weights.
+        """
+        if not self.is_whole:
+            return adapter_hash(self.folder)
+        return hashlib.sha256(f"{weights_hash(self.folder)} {config_hash(self.folder)}".encode()).hexdigest()
 
 
 def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], base_hash: str) -> list[Adapter]:
@@ -52,9 +64,7 @@ def _open(index: int, system: System, folder: Path | None, base_hash: str) -> Ad
     if folder is None or not (is_whole or (folder / "adapter_config.json").is_file()):
         raise refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
     require_trained_on(index, system, folder, base_hash)
-    record = record_of(folder)
-    weights = record.get("weights_hash" if is_whole else "adapter_sha256", "")
-    return Adapter(system, folder, record.get("omega") != 0, str(weights), is_whole)
+    return Adapter(system, folder, record_of(folder).get("omega") != 0, is_whole)
 
 
 class Resident:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
 from deft.data.datasets import import_files
 from deft.errors import Interrupted, InvalidInput
@@ -15,7 +17,7 @@ from deft.evaluation import run as evaluation
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
 from tests.deft.small_runs import with_other_settings
-from tests.models import save_tiny_llama
+from tests.models import save_tiny_llama, tiny_llama
 
 
 class Stopped(Silent):
@@ -141,6 +143,73 @@ def test_answers_of_a_model_that_changed_meanwhile_are_not_taken(
         path.write_text(json.dumps(earlier | change), encoding="utf-8")
     with pytest.raises(InvalidInput, match="settings differ"):
         _run(_spec(), {**inputs, "model": model}, tmp_path)
+
+
+def _tuned(folder: Path, seed: int) -> None:
+    """A tuned model whose record says the same of all weights."""
+    save_tiny_llama(folder, seed=seed)
+    (folder / "training.json").write_text(json.dumps({"omega": 0, "weights_hash": "w"}))
+
+
+def _adapter(folder: Path, seed: int) -> None:
+    """An adapter as PEFT saves it, with weights drawn by *seed*."""
+    base, settings = tiny_llama(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    torch.manual_seed(seed)
+    get_peft_model(base, settings).save_pretrained(folder)
+
+
+def _recorded(folder: Path, seed: int) -> None:
+    """An adapter whose record says the same of all weights."""
+    _adapter(folder, seed)
+    (folder / "training.json").write_text(json.dumps({"omega": 0, "adapter_sha256": "w"}))
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        pytest.param(_tuned, lambda folder: _tuned(folder, 9), id="weights of a tuned model"),
+        pytest.param(
+            _tuned, lambda folder: _edit(folder / "config.json", rms_norm_eps=0.01), id="settings of a tuned model"
+        ),
+        pytest.param(_recorded, lambda folder: _recorded(folder, 9), id="weights of an adapter"),
+        pytest.param(
+            _recorded, lambda folder: _edit(folder / "adapter_config.json", lora_alpha=99), id="settings of an adapter"
+        ),
+        pytest.param(_adapter, lambda folder: _adapter(folder, 9), id="weights of an adapter without a record"),
+    ],
+)
+def test_answers_of_a_system_that_changed_meanwhile_are_not_taken(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    make: Callable[[Path, int], None],
+    change: Callable[[Path], None],
+) -> None:
+    systems = {f"adapter.{index}": tmp_path / f"system-{index}" for index in range(2)}
+    for seed, folder in enumerate(systems.values(), start=1):
+        make(folder, seed)
+    spec = _spec(metrics=["length"])
+    with pytest.raises(Interrupted):
+        _run(spec, {**inputs, **systems}, tmp_path, Stopped(2))
+    change(systems["adapter.0"])
+    with pytest.raises(InvalidInput, match="systems differ"):
+        _run(spec, {**inputs, **systems}, tmp_path)
+
+
+def test_answers_of_adapters_are_kept_whatever_else_lies_beside_them(inputs: dict[str, Path], tmp_path: Path) -> None:
+    systems = {f"adapter.{index}": tmp_path / f"system-{index}" for index in range(2)}
+    for seed, folder in enumerate(systems.values(), start=1):
+        _adapter(folder, seed)
+    spec = _spec(metrics=["length"])
+    with pytest.raises(Interrupted):
+        _run(spec, {**inputs, **systems}, tmp_path, Stopped(2))
+    (systems["adapter.0"] / "README.md").write_text("Another card.", encoding="utf-8")
+    listener = Stopped(99)
+    _run(spec, {**inputs, **systems}, tmp_path, listener)
+    assert listener.kept == [3]
 
 
 def test_numbers_under_other_settings_of_the_same_weights_are_not_alike(
