@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deft.arms import arms
-from deft.planning.documents import DataFacts, Detectable, Memory, Plan, Queue, Remark, Speed
+from deft.planning.documents import Card, DataFacts, Detectable, Memory, Plan, Queue, Remark, Speed
 from deft.planning.lengths import Sample
 from deft.planning.plan import Facts, Planner
 from deft.planning.power import detectable, share_standard_error
@@ -182,16 +182,23 @@ def _of_memory(needs: Sequence[Memory]) -> list[Remark]:
     for need in needs:
         largest = need.cards[0]
         if not largest.fits:
-            cure = {
-                "smaller_micro_batch": f"optimisation.micro_batch_size {largest.largest_pass_examples}",
-                "checkpointing": "optimisation.gradient_checkpointing auto",
-                "nf4": "optimisation.quantisation nf4 and gradient checkpointing",
-                "sharding": f"{_processes(need, largest.card_gib)} processes, a card each (DEFT_TRAIN_PROCESSES)",
-                None: "a smaller model or shorter max_total_tokens",
-            }[largest.remedy]
+            cure = _cure(need, largest)
             message = f"{need.operation} does not fit a card of {largest.card_gib} GB as asked; it would with {cure}"
             found.append(Remark(code="does_not_fit", message=message, pointer="/optimisation/micro_batch_size"))
     return found
+
+
+def _cure(need: Memory, card: Card) -> str:
+    """Return in words what would make *need* fit *card*."""
+    if card.remedy == "smaller_micro_batch":
+        return f"optimisation.micro_batch_size {card.largest_pass_examples}"
+    if card.remedy == "checkpointing":
+        return "optimisation.gradient_checkpointing auto"
+    if card.remedy == "nf4":
+        return "optimisation.quantisation nf4 and gradient checkpointing"
+    if card.remedy == "sharding":
+        return f"{_processes(need, card.card_gib)} processes, a card each (DEFT_TRAIN_PROCESSES)"
+    return "a smaller model or shorter max_total_tokens"
 
 
 def _processes(need: Memory, card_gib: int) -> int:

@@ -335,6 +335,26 @@ def test_a_family_that_is_not_known_is_said(client: TestClient, upload: Upload, 
     assert "family_not_known" in [remark["code"] for remark in plan["remarks"]]
 
 
+LLAMA_3_70B = {
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "quantization_config": {},  # so that parameters are calculated: there are no such weights here
+}
+
+
+def test_a_model_that_no_card_holds_is_planned_and_said(
+    client: TestClient, upload: Upload, model: str, settings: Settings
+) -> None:
+    spoil_config(**LLAMA_3_70B)(settings.model_roots[0] / "tiny")
+    plan = ask(client, pipeline(upload(60), model, optimisation={"precision": "fp32"}))
+    told = {remark["message"].split()[0] for remark in plan["remarks"] if remark["code"] == "does_not_fit"}
+    assert told == {"score", "train", "evaluate"}
+    assert not any(card["fits"] for memory in plan["memory"] for card in memory["cards"])
+
+
 def test_strangers_see_nothing(client: TestClient, stranger: TestClient, upload: Upload, model: str) -> None:
     answer = stranger.post("/v1/plans", json=pipeline(upload(60), model))
     assert (answer.status_code, answer.json()["code"]) == (404, "reference_not_found")
