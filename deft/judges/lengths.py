@@ -79,13 +79,16 @@ def _gradient(mode: Array) -> Array:
 def _widening(moves: Array, clusters: Sequence[Any]) -> float:
     """Return by how much rows that share a prompt widen the interval, at least 1; *moves* [n] are their influences.
 
-    The root of the variance of sums over prompts over that of single rows, with Student's t for few prompts.
+    The root of the variance of sums over prompts over that of single rows, with Student's t for few prompts; rows of a
+    lone prompt are worth one.
     """
     _, codes = np.unique(np.asarray(clusters), return_inverse=True)
     number = int(codes.max()) + 1
     total = float((moves**2).sum())
-    if number == len(moves) or number == 1 or total == 0:
+    if number == len(moves) or total == 0:
         return 1.0
+    if number == 1:
+        return float(np.sqrt(len(moves)))
     effect = float((np.bincount(codes, moves) ** 2).sum()) / total * number / (number - 1)
     few = float(stats.t.ppf(1 - TAIL, number - 1) / stats.norm.ppf(1 - TAIL))
     return max(1.0, float(np.sqrt(effect)) * few)

@@ -42,3 +42,22 @@ def test_an_interval_that_is_too_short_would_be_seen() -> None:
 def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:
     page = text({"share": {"8": {"covered": 0.951}}})
     assert "| share | 0.951 | - | - | - | - |" in page
+    page = text({"share": {"8": {"covered": 0.97}, "32": {"covered": 0.94}}, "mean_normal": {"64": {"covered": 0.961}}})
+    assert "1 of 3 cells, 1 of 2 those with 32 prompts and more" in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompts"),
+    [
+        ("judge_win_rate_in_both_orders", 16),
+        ("judge_agreement_with_people", 16),
+        ("length_controlled", 16),
+        ("length_controlled_strong", 32),
+        ("length_controlled_in_orders", 16),
+        ("study_win_rate", 16),
+        ("alpha_of_two_raters", 16),
+        ("alpha_of_several_raters", 32),
+    ],
+)
+def test_what_judges_and_raters_say_is_held_as_often(kind: str, prompts: int) -> None:
+    assert 0.9 <= covered(KINDS[kind], prompts, runs=150, resamples=400, seed=1)["covered"] <= 0.99

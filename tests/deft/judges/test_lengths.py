@@ -97,6 +97,13 @@ def test_rows_of_one_prompt_are_not_taken_for_many() -> None:
     assert narrow < 0.8 * wide
 
 
+def test_rows_of_a_lone_prompt_say_little() -> None:
+    outcomes, longer_by = [1.0, 0.0, 1.0, 1.0] * 4, list(range(-8, 8))
+    lone = length_controlled(outcomes, longer_by, [0] * 16, HOW)
+    many = length_controlled(outcomes, longer_by, list(range(16)), HOW)
+    assert lone.high - lone.low > 0.9 > 0.6 > many.high - many.low
+
+
 @pytest.mark.parametrize("outcome", [0.0, 0.5, 1.0])
 def test_outcomes_that_are_all_alike_have_an_interval(outcome: float) -> None:
     found = controlled(np.full(12, outcome), np.arange(-4, 8))
