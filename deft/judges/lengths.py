@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from deft.evaluation.intervals import Array, Estimate
 from deft.judges.logistic import Rows, fit, influences, posterior, sigmoid
@@ -79,8 +78,7 @@ def _gradient(mode: Array) -> Array:
 def _widening(moves: Array, clusters: Sequence[Any]) -> float:
     """Return by how much rows that share a prompt widen the interval, at least 1; *moves* [n] are their influences.
 
-    The root of the variance of sums over prompts over that of single rows, with Student's t for few prompts; rows of a
-    lone prompt are worth one.
+    The root of the variance of sums over prompts over that of single rows; rows of a lone prompt are worth one.
     """
     _, codes = np.unique(np.asarray(clusters), return_inverse=True)
     number = int(codes.max()) + 1
@@ -90,8 +88,7 @@ def _widening(moves: Array, clusters: Sequence[Any]) -> float:
     if number == 1:
         return float(np.sqrt(len(moves)))
     effect = float((np.bincount(codes, moves) ** 2).sum()) / total * number / (number - 1)
-    few = float(stats.t.ppf(1 - TAIL, number - 1) / stats.norm.ppf(1 - TAIL))
-    return max(1.0, float(np.sqrt(effect)) * few)
+    return max(1.0, float(np.sqrt(effect)))
 
 
 def _estimate(value: float, sample: Array, widening: float) -> Estimate:
