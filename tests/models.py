@@ -115,6 +115,17 @@ def tiny_llama(
     return LlamaForCausalLM(config).eval()
 
 
+def swap_letters(folder: Path) -> None:
+    """Give the letters of the model's tokenizer in *folder* each other's ids, the first the last one's."""
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = document["model"]["vocab"]
+    letters = [token for token in vocabulary if len(token) == 1 and token.isascii() and token.isalpha()]
+    ids = [vocabulary[letter] for letter in letters]
+    vocabulary.update(zip(letters, reversed(ids), strict=True))
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
 def save_tiny_llama(folder: Path, seed: int = 0, *, has_chat_template: bool = True, **options: int) -> Path:
     """Save a tiny Llama and its byte tokenizer to *folder*, as any model folder; return it."""
     tiny_llama(seed, **options).save_pretrained(folder)

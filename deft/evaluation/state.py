@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from deft.endpoints import Endpoint
+from deft.errors import ModelNotUsable
 from deft.evaluation.answers import AnswerFacts, bleu_signature
 from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Answering, in_memory
@@ -27,9 +29,12 @@ from deft.evaluation.served import by_server
 from deft.evaluation.systems import Adapter, Resident
 from deft.models.files import config_hash
 from deft.models.fit import GENERATED_METRICS, TEXT_METRICS
+from deft.models.loading import load_tokenizer
 from deft.models.quantisation import numbers_of
 from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
+from deft.reward_models.layout import reading_hash
+from deft.reward_models.model import tokens_of
 from deft.specs import EvaluateSpec, EvaluationOptions, Sampling
 from deft.tokens import tokenizer_hash
 
@@ -150,7 +155,12 @@ def settings_of(run: Run, base_hash: str) -> dict[str, dict[str, Any]]:
         for metric, rule in RULES.items()
     }
     for judge in run.judges:
-        reads = {"reward_model": judge.weights_hash, "reward_model_config": config_hash(judge.folder)}
+        reads = {
+            "reward_model": judge.weights_hash,
+            "reward_model_config": config_hash(judge.folder),
+            "reward_model_tokenizer": _reading_of(judge.folder),
+            "reward_model_tokens": tokens_of(judge.folder),
+        }
         found |= {f"{metric}:{judge.name}": found[metric] | reads for metric in ("reward", "reward_logit")}
     return found
 
@@ -197,7 +207,10 @@ def decoding_of(options: EvaluationOptions, sampling: Sampling | None) -> str:
 def _own(run: Run) -> dict[str, dict[str, Any]]:
     """Return what single metrics depend on beside their rows."""
     options = run.spec.options
-    bart = {"model": None if run.bart is None else [run.bart.weights_hash, config_hash(run.bart.folder)]}
+    bart: dict[str, Any] = {"model": None}
+    if run.bart is not None:
+        folder = run.bart.folder
+        bart = {"model": [run.bart.weights_hash, config_hash(folder)], "model_tokenizer": _reading_of(folder)}
     return {
         "preference_accuracy": {"beta": options.beta},
         "margin": {"beta": options.beta},
@@ -205,6 +218,13 @@ def _own(run: Run) -> dict[str, dict[str, Any]]:
         "bleu": {"signature": bleu_signature()},
         **{metric: bart for metric, asked in COMPANIONS.items() if asked == "bartscore"},
     }
+
+
+def _reading_of(folder: Path) -> str | None:
+    """Return the hash of how the model in *folder* reads; None: its tokenizer does not load, nor will the model."""
+    with suppress(ModelNotUsable):
+        return reading_hash(load_tokenizer(folder))
+    return None
 
 
 def _direction_hash(how: Pass) -> str | None:

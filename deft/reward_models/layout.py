@@ -4,6 +4,8 @@ An encoder gets a pair, `[CLS] prompt [SEP] response [SEP]`; a decoder prompt, r
 sequence. Knows tokenizers and examples; no model.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from deft.errors import InvalidInput
 from deft.examples import Example
 from deft.specs import TokenOptions
-from deft.tokens import end_token_id, iter_encoded, transcript_of
+from deft.tokens import end_token_id, iter_encoded, tokenizer_hash, transcript_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -48,6 +50,17 @@ def options_for(tokenizer: "Tokenizer", context_tokens: int | None) -> TokenOpti
     return TokenOptions(
         max_prompt_tokens=3 * total // 4, max_total_tokens=total, template="chat" if has_template else "auto"
     )
+
+
+def reading_hash(tokenizer: "Tokenizer") -> str:
+    """Return the SHA-256 (hex) of all of *tokenizer* that decides what a classifier or an encoder-decoder reads.
+
+    That is what decides ids, and what its hash leaves out: the pad token, by which a decoder's classifier finds the
+    last token, the CLS token and the inputs, which are the layout, and the side on which it cuts a text.
+    """
+    own = [tokenizer_hash(tokenizer), tokenizer.pad_token_id, tokenizer.cls_token_id]
+    own += [tokenizer.model_input_names, tokenizer.truncation_side]
+    return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
 
 def lay_out(examples: Sequence[Example], tokenizer: "Tokenizer", options: TokenOptions) -> list[Sequences]:

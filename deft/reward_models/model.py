@@ -101,7 +101,7 @@ def load_reward_model(
     tokenizer = load_tokenizer(folder)
     model = load_classifier(folder, tokenizer, precision=precision).eval()
     model.requires_grad_(False)
-    recorded = record_of(folder).get("spec", {}).get("tokens")
+    recorded = tokens_of(folder)
     options = TokenOptions.model_validate(recorded) if recorded else options_for(tokenizer, context_of(model))
     return RewardModel(model, tokenizer, options, on_halving)
 
@@ -110,6 +110,12 @@ def record_of(folder: Path) -> dict[str, Any]:
     """Return what the job that made the reward model in *folder* recorded; empty for any other."""
     path = folder / RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def tokens_of(folder: Path) -> dict[str, Any] | None:
+    """Return the token options that the reward model in *folder* was trained with; None: not on record."""
+    found: dict[str, Any] | None = record_of(folder).get("spec", {}).get("tokens")
+    return found
 
 
 def context_of(model: "PreTrainedModel") -> int | None:

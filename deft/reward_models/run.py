@@ -23,7 +23,7 @@ from deft.models.loading import load_tokenizer, weights_hash
 from deft.reports import Report, stop_if_asked
 from deft.reward_models.accuracy import Accuracy, accuracy_of, by_source
 from deft.reward_models.folder import finish, save_reward_model
-from deft.reward_models.layout import lay_out, layout_of
+from deft.reward_models.layout import lay_out, layout_of, reading_hash
 from deft.reward_models.model import RewardModel, context_of, load_classifier, load_reward_model
 from deft.reward_models.rows import ROWS, Row, rows_of, write_rows
 from deft.reward_models.training import Store, Training
@@ -63,7 +63,8 @@ def run_train_reward_model(
         base_hash = weights_hash(inputs["model"])
         tokenizer = load_tokenizer(inputs["model"])
         model = _model(spec, inputs["model"], tokenizer)
-        store = None if checkpoints is None else Store(checkpoints, _run(spec, inputs["model"], base_hash, trained))
+        belongs = _run(spec, inputs["model"], base_hash, tokenizer, trained)
+        store = None if checkpoints is None else Store(checkpoints, belongs)
         sequences = lay_out([row.example for row in trained], tokenizer, spec.tokens)
         report.phase("train")
         training = Training(model, sequences, spec.optimisation, report, store)
@@ -119,10 +120,17 @@ def _merged(model: Any) -> "PreTrainedModel":  # noqa: ANN401 -- PEFT's model or
     return found
 
 
-def _run(spec: TrainRewardModelSpec, base: Path, base_hash: str, rows: Sequence[Row]) -> dict[str, str]:
+def _run(
+    spec: TrainRewardModelSpec, base: Path, base_hash: str, tokenizer: "Tokenizer", rows: Sequence[Row]
+) -> dict[str, str]:
     """Return what a checkpoint belongs to."""
-    keys = hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()
-    return {"spec": spec_hash(spec), "base": base_hash, "config": config_hash(base), "rows": keys}
+    return {
+        "spec": spec_hash(spec),
+        "base": base_hash,
+        "config": config_hash(base),
+        "tokenizer": reading_hash(tokenizer),
+        "rows": hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest(),
+    }
 
 
 def _judged(spec: TrainRewardModelSpec, judge: RewardModel, held_out: Sequence[Row], report: Report) -> dict[str, Any]:

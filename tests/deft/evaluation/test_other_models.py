@@ -21,7 +21,7 @@ from deft.reports import Silent
 from deft.reward_models.model import load_reward_model
 from deft.reward_models.rows import Row, write_rows
 from deft.specs import EvaluateSpec
-from tests.models import save_tiny_bart, save_tiny_encoder, save_tiny_llama
+from tests.models import save_tiny_bart, save_tiny_encoder, save_tiny_llama, swap_letters
 
 WORDS = ["tea", "rain", "a cat", "the sea", "bread", "snow", "a song", "stone"]
 
@@ -210,6 +210,42 @@ def test_settings_of_rewards_name_the_weights(evaluated: tuple[Path, dict[str, A
     assert settings["reward:rm_1"]["reward_model"] == summary["reward_models"][0]["weights_hash"]
 
 
+@pytest.mark.parametrize("change", ["tokenizer", "tokens"])
+def test_settings_of_rewards_and_bartscore_name_how_texts_are_read(
+    inputs: dict[str, Path], tmp_path: Path, change: str
+) -> None:
+    spec = _spec(
+        reward_models=["rm_1"],
+        training_reward_models=[],
+        general_dataset=None,
+        options={"metrics": ["reward", "bartscore", "length"], "prompts": 2},
+    )
+    copies = {name: shutil.copytree(inputs[name], tmp_path / name) for name in ("reward_model.0", "bartscore_model")}
+    own = {**{name: inputs[name] for name in ("model", "dataset", "adapter.0")}, **copies}
+
+    def measured(name: str) -> dict[str, tuple[str, float]]:
+        (tmp_path / name).mkdir()
+        run_evaluate(spec, inputs=own, out=tmp_path / name, checkpoints=None, report=Silent())
+        rows = _rows_of(tmp_path / name, system="deft", slice="all")
+        return {row["metric"]: (row["settings_hash"], row["value"]) for row in rows}
+
+    before = measured("before")
+    changed = {"reward:rm_1", "reward_logit:rm_1"}
+    if change == "tokenizer":
+        changed |= {"bartscore_precision", "bartscore_recall", "bartscore_f"}
+        for folder in copies.values():
+            swap_letters(folder)
+    else:
+        path = copies["reward_model.0"] / "reward_model.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["spec"]["tokens"]["max_prompt_tokens"] = 8
+        path.write_text(json.dumps(record), encoding="utf-8")
+    after = measured("after")
+    for metric in before:
+        same = [one == other for one, other in zip(before[metric], after[metric], strict=True)]
+        assert same == [metric not in changed] * 2, metric
+
+
 def _refused(spec: EvaluateSpec, inputs: dict[str, Path], out: Path) -> InvalidInput:
     out.mkdir()
     with pytest.raises(InvalidInput) as caught:
@@ -254,9 +290,12 @@ def test_metrics_whose_fields_are_not_given_are_left_out(inputs: dict[str, Path]
     assert not [m for m in metrics if m.startswith(("reward", "bartscore", "perplexity"))]
 
 
-def test_a_reward_model_that_does_not_load_loses_nothing_else(inputs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_reward_model_that_does_not_load_loses_nothing_else(
+    inputs: dict[str, Path], tmp_path: Path, file: str
+) -> None:
     broken = shutil.copytree(inputs["reward_model.1"], tmp_path / "broken")
-    (broken / "model.safetensors").write_bytes(b"\0" * 64)
+    (broken / file).write_bytes(b"\0" * 64)
     spec = _spec(options={"metrics": ["reward", "bleu"], "prompts": 2})
     (tmp_path / "out").mkdir()
     own = {**inputs, "reward_model.1": broken}

@@ -1,7 +1,11 @@
 """What encoders and decoders read, token by token."""
 
+from typing import Any
+
+import pytest
+
 from deft.examples import Example
-from deft.reward_models.layout import lay_out, layout_of, options_for
+from deft.reward_models.layout import lay_out, layout_of, options_for, reading_hash
 from deft.specs import TokenOptions
 from tests.models import byte_tokenizer, encoder_tokenizer
 
@@ -51,3 +55,15 @@ def test_another_reward_model_is_read_by_its_chat_template_if_it_has_one() -> No
     assert options_for(byte_tokenizer(has_chat_template=False), 4096).template == "auto"
     assert options_for(encoder_tokenizer(), 512).max_total_tokens == 512
     assert options_for(encoder_tokenizer(), None).max_total_tokens == 1024
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pad_token": "[SEP]"}, {"cls_token": None}, {"truncation_side": "left"}, {"model_input_names": ["x"]}]
+)
+def test_the_hash_of_how_texts_are_read_has_more_than_what_decides_ids(changes: dict[str, Any]) -> None:
+    tokenizer = encoder_tokenizer()
+    before = reading_hash(tokenizer)
+    assert reading_hash(encoder_tokenizer()) == before
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    assert reading_hash(tokenizer) != before

@@ -1,6 +1,7 @@
 """The operation on tiny models, from a dataset folder to a reward model that is right about rows it has not seen."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from deft.reward_models.model import load_reward_model
 from deft.reward_models.rows import learnt_rows
 from deft.reward_models.run import run_train_reward_model
 from deft.specs import TrainRewardModelSpec
-from tests.models import save_tiny_encoder, save_tiny_llama
+from tests.models import save_tiny_encoder, save_tiny_llama, swap_letters
 
 PRIVATE_WORD = "xylophone"
 
@@ -173,6 +174,16 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert summary["weights_hash"] == trained[1]["weights_hash"]
     with pytest.raises(InvalidInput):
         _run(_spec(optimisation={"epochs": 1}), inputs, tmp_path / "c", checkpoints=tmp_path / "kept")
+
+
+def test_a_run_that_was_stopped_does_not_go_on_under_another_tokenizer(inputs: dict[str, Path], tmp_path: Path) -> None:
+    own = {**inputs, "model": shutil.copytree(inputs["model"], tmp_path / "model")}
+    with pytest.raises(Interrupted):
+        _run(_spec(), own, tmp_path / "a", report=Listener(stop_at=2), checkpoints=tmp_path / "kept")
+    swap_letters(own["model"])
+    with pytest.raises(InvalidInput, match="its tokenizer differ") as caught:
+        _run(_spec(), own, tmp_path / "b", checkpoints=tmp_path / "kept")
+    assert caught.value.error_code == "checkpoint_of_another_run"
 
 
 def test_a_decoder_with_lora_learns_from_ranked_lists(tmp_path: Path) -> None:
