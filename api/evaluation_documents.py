@@ -97,6 +97,12 @@ class ComparedDocument(Document):
     has_luck: bool = Field(
         False, description="True: the interval knows what chance in a training run does, from arms with several draws."
     )
+    p: float | None = Field(
+        None, description="Of no difference, by swapping the sides prompt by prompt; null: unpaired."
+    )
+    p_adjusted: float | None = Field(None, description="After Holm's correction for `comparisons` metrics.")
+    comparisons: int = Field(0, description="Metrics of this comparison that have a p.")
+    effect_size: float | None = Field(None, description="In standard deviations of prompts; null: unpaired.")
     is_comparable: bool
     differing_settings: list[str]
 

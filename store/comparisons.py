@@ -13,6 +13,7 @@ from deft.evaluation.between import between, differing_settings
 from deft.evaluation.changes import Measured, Runs, read_measured
 from deft.evaluation.differences import Change, Value
 from deft.evaluation.directions import told_by
+from deft.evaluation.intervals import holm
 from deft.evaluation.metrics import BASE
 from deft.specs import spec_json
 from deft.specs.comparisons import ComparisonSpec, Side
@@ -43,7 +44,7 @@ def compare(session: Session, files: ArtifactFiles, team_id: str, spec: Comparis
     differing = differing_settings(left.measured, right.measured, apart)
     if differing and not spec.force:
         raise _incomparable(differing)
-    found = {metric: _compared(left, right, metric, differing) for metric in metrics}
+    found = _adjusted({metric: _compared(left, right, metric, differing) for metric in metrics})
     result: Json = finite({"is_forced": bool(differing), "differing_settings": differing, "metrics": found})
     return result
 
@@ -165,6 +166,14 @@ def _compared(left: _Read, right: _Read, metric: str, differing: Mapping[str, Js
     }
 
 
+def _adjusted(found: dict[str, Json]) -> dict[str, Json]:
+    """Return what was *found* by metric with Holm's p over those metrics of which there is one."""
+    tested = [metric for metric, own in found.items() if own["p"] is not None]
+    adjusted = dict(zip(tested, holm([found[metric]["p"] for metric in tested]), strict=True))
+    more = {metric: {"p_adjusted": adjusted.get(metric), "comparisons": len(tested)} for metric in found}
+    return {metric: {**own, **more[metric]} for metric, own in found.items()}
+
+
 def _difference(left: _Read, right: _Read, metric: str) -> Change | None:
     if _is_of_one(left, right, metric):
         return left.measured.difference(left.runs, right.runs, metric)
@@ -176,7 +185,7 @@ def _value(value: Value) -> Json:
 
 
 def _change(change: Change) -> Json:
-    named = ("low", "high", "is_paired", "has_luck")
+    named = ("low", "high", "is_paired", "has_luck", "p", "effect_size")
     return {"difference": change.value, **{name: getattr(change, name) for name in named}}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from deft.evaluation.changes import HASH, Measured, Runs, columns_of
+from deft.evaluation.changes import HASH, Measured, Runs, columns_of, paired
 from deft.evaluation.comparison import NO_LUCK, Evidence
 from deft.evaluation.differences import Change, Value, less
 from deft.evaluation.intervals import Luck
@@ -43,8 +43,7 @@ def _paired(left: Measured, plus: Runs, right: Measured, minus: Runs, metric: st
     there = [own + place for place in range(its) if other.measurements[place].system in minus]
     lucks = [evidence.luck_within(range(own)), evidence.luck_within(range(own, own + its))]
     luck = _added(evidence, (here, there), lucks)
-    found = evidence.estimate_with(luck or NO_LUCK, here, there)
-    return Change(found.value, found.low, found.high, is_paired=True, has_luck=luck is not None)
+    return paired(evidence.estimate_with(luck or NO_LUCK, here, there), has_luck=luck is not None)
 
 
 def _added(evidence: Evidence, sides: Sequence[Sequence[int]], lucks: Sequence[Luck | None]) -> Luck | None:

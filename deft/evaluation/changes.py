@@ -14,6 +14,7 @@ from typing import Any
 from deft.evaluation.comparison import UNTRAINED, Evidence, gather
 from deft.evaluation.differences import Change, Value, less, turned
 from deft.evaluation.directions import OF_THE_BASE, OF_THE_OPPONENT
+from deft.evaluation.intervals import Estimate
 from deft.evaluation.metrics import BASE, Measurement
 from deft.evaluation.prompt_values import EvaluationValues, JudgingValues, Summed
 
@@ -140,6 +141,8 @@ class Measured:
                 is_paired=True,
                 may_decide=bool(not one.get("is_trained_on") and one.get("is_valid", True)),
                 has_luck=is_of_arms and self._has_draws(metric, part),
+                p=one.get("p"),
+                effect_size=one.get("effect_size"),
             )
             if sides == [set(plus), set(minus)]:
                 return found
@@ -163,7 +166,7 @@ class Measured:
         if evidence is None:
             return None
         found = evidence.estimate_runs(columns_of(evidence, plus), columns_of(evidence, minus))
-        return Change(found.value, found.low, found.high, is_paired=True, has_luck=evidence.luck is not None)
+        return paired(found, has_luck=evidence.luck is not None)
 
     def evidence(self, metric: str, sides: Sequence[Runs]) -> Evidence | None:
         """Return what was measured prompt by prompt of all systems; None where any of *sides* is not on record."""
@@ -188,6 +191,17 @@ class Measured:
             known = self.by_definition(run, metric)
             found = found if known is None else found.with_known(run, known, like)
         return found if set(asked) <= {each.system for each in found.measurements} else None
+
+
+def paired(found: Estimate, *, has_luck: bool) -> Change:
+    """Return the estimate of a paired difference as a change."""
+    return Change(
+        *(found.value, found.low, found.high),
+        is_paired=True,
+        has_luck=has_luck,
+        p=found.p,
+        effect_size=found.effect_size,
+    )
 
 
 def columns_of(evidence: Evidence, runs: Runs) -> list[int]:

@@ -25,7 +25,8 @@ class Change:
     """One value less another, with its 95 % interval; *is_paired*: over the same prompts, resampled together.
 
     *has_luck*: the interval knows what chance in a training run does, from arms with several draws. *minus*: the
-    systems of the other value. *prompts* is how many it is over, where that is on record.
+    systems of the other value. *prompts* is how many it is over, where that is on record. *p* is that of no difference,
+    by permutation, and *effect_size* in standard deviations of prompts; None: not paired, or not on record.
     """
 
     value: float
@@ -36,6 +37,8 @@ class Change:
     has_luck: bool = False
     minus: tuple[str, ...] = ()
     prompts: int | None = None
+    p: float | None = None
+    effect_size: float | None = None
 
 
 def less(mine: Value, theirs: Value) -> Change:
@@ -54,4 +57,5 @@ def turned(change: Change) -> Change:
     """Return *change* from the other side."""
     low = None if change.high is None else -change.high
     high = None if change.low is None else -change.low
-    return replace(change, value=-change.value, low=low, high=high)
+    size = None if change.effect_size is None else -change.effect_size
+    return replace(change, value=-change.value, low=low, high=high, effect_size=size)

@@ -1,7 +1,10 @@
 """The promotion gate over HTTP: held or released, by whom, until when, taken back from whom."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +141,17 @@ def test_a_gain_against_an_arm_of_several_draws_is_the_number_of_the_comparison(
     assert gain["bound"] == told["low"]
     assert gain["against_systems"] == ["random", "random-2", "random-3"]
     assert (gain["is_paired"], gain["has_luck"], gain["is_met"]) == (True, True, True)
+
+
+def test_the_policies_that_the_pages_show_are_ones(client: TestClient) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = [json.loads(block.partition("```")[0]) for block in page.split("```json")[1:] if '"forgetting"' in block]
+    gains = [json.loads(found)["gain"] for found in re.findall('`({"gain": {[^`]*})`', page)]
+    assert (len(shown), [gain["metric"] for gain in gains]) == (1, ["judge_win_rate"])
+    for number, policy in enumerate([*shown, *({**shown[0], "gain": gain} for gain in gains)]):
+        made = client.post("/v1/policies", json={**policy, "name": f"{policy['name']}-{number}"})
+        assert made.status_code == 201, made.text
+        assert made.json()["spec"]["gain"] == policy["gain"]
 
 
 @pytest.mark.parametrize(("metric", "code"), [("acuracy", "unknown_metric"), ("length", "no_better_end")])

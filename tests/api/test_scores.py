@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from deft.evaluation.metrics import Who
 from store import models
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from store.tables import Job
 from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
-from tests.recorded import accuracies, writer
+from tests.recorded import accuracies, measure, right, writer
 
 Json = dict[str, Any]
 LIKE = {"length": {"prompts": "p1", "seed": 0}, "bleu": {"prompts": "p1", "seed": 0}}
@@ -156,6 +157,7 @@ def test_like_evaluations_are_compared_with_an_interval(client: TestClient, two:
     assert length["difference"] == 10.0
     assert (length["low"], length["high"]) == (pytest.approx(10 - 2**0.5), pytest.approx(10 + 2**0.5))
     assert (length["is_paired"], length["is_comparable"]) == (False, True)
+    assert (length["p"], length["p_adjusted"], length["effect_size"], length["comparisons"]) == (None, None, None, 0)
     assert set(found["metrics"]) == {"bleu", "length"}
     assert client.get(answer.headers["location"]).json() == found
     assert client.get("/v1/comparisons").json()["data"] == [found]
@@ -206,12 +208,37 @@ def test_the_name_of_an_arm_means_all_its_draws(
     (told,) = (d for d in comparison["differences"] if (d["arm"], d["against"]) == ("deft", "random"))
     (arm,) = (row for row in comparison["table"] if row["arm"] == "random")
     assert (found["difference"], found["low"], found["high"]) == (told["difference"], told["low"], told["high"])
+    assert (found["p"], found["effect_size"]) == (told["p"], told["effect_size"])
     assert (found["is_paired"], found["has_luck"]) == (True, True)
     assert found["right"]["systems"] == ["random", "random-2", "random-3"]
     cell = arm["cells"]["preference_accuracy"]
     assert [found["right"][name] for name in ("value", "low", "high")] == pytest.approx(
         [cell[name] for name in ("value", "low", "high")]
     )
+
+
+def test_p_values_are_corrected_for_the_metrics_that_are_compared(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    adapters = {name: publish_adapter(database, files, team_id) for name in ("deft", "random")}
+    measured = [
+        measure(metric, Who(name, name), right(share, seed=n), bounds=(0.0, 1.0))
+        for metric, shares in (("ended", (0.9, 0.5)), ("distinct_1", (0.6, 0.5)))
+        for n, (name, share) in enumerate(zip(adapters, shares, strict=True))
+    ]
+    one = publish_evaluation(database, files, team_id, adapters=adapters, write=writer(measured))
+    sides = {name: {"evaluation": one.id, "system": who} for name, who in (("left", "deft"), ("right", "random"))}
+    found = client.post("/v1/comparisons", json=sides).json()["metrics"]
+    small, large = found["ended"], found["distinct_1"]
+    assert small["p"] < large["p"]
+    assert small["p_adjusted"] == pytest.approx(2 * small["p"])
+    assert large["p_adjusted"] == pytest.approx(large["p"])
+    assert [own["comparisons"] for own in found.values()] == [2, 2]
+    alone = client.post("/v1/comparisons", json={**sides, "metrics": ["ended"]}).json()["metrics"]["ended"]
+    assert (alone["p_adjusted"], alone["comparisons"]) == (small["p"], 1)
+    turned = {"left": sides["right"], "right": sides["left"]}
+    back = client.post("/v1/comparisons", json=turned).json()["metrics"]["ended"]
+    assert (back["p"], back["effect_size"]) == (small["p"], -small["effect_size"])
 
 
 def test_two_evaluations_over_the_same_rows_are_compared_prompt_by_prompt(

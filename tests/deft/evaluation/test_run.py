@@ -16,8 +16,10 @@ from deft.errors import Interrupted, InvalidInput
 from deft.evaluation.changes import read_measured
 from deft.evaluation.run import run_evaluate
 from deft.models.loading import load_base, load_tokenizer, weights_hash
+from deft.promotion import decide
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
+from deft.specs.releases import PolicySpec
 from deft.tokens import encode_examples
 from tests.models import save_tiny_llama
 
@@ -311,6 +313,24 @@ def test_any_two_sides_can_be_compared_later_as_the_comparison_compares_its_own(
         numbers = tuple(each[name] for name in ("difference", "low", "high"))
         assert (change.value, change.low, change.high) == pytest.approx(numbers, abs=1e-9), each["metric"]
         assert (change.is_paired, change.has_luck) == (True, True)
+        assert (change.p, change.effect_size) == pytest.approx((each["p"], each["effect_size"]), abs=1e-9)
+
+
+def test_the_gate_goes_by_the_numbers_of_the_comparison(evaluated: tuple) -> None:
+    """Against the arm of two draws, with the luck of a run: what the evaluation itself says of it."""
+    told = {each["against"]: each for each in _json(evaluated[0] / "comparison.json")["differences"] if _is_main(each)}
+    for against in ("random", "base"):
+        rules = {"name": "p", "forgetting": {"metric": "margin", "at_most": 1e6}, "safety": {"at_most": 1.0}}
+        policy = PolicySpec.model_validate({**rules, "gain": {"at_least": -1.0, "against": against}})
+        gain, forgetting, *_ = decide(policy, read_measured(evaluated[0]), "deft")
+        assert (gain.value, gain.low, gain.high) == tuple(told[against][n] for n in ("difference", "low", "high"))
+        assert (gain.bound, gain.has_luck, gain.is_met) == (gain.low, True, True)
+    margin = next(r for r in _json(evaluated[0] / "metrics.json") if (r["system"], r["metric"]) == ("deft", "margin"))
+    assert forgetting.value == pytest.approx(-margin["value"])
+
+
+def _is_main(difference: dict) -> bool:
+    return (difference["metric"], difference["slice"]) == ("preference_accuracy", "all")
 
 
 def test_summary_is_json_without_a_word_of_the_users(evaluated: tuple) -> None:
