@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from deft.specs import EvaluateSpec, LmEval
 
 PROGRAMS = ("lm-eval", "lm_eval")
 LOOK_SECONDS = 0.5
+HEARD_SECONDS = 60.0
+"""Between two signs of life while the program runs: a process that says nothing for long is ended."""
+
 GRACE_SECONDS = 10.0
 NORMAL_95 = 1.959964
 """Standard errors on either side of a 95 % interval."""
@@ -68,19 +73,22 @@ def measure_systems(run: Run, program: str, asked: LmEval, base: Path, known: Ma
     """
     run.report.phase("lm_eval")
     for done, adapter in enumerate(run.systems):
-        run.report.progress(done, len(run.systems), "systems")
+        tell = partial(run.report.progress, done, len(run.systems), "systems")
+        tell()
         system = who_is(adapter).system
         if system in known:
             yield {"system": system, "text": known[system]}
             continue
         try:
-            yield {"system": system, "text": _measured(run, program, asked, base, adapter)}
+            yield {"system": system, "text": _measured(run, program, asked, base, adapter, tell)}
         except HarnessFailed as error:
             run.report.note(f"lm-evaluation-harness did not measure {system}: {error}")
             yield {"system": system, "failure": str(error)}
 
 
-def _measured(run: Run, program: str, asked: LmEval, base: Path, adapter: Adapter | None) -> str:
+def _measured(
+    run: Run, program: str, asked: LmEval, base: Path, adapter: Adapter | None, tell: Callable[[], None]
+) -> str:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         named = {"pretrained": base if adapter is None or not adapter.is_whole else adapter.folder}
@@ -89,7 +97,7 @@ def _measured(run: Run, program: str, asked: LmEval, base: Path, adapter: Adapte
         for link, folder in named.items():
             (work / link).symlink_to(folder.resolve())  # a comma in a path would end it in --model_args
         arguments = ",".join(f"{link}={work / link}" for link in named)
-        _call([program, *_arguments(asked, arguments, work / "out", run.spec.options.seed)], work, run.report)
+        _call([program, *_arguments(asked, arguments, work / "out", run.spec.options.seed)], work, run.report, tell)
         written = sorted((work / "out").rglob("results*.json"))
         if not written:
             raise HarnessFailed("it ended without a file of results")
@@ -108,7 +116,7 @@ def _arguments(asked: LmEval, model: str, out: Path, seed: int) -> list[str]:
     return found
 
 
-def _call(command: Sequence[str], work: Path, report: Report) -> None:
+def _call(command: Sequence[str], work: Path, report: Report, tell: Callable[[], None]) -> None:
     """Run *command* to its end; what it prints is kept in *work* alone, and no key of ours is in its environment."""
     environment = {name: value for name, value in os.environ.items() if name not in (URL, KEY)}
     log = work / "log"
@@ -117,7 +125,7 @@ def _call(command: Sequence[str], work: Path, report: Report) -> None:
             command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
         )
         try:
-            _wait(process, report)
+            _wait(process, report, tell)
         finally:
             _end(process)
     if process.returncode:
@@ -126,9 +134,13 @@ def _call(command: Sequence[str], work: Path, report: Report) -> None:
         raise HarnessFailed(f"it ended with status {process.returncode} and said last: {shown(last)}")
 
 
-def _wait(process: "subprocess.Popen[bytes]", report: Report) -> None:
+def _wait(process: "subprocess.Popen[bytes]", report: Report, tell: Callable[[], None]) -> None:
+    heard = time.monotonic()
     while process.poll() is None:
         stop_if_asked(report)
+        if time.monotonic() - heard >= HEARD_SECONDS:
+            tell()
+            heard = time.monotonic()
         try:
             process.wait(LOOK_SECONDS)
         except subprocess.TimeoutExpired:

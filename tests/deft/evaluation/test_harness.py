@@ -177,6 +177,25 @@ def test_what_was_measured_is_kept_and_a_stop_ends_the_program(
     assert ["peft" in json.loads(line) for line in calls.read_text().splitlines()] == [False, True, True]
 
 
+def test_a_program_that_takes_long_is_heard_of(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(tmp_path / "bin", monkeypatch, '"peft" in model and __import__("time").sleep(1.5)')
+    monkeypatch.setattr(harness, "HEARD_SECONDS", 0.0)
+    monkeypatch.setattr(harness, "LOOK_SECONDS", 0.05)
+    heard: list[int] = []
+
+    class Hearing(Silent):
+        def progress(self, done: int, total: int, unit: str) -> None:
+            if unit == "systems":
+                heard.append(done)
+
+    run(inputs, tmp_path / "out", spec_of(), Hearing())
+    assert heard.count(1) > 2
+
+
 @pytest.mark.parametrize("tasks", [[], ["a,b"], ["--model"], ["arc", "arc"], ["../x"]])
 def test_tasks_are_plain_names(tasks: list[str]) -> None:
     with pytest.raises(ValueError, match="tasks"):
