@@ -37,6 +37,10 @@ FULL_ARM_LIMIT = 20_000
 """Examples up to which training on everything is one of the default arms."""
 
 
+EQUAL_COST: ArmName = "random_equal_cost"
+"""As many random rows as what `deft` costs with its scoring would pay for."""
+
+
 class Arm(NamedTuple):
     """One variant of a pipeline, resolved: what it trains on and whether the loss has the reward term."""
 
@@ -45,6 +49,13 @@ class Arm(NamedTuple):
     selection: Selection | None
     """None: everything that was scored."""
     has_term: bool
+
+    @property
+    def select_name(self) -> str | None:
+        """The name of the child job that makes its subset."""
+        if self.selection is None:
+            return None
+        return f"select:{self.name}" if self.name == EQUAL_COST else select_name(self.selection)
 
     @property
     def system(self) -> str:
@@ -60,7 +71,7 @@ def arms(spec: PipelineSpec) -> list[Arm]:
 def _draws(spec: PipelineSpec, name: ArmName) -> list[Arm]:
     if name == "full":
         return [Arm(name, 1, None, has_term=False)]
-    has_term = name not in ("no_reward_term", "random")
+    has_term = name not in ("no_reward_term", "random", EQUAL_COST)
     draws = spec.random_draws if name in ("random", "random_with_term") else 1
     return [Arm(name, draw, _selection(spec, name, draw), has_term) for draw in range(1, draws + 1)]
 
@@ -69,6 +80,9 @@ def _selection(spec: PipelineSpec, name: ArmName, draw: int) -> Selection:
     asked = spec.selection
     if name in ("random", "random_with_term"):
         return asked.model_copy(update={"end": "random", "seed": asked.seed + draw - 1})
+    if name == EQUAL_COST:
+        count = spec.equal_cost_count or asked.count
+        return asked.model_copy(update={"end": "random", "count": count})
     if name == "length":
         return asked.model_copy(update={"end": "length"})
     if name == "opposite":
@@ -106,20 +120,20 @@ def submit_children(spec: PipelineSpec, submit: Submit) -> None:
     scoring = submit("score", _score(spec, start))
     subsets: dict[str, str] = {}
 
-    def subset(selection: Selection) -> str:
-        key = selection.model_dump_json()
-        if key not in subsets:
-            subsets[key] = submit(select_name(selection), SelectSpec(scoring=scoring, selection=selection))
-        return subsets[key]
+    def subset(name: str, selection: Selection) -> str:
+        if name not in subsets:
+            subsets[name] = submit(name, SelectSpec(scoring=scoring, selection=selection))
+        return subsets[name]
 
     resolved = arms(spec)
     term = spec.deft
     if term.omega == "auto" and any(arm.has_term for arm in resolved):
-        measured = submit("measure_omega", _measure(spec, subset(spec.selection), start))
+        measured = submit("measure_omega", _measure(spec, subset(select_name(spec.selection), spec.selection), start))
         term = RewardTerm(omega="auto", omega_from=measured)
     systems = [] if start is None else [System(name=START, arm=START, adapter=start)]
     for arm in resolved:
-        data = spec.dataset if arm.selection is None else subset(arm.selection)
+        name, selection = arm.select_name, arm.selection
+        data = spec.dataset if name is None or selection is None else subset(name, selection)
         adapter = submit(f"train:{arm.system}", _train(spec, arm, data, term, start))
         systems.append(System(name=arm.system, arm=arm.name, adapter=adapter))
     submit("evaluate", _evaluate(spec, scoring, systems))

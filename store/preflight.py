@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from deft.endpoints import no_endpoint
+from deft.planning import equal_cost
 from deft.planning.documents import Plan, Remark
 from deft.planning.lengths import capped
 from deft.planning.plan import Planner
@@ -58,6 +59,10 @@ def prepare(
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
     planner.reward_models = named_models.reward_model_configs(session, files, settings, team_id, own, inputs)
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))
+    if resolved is not None and isinstance(own, PipelineSpec):
+        own = equal_cost.settled(own, planner)
+        more = {} if own.equal_cost_count is None else {"equal_cost_count": own.equal_cost_count}
+        resolved = Resolved(own, resolved.summary | more)
     planner.plan(own)
     on_record.check(session, files, settings, team_id, own, inputs)
     if resolved is not None:

@@ -24,7 +24,7 @@ from deft.evaluation.ranking import outcomes_of, rank
 HEAVY_DRIFT = 0.5
 """Nats a token of KL to the base, or of fall of log p(chosen), above which an arm has drifted heavily (ours)."""
 
-CONTROLS = ("random", "no_reward_term", "random_with_term", "length", "opposite", "full")
+CONTROLS = ("random", "no_reward_term", "random_with_term", "random_equal_cost", "length", "opposite", "full")
 """The order in which the first sentence looks for a control; then any other arm, then the base."""
 
 Rows = list[dict[str, Any]]

@@ -8,7 +8,7 @@ It knows specs and seconds, no job and no clock.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deft.arms import Arm, arms, select_name
+from deft.arms import EQUAL_COST, Arm, arms
 from deft.specs import PipelineSpec
 
 QUALITY = "preference_accuracy"
@@ -48,7 +48,7 @@ def _parts(
     needed = {
         "start": "sft" if spec.sft is not None else None,
         "score": "score" if ranks else None,
-        "select": None if arm.selection is None else select_name(arm.selection),
+        "select": arm.select_name,
         "omega": "measure_omega" if arm.has_term and "measure_omega" in seconds else None,
         "train": f"train:{arm.system}",
     }
@@ -79,10 +79,10 @@ def sentence(points: Sequence[Mapping[str, Any]]) -> str:
     )
     others = [
         f"{_times(own, by_arm[name])} the time of `{name}` ({by_arm[name]['value']:.3f})"
-        for name in ("random", "full")
+        for name in ("random", EQUAL_COST, "full")
         if name in by_arm and by_arm[name]["total_seconds"] > 0
     ]
-    return f"{text}: {' and '.join(others)}." if others else f"{text}."
+    return f"{text}: {', '.join([*others[:-2], ' and '.join(others[-2:])])}." if others else f"{text}."
 
 
 def _times(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:

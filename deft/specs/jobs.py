@@ -216,7 +216,9 @@ class EvaluateSpec(MeasuredWith):
         return self
 
 
-ArmName = Literal["deft", "no_reward_term", "random_with_term", "random", "opposite", "length", "full"]
+ArmName = Literal[
+    "deft", "no_reward_term", "random_with_term", "random", "random_equal_cost", "opposite", "length", "full"
+]
 DEFAULT_ARMS: list[ArmName] = ["deft", "no_reward_term", "random_with_term", "random", "opposite", "length", "full"]
 
 
@@ -261,6 +263,12 @@ class PipelineSpec(MeasuredWith):
         None, description="First train an adapter by supervised fine-tuning, and start from that; null: no such stage."
     )
     random_draws: int = Field(3, ge=1, le=10)
+    equal_cost_count: int | None = Field(
+        None,
+        ge=1,
+        description="Rows of the arm `random_equal_cost`; null: as many as cost to train on what scoring, omega and "
+        "training of `deft` cost together, in calculated FLOPs, and at most all that are scored.",
+    )
     evaluation: EvaluationOptions = EvaluationOptions()
     prompt_sets: PromptSets = Field(default_factory=list)
 
@@ -308,6 +316,8 @@ class PipelineSpec(MeasuredWith):
     def _can_be_compared(self) -> "PipelineSpec":
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("an arm can be asked for once; random_draws repeats the random ones")
+        if self.equal_cost_count is not None and "random_equal_cost" not in self.arms:
+            raise ValueError("equal_cost_count is of the arm random_equal_cost, which is not asked for")
         if self.selection.end in ("random", "length"):
             raise ValueError(
                 "selection.end of a pipeline is lowest or highest; random and length are arms of their own"

@@ -231,6 +231,21 @@ def test_what_is_cut_is_said(client: TestClient, upload: Upload, model: str) -> 
     assert plan["lengths"]["share_of_prompts_cut"] == 1.0
 
 
+def test_random_equal_cost_is_settled_when_planned_and_when_posted(
+    client: TestClient, upload: Upload, model: str
+) -> None:
+    body = {"kind": "pipeline", "dataset": upload(200)["id"], "model": model, "selection": {"keep": 0.05}}
+    body |= {"arms": ["deft", "random", "random_equal_cost"], "random_draws": 1}
+    plan = client.post("/v1/plans", json=body).json()
+    count = plan["spec"]["equal_cost_count"]
+    assert count > plan["spec"]["selection"]["count"]
+    job = client.post("/v1/jobs", json=body).json()
+    assert job["spec"]["equal_cost_count"] == job["summary"]["equal_cost_count"] == count
+    children = {child["name"]: child["id"] for child in job["children"]}
+    select = client.get(f"/v1/jobs/{children['select:random_equal_cost']}").json()
+    assert select["spec"]["selection"]["count"] == count
+
+
 def test_single_jobs_are_planned_also_on_what_does_not_exist_yet(
     client: TestClient, upload: Upload, model: str
 ) -> None:

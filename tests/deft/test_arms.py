@@ -84,6 +84,19 @@ def test_each_arm_differs_in_one_field(arm: str, control: str, field: str, start
     assert {name for name in one if one[name] != other[name]} == {field}
 
 
+def test_random_equal_cost_differs_from_random_in_its_number_of_rows_alone() -> None:
+    spec = pipeline(
+        arms=["deft", "random", "random_equal_cost"], selection=Selection(count=10), equal_cost_count=37, random_draws=2
+    )
+    submitted = children(spec)
+    one, other = resolved(submitted, "random_equal_cost"), resolved(submitted, "random")
+
+    assert {name for name in one if one[name] != other[name]} == {"selection.count"}
+    assert (one["selection.count"], one["selection.end"]) == (37, "random")
+    assert "random_equal_cost-2" not in {arm.system for arm in arms(spec)}
+    assert {"select:random_equal_cost", "select:random-0", "select:random-1"} <= submitted.keys()
+
+
 def test_full_differs_from_no_reward_term_in_its_rows_alone() -> None:
     submitted = children(pipeline(score_sample=160))
     full = training(submitted, "full")

@@ -51,6 +51,18 @@ def test_each_arm_pays_for_what_it_needs() -> None:
     }
 
 
+def test_random_equal_cost_pays_for_its_own_rows_and_stands_in_the_sentence() -> None:
+    spec = _spec(arms=["deft", "random", "random_equal_cost", "full"], random_draws=1, equal_cost_count=90)
+    seconds = {**SECONDS, "select:random_equal_cost": 3.0, "train:random_equal_cost": 160.0}
+    found = _curve(spec, seconds)
+    parts = {point["arm"]: point["seconds"] for point in found["points"]}
+    assert parts["random_equal_cost"] == {"select": 3.0, "train": 160.0}
+    assert found["sentence"].endswith(
+        ": 3.83 times the time of `random` (0.600), 0.99 times the time of `random_equal_cost` (0.600) and 0.40 times "
+        "the time of `full` (0.600)."
+    )
+
+
 def test_points_are_in_order_of_cost_with_the_quality_and_its_interval() -> None:
     points = _curve(_spec())["points"]
     assert [(p["arm"], p["total_seconds"]) for p in points] == [
