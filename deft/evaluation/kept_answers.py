@@ -86,7 +86,7 @@ def kept_answers(run: Run, settings_hash: str, root: Path | None) -> KeptAnswers
 
     *settings_hash* is of everything that its numbers depend on but the systems, whose files are read here.
     """
-    if root is None or not (answers_prompts(run.spec) or run.sets):
+    if root is None or not (answers_prompts(run.spec) or run.sets or run.spec.lm_eval):
         return KeptAnswers(None, {})
     systems = "".join(adapter.files_hash() for adapter in run.adapters)
     return KeptAnswers(

@@ -156,11 +156,15 @@ def test_a_failure_keeps_everything_else(
     assert ("deft", "lm_eval:arc_easy/acc") not in metrics
 
 
+@pytest.mark.parametrize("options", [{}, {"prompts": 0, "metrics": ["preference_accuracy"]}])
 def test_what_was_measured_is_kept_and_a_stop_ends_the_program(
     inputs: Inputs,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
 ) -> None:
+    document = spec_of().model_dump(mode="json")
+    spec = EvaluateSpec.model_validate(document | {"options": document["options"] | options})
     then = '"peft" in model and not Path(sys.argv[0]).with_name("go").exists() and __import__("time").sleep(600)'
     calls = install(tmp_path / "bin", monkeypatch, then)
 
@@ -170,9 +174,9 @@ def test_what_was_measured_is_kept_and_a_stop_ends_the_program(
             return calls.exists() and len(calls.read_text().splitlines()) == 2
 
     with pytest.raises(Interrupted):
-        run(inputs, tmp_path / "out", spec_of(), Stopping())
+        run(inputs, tmp_path / "out", spec, Stopping())
     (tmp_path / "bin" / "go").touch()
-    summary = run(inputs, tmp_path / "again", spec_of())
+    summary = run(inputs, tmp_path / "again", spec)
     assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "metrics": 2}]
     assert ["peft" in json.loads(line) for line in calls.read_text().splitlines()] == [False, True, True]
 
