@@ -1,22 +1,27 @@
 """Greedy answers by transformers' continuous batching: an answer that is done makes room for the next prompt at once.
 
-The keys and values of all answers lie in one paged cache of `Decoding.token_budget` tokens. It works on the base under
-an adapter too: LoRA layers sit inside it. It has been run on CPUs alone. Knows a causal model and token ids; who falls
-back where it fails is told in `deft.evaluation.engines`.
+The keys and values of all answers lie in one paged cache of `Decoding.token_budget` tokens. Flash attention reads each
+answer's own; without it every token is set against the keys of all answers, under a mask, which is right and slow.
+It works on the base under an adapter too: LoRA layers sit inside it. It has been run on CPUs alone. Knows a causal
+model and token ids; who falls back where it fails is told in `deft.evaluation.engines`.
 """
 
 import queue
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from deft.evaluation.generation import Answer, Decoding, as_answer, has_mark
 from deft.models.loading import causal_model
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
 CONTINUOUS_FAMILIES = frozenset(
@@ -52,6 +57,9 @@ PAGE_TOKENS = 256
 
 TOGETHER = 256
 """Most answers that are under way at a time."""
+
+PASS_TOKENS, MASKED_PASS_TOKENS = 8192, 1024
+"""Tokens of one forward pass, with flash attention and where a mask of as many rows as the cache is long is needed."""
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the operation should stop."""
@@ -99,38 +107,51 @@ def continuous_ids(
     Raises:
         EngineFailed: the model cannot be run so, or an answer failed.
     """
-    manager = _started(model, prompts, decoding)
+    manager, restore = _started(model, prompts, decoding)
     try:
         return _collected(manager, prompts, is_done, watched or [False] * len(prompts), on_progress)
     finally:
         manager.stop(block=True, hard_stop=True)
         manager.destroy()
+        restore()
 
 
-def _started(model: nn.Module, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Any:  # noqa: ANN401 -- untyped
-    """Return a running manager, sized for *prompts*."""
+def flash_attention(model: "PreTrainedModel") -> str | None:
+    """Return the flash attention that *model* can use here, by an installed package; None: none. Downloads nothing."""
+    is_half = model.dtype in (torch.float16, torch.bfloat16)
+    if model.device.type != "cuda" or not is_half or not getattr(model, "_supports_flash_attn", False):
+        return None
+    if is_flash_attn_3_available():
+        return "flash_attention_3"
+    return "flash_attention_2" if is_flash_attn_2_available() else None
+
+
+def _started(model: nn.Module, prompts: Sequence[Sequence[int]], decoding: Decoding) -> tuple[Any, Callable[[], None]]:
+    """Return a running manager, sized for *prompts*, and what gives the model its own attention back."""
     longest = max(map(len, prompts)) + decoding.max_new_tokens
     blocks = max(decoding.token_budget, longest) // PAGE_TOKENS + 2
+    own: Any = causal_model(model)
+    attention, flash = own.config._attn_implementation, flash_attention(own)  # there is no public name
     settings = ContinuousBatchingConfig(
         page_size=PAGE_TOKENS,
         num_blocks=blocks,
-        max_batch_tokens=min(blocks * PAGE_TOKENS, max(decoding.token_budget, TOGETHER)),
+        max_batch_tokens=min(blocks * PAGE_TOKENS, MASKED_PASS_TOKENS if flash is None else PASS_TOKENS),
         max_requests_per_batch=min(len(prompts), TOGETHER),
         allow_block_sharing=False,
-        auto_switch_to_flash=False,  # the model's own attention: other kernels round otherwise, and may be downloaded
+        auto_switch_to_flash=False,  # it might download kernels
     )
     greedy = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=sorted(decoding.end_ids), pad_token_id=0
     )
-    own: Any = causal_model(model)
-    attention = own.config._attn_implementation  # there is no public name
     try:
+        if flash is not None:
+            own.set_attn_implementation(flash)
         manager = own.init_continuous_batching(generation_config=greedy, continuous_batching_config=settings)
         manager.start()
     except Exception as error:
         own.set_attn_implementation(attention)  # which it may have changed before it failed
         raise _failed(error) from error
-    return manager
+    return manager, partial(own.set_attn_implementation, attention)
 
 
 def _collected(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from deft.evaluation.continuous import CONTINUOUS_FAMILIES
+from deft.evaluation.continuous import CONTINUOUS_FAMILIES, flash_attention
 from deft.models.loading import causal_model
 from deft.specs import GenerationEngine
 
@@ -39,4 +39,6 @@ class Engines:
             return f"continuous batching is not tested with {own.config.model_type} models"
         if self.asked == "auto" and own.device.type != "cuda":
             return f"the model is on the {own.device.type}"
+        if self.asked == "auto" and flash_attention(own) is None:
+            return "without flash attention (flash-attn, a model in half precision) continuous batching is slow"
         return None

@@ -155,8 +155,9 @@ class EvaluationOptions(Spec):
     )
     engine: GenerationEngine = Field(
         "auto",
-        description="How the worker generates greedy answers. auto: continuous batching where the model is on a GPU, "
-        "else sorted batches. Where continuous batching cannot be used sorted batches answer; the summary says why.",
+        description="How the worker generates greedy answers. auto: continuous batching where the model is on a GPU "
+        "with flash attention, else sorted batches. Where continuous batching cannot be used sorted batches answer; "
+        "the summary says why.",
     )
     beta: float = Field(0.1, gt=0, le=100, description="Of the implicit reward margin.")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of every interval.")

@@ -100,10 +100,10 @@ def test_answers_to_transcripts_are_cut_at_the_next_turn_and_stopped_there(monke
     started = continuous._started
 
     def watched(*given: Any) -> Any:
-        manager = started(*given)
+        manager, restore = started(*given)
         cancel = manager.cancel_request
         manager.cancel_request = lambda name: cancelled.append(name) or cancel(name)
-        return manager
+        return manager, restore
 
     monkeypatch.setattr(continuous, "_started", watched)
     by_batches = generate(model, tokenizer, prompts, cut, decoding)
@@ -111,6 +111,53 @@ def test_answers_to_transcripts_are_cut_at_the_next_turn_and_stopped_there(monke
     marked = [str(place) for place, answer in enumerate(by_batches) if answer.stop == "turn_mark"]
     assert marked
     assert sorted(cancelled) == marked
+
+
+def test_flash_attention_is_used_while_it_lasts_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model's other attention in its place, since no CPU has it."""
+    model, prompts, seen = tiny("llama"), prompts_of(V), set()
+    monkeypatch.setattr(continuous, "flash_attention", lambda _model: "paged|eager")
+    forward = type(model).forward
+
+    def watched(self: Any, *given: Any, **named: Any) -> Any:
+        seen.add(self.config._attn_implementation)
+        return forward(self, *given, **named)
+
+    alone = [greedy_ids(model, [prompt], DECODING)[0] for prompt in prompts]
+    monkeypatch.setattr(type(model), "forward", watched)
+    assert continuous_ids(model, prompts, DECODING) == alone
+    assert seen == {"paged|eager"}
+    assert model.config._attn_implementation == "sdpa"
+
+
+class OnGpu:
+    """What `flash_attention` and the choice of an engine look at."""
+
+    device, config = torch.device("cuda"), type("Config", (), {"model_type": "llama"})
+
+    def __init__(self, dtype: torch.dtype = torch.bfloat16, *, supports: bool = True) -> None:
+        self.dtype, self._supports_flash_attn = dtype, supports
+
+
+@pytest.mark.parametrize(
+    ("packages", "model", "expected"),
+    [
+        ((True, True), OnGpu(), "flash_attention_3"),
+        ((True, False), OnGpu(), "flash_attention_2"),
+        ((False, False), OnGpu(), None),
+        ((True, True), OnGpu(torch.float32), None),
+        ((True, True), OnGpu(supports=False), None),
+        ((True, True), tiny("llama"), None),
+    ],
+)
+def test_on_a_gpu_continuous_batching_answers_where_flash_attention_is_there(
+    monkeypatch: pytest.MonkeyPatch, packages: tuple[bool, bool], model: Any, expected: str | None
+) -> None:
+    for name, is_there in zip(("is_flash_attn_2_available", "is_flash_attn_3_available"), packages, strict=True):
+        monkeypatch.setattr(continuous, name, lambda is_there=is_there: is_there)
+    assert continuous.flash_attention(model) == expected
+    assert (Engines("auto").why_sorted(model, is_sampled=False) is None) == (expected is not None)
+    assert Engines("continuous_batching").why_sorted(model, is_sampled=False) is None
 
 
 def test_a_stop_that_is_asked_for_ends_it() -> None:

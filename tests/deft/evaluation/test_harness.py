@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from deft.arms import submit_children
 from deft.endpoints import KEY
 from deft.errors import Interrupted, InvalidInput
 from deft.evaluation import harness
 from deft.evaluation.run import run_evaluate
 from deft.reports import Silent
-from deft.specs import EvaluateSpec
+from deft.specs import EvaluateSpec, PipelineSpec
 from tests.deft.evaluation.test_answer_sets import inputs  # noqa: F401 - the fixture
 
 Inputs = dict[str, Path]
@@ -204,3 +205,23 @@ def test_a_program_that_takes_long_is_heard_of(
 def test_tasks_are_plain_names(tasks: list[str]) -> None:
     with pytest.raises(ValueError, match="tasks"):
         spec_of(tasks=tasks)
+
+
+def test_a_base_in_four_bits_is_none_for_a_program_that_loads_it_whole() -> None:
+    with pytest.raises(ValueError, match="loads the base by itself"):
+        EvaluateSpec.model_validate({**spec_of().model_dump(mode="json"), "quantisation": "nf4"})
+    pipeline = {"kind": "pipeline", "dataset": "ds_1", "model": "m", "lm_eval": {"tasks": ["arc_easy"]}}
+    with pytest.raises(ValueError, match="loads the base by itself"):
+        PipelineSpec.model_validate({**pipeline, "optimisation": {"quantisation": "nf4"}})
+
+
+def test_a_pipeline_has_its_evaluation_measure_so() -> None:
+    spec = PipelineSpec.model_validate({"dataset": "ds_1", "model": "m", "lm_eval": {"tasks": ["arc_easy"]}})
+    children: dict[str, Any] = {}
+
+    def submit(name: str, child: Any) -> str:
+        children[name] = child
+        return f"job_{len(children)}"
+
+    submit_children(spec, submit)
+    assert children["evaluate"].lm_eval == spec.lm_eval
