@@ -10,6 +10,8 @@ Json = Mapping[str, Any]
 
 LINE_WIDTH = 110
 GIB = 2**30
+REMEDIES = {"half_precision": "bf16", "half_precision_nf4": "bf16 and nf4"}
+"""By the names of a plan, where the setting's value says more."""
 
 
 def print_plan(plan: Json) -> None:
@@ -88,7 +90,7 @@ def _card(card: Json) -> str:
         return f"micro-batch {card['largest_pass_examples']}"
     if card["remedy"] is None:
         return "no"
-    return f"needs {card['remedy']}"
+    return f"needs {REMEDIES.get(card['remedy'], card['remedy'])}"
 
 
 def _speed(speed: Json) -> tuple[str, str, str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Basis = Literal["calculated", "counted", "measured", "given", "assumed"]
-Remedy = Literal["smaller_micro_batch", "checkpointing", "nf4", "sharding"]
+Remedy = Literal["smaller_micro_batch", "checkpointing", "half_precision", "nf4", "half_precision_nf4", "sharding"]
 Operation = Literal[
     "check_data", "score", "measure_omega", "train", "train_reward_model", "evaluate", "select", "judge"
 ]
@@ -88,6 +88,9 @@ class Card(Planned):
     largest_pass_tokens: int = Field(description="Padded tokens of one forward pass that fit; 0: not even the weights.")
     largest_pass_examples: int = Field(description="The same in examples as long as the longest one.")
     remedy: Remedy | None = Field(description="The first of these that would make it fit; null: none needed, or none.")
+    remedy_pass_examples: int | None = Field(
+        description="With the remedy, the same of it; null: it fits the pass as planned."
+    )
 
 
 class Sharded(Planned):

@@ -6,19 +6,17 @@ holds these numbers against it. Letters: D width of the residual, F of the MLP, 
 longest row, b bytes of an element. It knows no data.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 from deft import budgets
-from deft.planning.documents import Card, Memory, Operation, Remedy, Sharded
+from deft.planning.cards import USABLE_SHARE as USABLE_SHARE
+from deft.planning.cards import Checkpointing as Checkpointing
+from deft.planning.cards import Need, memory_of
+from deft.planning.cards import Pass as Pass
+from deft.planning.cards import Precision as Precision
+from deft.planning.documents import Memory, Operation, Remedy
 from deft.planning.shapes import Shape
 from deft.specs import Lora, Quantisation
-
-GIB = 2**30
-CARDS_GIB = (80, 24, 16, 12)
-USABLE_SHARE = 0.92
-"""Assumed: of a card's memory, what the driver, the CUDA context and fragmentation leave."""
 
 HAS_FUSED_LORA = False
 """What the code can do today to need less memory; a test holds these against the code."""
@@ -35,21 +33,8 @@ ADAMW_BYTES = 16
 TUNED_NORM_BYTES = {"rms": 8, "layer": 4, "layer_without_bias": 8, "plain": 4}
 """What a norm over a float32 residual keeps of one element where its own weight is tuned too: input, normed input."""
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Checkpointing = Literal["auto", "on", "off"]
 PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """By the name of torch's dtype."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One forward pass: *tokens* with padding, in rows of at most *row_tokens*; *example_tokens* of its longest one."""
-
-    tokens: int
-    row_tokens: int
-    example_tokens: int
-    is_halved: bool = False
-    """Whether the code halves such passes by itself until they fit."""
 
 
 def element_bytes(precision: Precision) -> int:
@@ -145,21 +130,24 @@ def full_training_memory(
     In half precision autocast keeps a copy of every weight for as long as a pass lasts. Sharded over processes, each
     has its part, and whole what is computed with at the time. *checkpointing* as in `training_memory`.
     """
-    b = element_bytes(precision)
-    head_gradient = 4 * shape.vocabulary_size * shape.width
-    need = _Need(
-        operation="train",
-        precision=precision,
-        weights_bytes=parameters * (4 if precision == "fp32" else 4 + b),
-        adapter_bytes=0,
-        tuned_bytes=12 * parameters,
-        logits_bytes=_chunk_bytes(shape, precision) + head_gradient,
-        bytes_per_token=saved_bytes_per_token(shape, None, precision, planned.row_tokens),
-        checkpointed=checkpointed_bytes_per_token(shape, None, precision, planned.row_tokens),
-        checkpointing=checkpointing,
-        sharded={count: held_by_each(shape, precision, parameters, count) for count in SHARDS},
-    )
-    return _memory(need, planned)
+
+    def need_in(precision: Precision) -> Need:
+        return Need(
+            operation="train",
+            precision=precision,
+            weights_bytes=parameters * (4 if precision == "fp32" else 4 + element_bytes(precision)),
+            adapter_bytes=0,
+            tuned_bytes=12 * parameters,
+            logits_bytes=_chunk_bytes(shape, precision)
+            + 4 * shape.vocabulary_size * shape.width,  # the head's gradient
+            bytes_per_token=saved_bytes_per_token(shape, None, precision, planned.row_tokens),
+            checkpointed=checkpointed_bytes_per_token(shape, None, precision, planned.row_tokens),
+            checkpointing=checkpointing,
+            sharded={count: held_by_each(shape, precision, parameters, count) for count in SHARDS},
+        )
+
+    cheaper: dict[Remedy, Need] = {"half_precision": need_in("bf16")} if precision == "fp32" else {}
+    return memory_of(need_in(precision), planned, cheaper)
 
 
 def held_by_each(shape: Shape, precision: Precision, parameters: int, processes: int) -> int:
@@ -197,19 +185,21 @@ def training_memory(
     With *checkpointing* `auto` the peak is that without it; cards have it where one example does not fit otherwise.
     *weights_bytes* are those in memory, in four bits where *quantisation* says so.
     """
-    half = precision != "fp32"
-    need = _Need(
-        operation="train",
-        precision=precision,
-        weights_bytes=weights_bytes,
-        adapter_bytes=shape.lora_parameters(lora) * (ADAMW_BYTES + (2 if half else 0)),
-        logits_bytes=_chunk_bytes(shape, precision),
-        bytes_per_token=saved_bytes_per_token(shape, lora, precision, planned.row_tokens),
-        checkpointed=checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens),
-        checkpointing=checkpointing,
-        saved_by_nf4=0 if quantisation == "nf4" else saved_by_nf4(shape, precision),
-    )
-    return _memory(need, planned)
+
+    def need_in(precision: Precision, weights_bytes: int) -> Need:
+        return Need(
+            operation="train",
+            precision=precision,
+            weights_bytes=weights_bytes,
+            adapter_bytes=shape.lora_parameters(lora) * (ADAMW_BYTES + (0 if precision == "fp32" else 2)),
+            logits_bytes=_chunk_bytes(shape, precision),
+            bytes_per_token=saved_bytes_per_token(shape, lora, precision, planned.row_tokens),
+            checkpointed=checkpointed_bytes_per_token(shape, lora, precision, planned.row_tokens),
+            checkpointing=checkpointing,
+        )
+
+    cheaper = dict(_cheaper(shape, precision, weights_bytes, quantisation, need_in))
+    return memory_of(need_in(precision, weights_bytes), planned, cheaper)
 
 
 def forward_memory(
@@ -222,18 +212,44 @@ def forward_memory(
     adapter_bytes: int = 0,
     cache_bytes: int = 0,
     logits_bytes: int = 0,
+    quantisation: Quantisation | None = None,
 ) -> Memory:
-    """Return the peak of forward passes that keep nothing: a scoring or an evaluation."""
-    need = _Need(
-        operation=operation,
-        precision=precision,
-        weights_bytes=weights_bytes,
-        adapter_bytes=adapter_bytes,
-        logits_bytes=logits_bytes,
-        bytes_per_token=working_bytes_per_token(shape, precision, planned.row_tokens),
-        cache_bytes=cache_bytes,
-    )
-    return _memory(need, planned)
+    """Return the peak of forward passes that keep nothing: a scoring or an evaluation.
+
+    *weights_bytes* as in `training_memory`; *quantisation* None: there is none, and may be none.
+    """
+
+    def need_in(precision: Precision, weights_bytes: int) -> Need:
+        return Need(
+            operation=operation,
+            precision=precision,
+            weights_bytes=weights_bytes,
+            adapter_bytes=adapter_bytes,
+            logits_bytes=logits_bytes,
+            bytes_per_token=working_bytes_per_token(shape, precision, planned.row_tokens),
+            cache_bytes=cache_bytes,
+        )
+
+    cheaper = dict(_cheaper(shape, precision, weights_bytes, quantisation, need_in))
+    return memory_of(need_in(precision, weights_bytes), planned, cheaper)
+
+
+def _cheaper(
+    shape: Shape,
+    precision: Precision,
+    weights_bytes: int,
+    quantisation: Quantisation | None,
+    need_in: Callable[[Precision, int], Need],
+) -> Iterator[tuple[Remedy, Need]]:
+    """Yield what the same takes in half precision, over an NF4 base, and with both, as far as that is a change."""
+    saved = saved_by_nf4(shape, precision) if quantisation == "nf4" else 0
+    parameters = (weights_bytes + saved) // element_bytes(precision)
+    if precision == "fp32":
+        yield "half_precision", need_in("bf16", weights_in_memory(shape, "bf16", parameters, quantisation or "none"))
+    if quantisation == "none":
+        yield "nf4", need_in(precision, weights_in_memory(shape, precision, parameters, "nf4"))
+    if quantisation == "none" and precision == "fp32":
+        yield "half_precision_nf4", need_in("bf16", weights_in_memory(shape, "bf16", parameters, "nf4"))
 
 
 def cache_bytes_per_token(shape: Shape, precision: Precision) -> int:
@@ -252,84 +268,3 @@ def saved_by_nf4(shape: Shape, precision: Precision) -> int:
     sizes = [linear.inputs * linear.outputs for linear in shape.linears]
     saved = shape.layers * sum(sizes) * (element_bytes(precision) - NF4_BYTES)
     return int(saved - max(sizes) * element_bytes(precision))
-
-
-@dataclass(frozen=True, slots=True)
-class _Need:
-    """What an operation takes: some of it in any case, *bytes_per_token* and the cache with the size of its passes."""
-
-    operation: Operation
-    precision: Precision
-    weights_bytes: int
-    adapter_bytes: int
-    logits_bytes: int
-    bytes_per_token: int
-    cache_bytes: int = 0
-    checkpointed: int | None = None
-    checkpointing: Checkpointing = "off"
-    saved_by_nf4: int = 0
-    tuned_bytes: int = 0
-    sharded: Mapping[int, int] = field(default_factory=dict)
-    """By number of processes: what each holds in any case in place of weights, gradients and states."""
-
-    @property
-    def fixed(self) -> int:
-        """What it takes in any case."""
-        return self.weights_bytes + self.adapter_bytes + self.tuned_bytes + self.logits_bytes
-
-    def per_token(self, usable: int | None, example_tokens: int) -> int:
-        """Return what a token keeps where *usable* bytes are there (None: as many as it takes)."""
-        is_short = usable is not None and self.fixed + example_tokens * self.bytes_per_token > usable
-        is_on = self.checkpointing == "on" or (self.checkpointing == "auto" and is_short)
-        return self.checkpointed if is_on and self.checkpointed is not None else self.bytes_per_token
-
-
-def _memory(need: _Need, planned: Pass) -> Memory:
-    pass_bytes = planned.tokens * need.per_token(None, planned.example_tokens)
-    return Memory(
-        operation=need.operation,
-        precision=need.precision,
-        weights_bytes=need.weights_bytes,
-        adapter_bytes=need.adapter_bytes,
-        tuned_bytes=need.tuned_bytes,
-        bytes_per_token=need.bytes_per_token,
-        checkpointed_bytes_per_token=need.checkpointed,
-        pass_tokens=planned.tokens,
-        pass_bytes=pass_bytes,
-        logits_bytes=need.logits_bytes,
-        cache_bytes=need.cache_bytes,
-        peak_bytes=need.fixed + need.cache_bytes + pass_bytes,
-        cards=[_card(gib, need, planned) for gib in CARDS_GIB],
-        sharded=[_sharded(count, held + need.logits_bytes + pass_bytes) for count, held in need.sharded.items()],
-    )
-
-
-def _sharded(processes: int, peak: int) -> Sharded:
-    fitting = (gib for gib in reversed(CARDS_GIB) if peak <= int(USABLE_SHARE * gib * GIB))
-    return Sharded(processes=processes, peak_bytes=peak, smallest_card_gib=next(fitting, None))
-
-
-def _card(gib: int, need: _Need, planned: Pass) -> Card:
-    usable = int(USABLE_SHARE * gib * GIB)
-    kept = need.per_token(usable, planned.example_tokens)
-    per_token = kept + -(-need.cache_bytes // planned.tokens)
-    largest = max(0, (usable - need.fixed) // per_token)
-    least = planned.example_tokens
-    fits = (least if planned.is_halved else planned.tokens) <= largest
-    cures: dict[Remedy, int] = {"smaller_micro_batch": need.fixed + least * per_token}
-    if need.checkpointed is not None:
-        cures["checkpointing"] = need.fixed + least * need.checkpointed
-    if need.checkpointed is not None and need.saved_by_nf4:
-        cures["nf4"] = cures["checkpointing"] - need.saved_by_nf4
-    if need.sharded:
-        cures["sharding"] = min(need.sharded.values()) + need.logits_bytes + least * per_token
-    remedy = None if fits else next((name for name, size in cures.items() if size <= usable), None)
-    return Card(
-        card_gib=gib,
-        usable_bytes=usable,
-        fits=fits,
-        has_checkpointing=kept == need.checkpointed,
-        largest_pass_tokens=largest,
-        largest_pass_examples=largest // least,
-        remedy=remedy,
-    )

@@ -8,7 +8,7 @@ from deft.planning.documents import Memory
 from deft.planning.lengths import Sample, Sizes
 from deft.planning.memory import Pass, Precision
 from deft.planning.work import Counter
-from deft.specs import EvaluateSpec, Lora, Optimisation, ScoreSpec
+from deft.specs import EvaluateSpec, Lora, Optimisation, Quantisation, ScoreSpec
 
 CAPPED_LOGITS_BYTES, DIVERGENCE_LOGITS_BYTES = 6, 20
 """Of one logit: in half precision and in float32; and where two models' distributions are compared in float32."""
@@ -53,7 +53,13 @@ def scoring_memory(counter: Counter, sample: Sample, rows: int, spec: ScoreSpec,
         planned,
         operation="score",
         logits_bytes=_capped_logits(counter) if counter.shape.head_softcap is not None else 0,
+        quantisation=_quantisable(counter, spec),
     )
+
+
+def _quantisable(counter: Counter, spec: ScoreSpec | EvaluateSpec) -> Quantisation | None:
+    """Return the quantisation of *spec*, None where it may have none: all weights are tuned in the same pipeline."""
+    return None if counter.is_full else spec.quantisation
 
 
 def training_memory(
@@ -138,6 +144,7 @@ def evaluation_memory(
         adapter_bytes=parameters * memory.element_bytes("bf16") if counter.is_full else 2 * 4 * counter.lora_parameters,
         cache_bytes=together * answer * memory.cache_bytes_per_token(shape, "bf16"),
         logits_bytes=max(_capped_logits(counter), divergence, 2 * together * shape.vocabulary_size),
+        quantisation=_quantisable(counter, spec),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from deft.arms import arms
-from deft.planning.documents import Card, DataFacts, Detectable, Memory, Plan, Queue, Remark, Speed
+from deft.planning.advice import memory_remarks
+from deft.planning.documents import DataFacts, Detectable, Plan, Queue, Remark, Speed
 from deft.planning.lengths import Sample
 from deft.planning.plan import Facts, Planner
 from deft.planning.power import detectable, share_standard_error
@@ -46,7 +47,7 @@ def plan_document(
             *_of_reward_models(planner),
             *_of_selection(facts),
             *_of_lengths(sample),
-            *_of_memory(list(planner.memory.values())),
+            *memory_remarks(spec, list(planner.memory.values())),
             *_of_power(can_see),
         ],
     )
@@ -175,36 +176,6 @@ def _of_selection(facts: Facts) -> list[Remark]:
         return []
     message = f"all {scored:,} scored rows are kept, so that arms that differ by selection alone train on the same rows"
     return [Remark(code="keeps_everything", message=message, pointer="/selection/keep")]
-
-
-def _of_memory(needs: Sequence[Memory]) -> list[Remark]:
-    found = []
-    for need in needs:
-        largest = need.cards[0]
-        if not largest.fits:
-            cure = _cure(need, largest)
-            message = f"{need.operation} does not fit a card of {largest.card_gib} GB as asked; it would with {cure}"
-            found.append(Remark(code="does_not_fit", message=message, pointer="/optimisation/micro_batch_size"))
-    return found
-
-
-def _cure(need: Memory, card: Card) -> str:
-    """Return in words what would make *need* fit *card*."""
-    if card.remedy == "smaller_micro_batch":
-        return f"optimisation.micro_batch_size {card.largest_pass_examples}"
-    if card.remedy == "checkpointing":
-        return "optimisation.gradient_checkpointing auto"
-    if card.remedy == "nf4":
-        return "optimisation.quantisation nf4 and gradient checkpointing"
-    if card.remedy == "sharding":
-        return f"{_processes(need, card.card_gib)} processes, a card each (DEFT_TRAIN_PROCESSES)"
-    return "a smaller model or shorter max_total_tokens"
-
-
-def _processes(need: Memory, card_gib: int) -> int:
-    """Return the smallest number of processes of which each fits a card, with the smallest passes the largest."""
-    fitting = [each.processes for each in need.sharded if (each.smallest_card_gib or card_gib + 1) <= card_gib]
-    return min(fitting, default=max(each.processes for each in need.sharded))
 
 
 def _of_power(can_see: Detectable | None) -> list[Remark]:

@@ -64,6 +64,7 @@ def a_plan() -> dict[str, Any]:
         },
         {"card_gib": 16, "fits": False, "remedy": "nf4", "largest_pass_examples": 0},
         {"card_gib": 12, "fits": False, "remedy": None, "largest_pass_examples": 0},
+        {"card_gib": 8, "fits": False, "remedy": "half_precision", "largest_pass_examples": 0},
     ]
     work = {"forward_tokens": 900, "trained_tokens": 0, "generated_tokens": 0, "flops": 1.5e12}
     return {
@@ -116,6 +117,7 @@ def test_a_plan_is_asked_for_with_the_body_of_a_job_and_told_in_tables(
         "prompt 12, response 4 tokens (mean of 64 rows); longest example 40",
         "micro-batch 3",
         "needs nf4",
+        "needs bf16",
         "8.00 GiB",
         "1 h 06 min",
         "1 running, 2 queued before it: time not known",
