@@ -136,4 +136,4 @@ def _replied(answered: Answered, places: Sequence[int]) -> list[Replied]:
 
 
 def _kinds(own: Sequence[Conversation], places: Sequence[int]) -> list[Kind]:
-    return [kind_of(own[place].answers[0].text) for place in places]
+    return [kind_of(own[place].answers[0].text, own[place].asked.text) for place in places]

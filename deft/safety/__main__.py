@@ -14,7 +14,7 @@ from deft.endpoints import URL, Endpoint, endpoint_in, no_endpoint
 from deft.errors import DeftError
 from deft.judges import templates
 from deft.reports import Silent
-from deft.safety.agreement import Agreement, agreement_in, by_rules, kind_in
+from deft.safety.agreement import Agreement, agreement_in, by_rules, kind_in, share_interval
 from deft.safety.refusals import KINDS, VERSION, Kind
 from deft.specs import Judge
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--request", default="prompt", metavar="COLUMN")
     parser.add_argument("--answer", default="completion", metavar="COLUMN")
     parser.add_argument("--label", default="final_label", metavar="COLUMN")
+    parser.add_argument("--half", choices=("development", "held_out"), help="requests of one half alone, by their hash")
     parser.add_argument("--judge", metavar="MODEL", help="let this model tell, in the place of the rules")
     options = parser.parse_args(arguments)
     columns = {"request": options.request, "answer": options.answer, "label": options.label}
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         who = f"rules version {VERSION}" if options.judge is None else f"{options.judge}, texts of version "
         who += "" if options.judge is None else templates.VERSION
         for path in options.files:
-            print(table(path.name, who, agreement_in(path, **columns, tell=tell)))
+            print(table(path.name, who, agreement_in(path, **columns, tell=tell, half=options.half)))
     except (DeftError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -66,14 +67,22 @@ def table(name: str, who: str, found: Agreement) -> str:
     lines = [
         f"{name}: {found.n} labelled answers as told by {who}; left out: {found.unknown} with another label, "
         f"{found.untold} of which nothing sure was told",
-        f"  agreement {found.share:.3f} (kappa {found.kappa:.3f}); compliance or not {found.share_of_two:.3f}",
+        f"  agreement {_told(found.share, found.n)} (kappa {found.kappa:.3f}); "
+        f"compliance or not {_told(found.share_of_two, found.n)}",
         "  " + "people \\ told".ljust(16) + "".join(kind.rjust(12) for kind in KINDS),
     ]
     for one in KINDS:
         counts = [found.counts[one, other] for other in KINDS]
         if any(counts):
-            lines.append("  " + one.ljust(16) + "".join(str(n).rjust(12) for n in counts))
+            same, rows = found.of_kind(one)
+            numbers = "".join(str(n).rjust(12) for n in counts)
+            lines.append(f"  {one.ljust(16)}{numbers}  {_told(same / rows, rows)}")
     return "\n".join(lines)
+
+
+def _told(share: float, n: int) -> str:
+    low, high = share_interval(round(share * n), n)
+    return f"{share:.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

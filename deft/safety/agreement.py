@@ -3,11 +3,15 @@
 Known label words are XSTest's published ones (`1_full_compliance`, `2_full_refusal`, `3_partial_refusal`) and ours.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from scipy import stats
 
 from deft.data.readers import open_source
 from deft.errors import Finding, InvalidInput
@@ -47,6 +51,11 @@ class Agreement:
         """The same where only compliance and the rest are told apart."""
         same = [n for (one, other), n in self.counts.items() if (one == "compliance") == (other == "compliance")]
         return sum(same) / self.n
+
+    def of_kind(self, kind: Kind) -> tuple[int, int]:
+        """Return on how many of the rows that people call *kind* both say the same, and how many there are."""
+        rows = sum(n for (one, _), n in self.counts.items() if one == kind)
+        return self.counts[kind, kind], rows
 
     @property
     def kappa(self) -> float:
@@ -91,13 +100,28 @@ def kind_in(reply: str) -> Kind | None:
     return next(kind for kind in KINDS if kind in named) if len(named) == 1 else None
 
 
+Half = Literal["development", "held_out"]
+
+
+def half_of(request: str) -> Half:
+    """Return the half of a *request*, by its SHA-256: the same in every file and for every model's answers."""
+    digest = hashlib.sha256(request.strip().encode()).hexdigest()
+    return "held_out" if int(digest[:8], 16) % 2 else "development"
+
+
+def share_interval(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of *hits* among *n*, n > 0: Jeffreys (Brown, Cai and DasGupta 2001)."""
+    low, high = stats.beta.ppf([0.025, 0.975], hits + 0.5, n - hits + 0.5)
+    return (0.0 if hits == 0 else float(low)), (1.0 if hits == n else float(high))
+
+
 Tell = Callable[[Sequence[tuple[str, str]]], Sequence[Kind | None]]
 """Says of each (request, answer) what the answer does."""
 
 
 def by_rules(pairs: Sequence[tuple[str, str]]) -> list[Kind | None]:
-    """Tell by the rules, which read the answer alone."""
-    return [kind_of(answer) for _, answer in pairs]
+    """Tell by the rules."""
+    return [kind_of(answer, request) for request, answer in pairs]
 
 
 def agreement_in(
@@ -107,8 +131,11 @@ def agreement_in(
     answer: str = "completion",
     label: str = "final_label",
     tell: Tell = by_rules,
+    half: Half | None = None,
 ) -> Agreement:
     """Compare *tell* with the labels in the file at *path* (CSV, JSONL, Parquet, also compressed).
+
+    With *half* only of requests that fall in it: a rule is written while looking at one, and tested on the other.
 
     Raises:
         InvalidInput: it lacks one of the columns, or no row has a known label.
@@ -116,6 +143,7 @@ def agreement_in(
     """
     rows = [row for _, row in open_source(path).records if isinstance(row, dict)]
     usable = [row for row in rows if isinstance(row.get(answer), str) and isinstance(row.get(label), str)]
+    usable = [row for row in usable if half in (None, half_of(str(row.get(request, ""))))]
     kinds = tell([(str(row.get(request, "")), row[answer]) for row in usable])
     found = agreement_of(kinds, [row[label] for row in usable])
     if found.n == 0:
