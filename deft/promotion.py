@@ -61,7 +61,7 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
     gain, forgetting = policy.gain, policy.forgetting
     gained = measured.change(system, gain.against, gain.metric)
     lost = measured.change(system, BASE, forgetting.metric)
-    gains = _Question("gain", gain.metric, "all", gain.against, "at_least", gain.at_least)
+    gains = _Question("gain", gain.metric, "all", gain.against, "at_least", gain.at_least, _hint(measured, gain.metric))
     forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
     return [
         gains.answered(better(gained, gain.metric), _objection(measured, gain.metric)),
@@ -75,6 +75,16 @@ def _objection(measured: Measured, metric: str) -> str | None:
     if better_of(metric) is None:
         return f"neither more nor less of {metric} is better: it can be no gain and no loss"
     return measured.reasons.get(metric)
+
+
+def _hint(measured: Measured, metric: str) -> str:
+    """Return what is to be done where *metric* was not measured."""
+    source, opponent = told_by(metric), measured.opponents.get(metric)
+    if source is None:
+        return ""
+    if opponent is None:
+        return f": name a {source} of the evaluation that tells it"
+    return f": the {source} tells how systems do against {opponent}"
 
 
 def is_passed(results: list[ClauseResult]) -> bool:
@@ -171,6 +181,8 @@ class _Question:
     against: str
     comparison: Comparison
     limit: float
+    hint: str = ""
+    """What is to be done where the number is missing."""
 
     def answered(self, change: Change | None, objection: str | None = None) -> ClauseResult:
         """Return what *change* says to it; with an *objection* to the metric it is not met."""
@@ -204,8 +216,7 @@ class _Question:
         if objection is not None:
             return f"{what}: {objection}"
         if change is None:
-            where = f": name a {told_by(self.metric)} of the evaluation" if told_by(self.metric) else ""
-            return f"{what} was not measured{where}"
+            return f"{what} was not measured{self.hint}"
         if not change.may_decide:
             is_judged = told_by(self.metric) == "judging"
             why = "most of what the judge said cannot be read" if is_judged else "it was trained on, or is not valid"

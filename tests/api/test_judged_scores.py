@@ -208,6 +208,8 @@ def test_a_judge_without_the_agreement_of_people_decides_nothing(
     missing = gain_of(client, one, asked)
     assert (missing["is_met"], missing["value"]) == (False, None)
     assert "was not measured: name a judging of the evaluation" in missing["reason"]
+    other = gain_of(client, one, asked, judging=judge(one, against="random", systems=["deft"]))
+    assert "against base was not measured: the judging tells how systems do against random" in other["reason"]
 
 
 def studied(client: TestClient, evaluated: Evaluated, systems: list[str]) -> str:
@@ -249,6 +251,7 @@ def test_a_study_of_other_systems_or_answers_decides_nothing(
     study = studied(client, one, ["base", "random"])
     client.post(f"/v1/studies/{study}/close")
     asked = {"metric": "human_win_rate", "at_least": -1.0}
+    assert "was not measured: name a study" in gain_of(client, one, asked)["reason"]
     assert "was not measured: name a study" in gain_of(client, one, asked, study=study)["reason"]
     refused = ask_release(client, other, asked, study=study)
     assert (refused.status_code, refused.json()["code"]) == (422, "other_evaluation")

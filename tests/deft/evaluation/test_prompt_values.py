@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from deft.evaluation.changes import read_measured
@@ -36,6 +37,15 @@ def test_sums_flags_and_ranges_come_back(folder):
         assert np.array_equal(each.sums, own[each.system].sums)
         assert (each.arm, each.n, each.bounds) == (DRAWS[each.system], 60, (0.0, 1.0))
     assert EvaluationValues(folder / "values.parquet").read("kl", []) is None
+
+
+def test_a_file_without_ranges_has_those_of_the_units(tmp_path):
+    path = tmp_path / "values.parquet"
+    own = {"ended": (0.0, 1.0), "bleu_char_pro": (0.0, 100.0), "length": (0.0, 32.0)}
+    writer([measure(name, Who("deft", "deft"), [0.5, 1.0], bounds=bounds) for name, bounds in own.items()])(tmp_path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    found = {name: EvaluationValues(path).read(name, []).measurements[0].bounds for name in own}
+    assert found == {**own, "length": None}
 
 
 def test_what_prompt_sets_said_is_no_part_of_it(tmp_path):
