@@ -96,8 +96,24 @@ def lead(options: argparse.Namespace) -> int:
     elif end.failure is not None:
         print(readable(end.failure), file=sys.stderr)
     if end.death is not None:
-        print(f"{end.death}; the same command continues from its last checkpoint", file=sys.stderr)
+        print(f"{end.death}; {how_it_goes_on(options)}", file=sys.stderr)
     return end.status
+
+
+def how_it_goes_on(options: argparse.Namespace, more: str = "") -> str:
+    """Return what the same command does next: it continues where there is a checkpoint, else it starts over.
+
+    *more* options that it takes are named; another output folder where something lies in this one.
+    """
+    out, kept = options.out, options.checkpoints
+    new = "a new --out folder" if out.is_dir() and any(out.iterdir()) else ""
+    with_these = " and ".join(part for part in (more, new) if part)
+    command = f"the same command with {with_these}" if with_these else "the same command"
+    if kept is None:
+        return f"{command} starts over: no --checkpoints FOLDER was given"
+    if not kept.is_dir() or all(entry.name.startswith(".") for entry in kept.iterdir()):
+        return f"{command} starts over: there is no checkpoint yet"
+    return f"{command} continues from its last checkpoint"
 
 
 def follow(options: argparse.Namespace, place: launch.Place) -> int:
@@ -153,11 +169,11 @@ def run_for_person(options: argparse.Namespace, report: PlainLines, place: launc
     except ProcessLost:
         return STOPPED  # the launcher says which, and how
     except Interrupted:
-        report.line("stopped at a safe point; the same command continues from its last checkpoint")
+        report.line(f"stopped at a safe point; {how_it_goes_on(options)}")
         return STOPPED
     except ReviewNeeded as error:
         print(readable(failure_of(error), "paused"), file=sys.stderr)
-        report.line(f"the same command with --accept {error.error_code} goes on from its last checkpoint")
+        report.line(how_it_goes_on(options, f"--accept {error.error_code}"))
         return PAUSED
     except Exception as error:  # noqa: BLE001 - the boundary: a person reads text, not a Python stack
         if known_error(error) is None:

@@ -10,7 +10,7 @@ import pytest
 
 from deft import __main__ as command
 from deft import operations
-from deft.errors import Finding, InvalidRows
+from deft.errors import Finding, Interrupted, InvalidRows, ReviewNeeded
 from deft.folders import verify
 
 EVALUATE = {"kind": "evaluate", "dataset": "ds_1", "model": "m"}
@@ -55,6 +55,41 @@ def test_a_person_reads_progress_and_summary_and_finds_a_sealed_output(tmp_path,
     assert "3 of 3 rows" in shown
     assert '"kept": 3' in shown
     assert verify(tmp_path / "out")["summary"] == {"kept": 3}
+
+
+@pytest.mark.parametrize(
+    ("kept", "written", "words"),
+    [
+        (None, False, "; the same command starts over: no --checkpoints FOLDER was given"),
+        (".step-000002.1-a.tmp", False, "; the same command starts over: there is no checkpoint yet"),
+        ("step-000002", False, "; the same command continues from its last checkpoint"),
+        ("step-000002", True, "; the same command with a new --out folder continues from its last checkpoint"),
+    ],
+)
+def test_how_a_stopped_operation_goes_on_is_said_as_it_is(tmp_path, operation, capsys, kept, written, words):
+    def stop(spec, *, inputs, out, checkpoints, report):
+        if kept:
+            (checkpoints / kept).mkdir()
+        if written:
+            (out / "half.json").write_text("{}")
+        raise Interrupted
+
+    operation(stop)
+    more = ["--checkpoints", str(tmp_path / "kept")] if kept else []
+    assert run(tmp_path, write_spec(tmp_path), *more) == command.STOPPED
+    assert capsys.readouterr().out.rstrip().endswith(f"stopped at a safe point{words}")
+
+
+def test_a_review_is_gone_on_from_with_all_that_the_command_needs(tmp_path, operation, capsys):
+    def pause(spec, *, inputs, out, checkpoints, report):
+        (checkpoints / "step-000002").mkdir()
+        (out / "half.json").write_text("{}")
+        raise ReviewNeeded("look at this", code="odd")
+
+    operation(pause)
+    assert run(tmp_path, write_spec(tmp_path), "--checkpoints", str(tmp_path / "kept")) == command.PAUSED
+    told = "the same command with --accept odd and a new --out folder continues from its last checkpoint"
+    assert told in capsys.readouterr().out
 
 
 def test_our_error_is_readable_text_with_its_findings_and_no_traceback(tmp_path, operation, capsys):

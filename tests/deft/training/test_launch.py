@@ -168,6 +168,24 @@ def test_when_one_process_dies_the_others_are_ended(tmp_path: Path, monkeypatch:
     assert all(child.poll() is not None for child in children)
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [("step-000002", "continues from its last checkpoint"), (None, "starts over: there is no checkpoint yet")],
+)
+def test_a_killed_process_is_told_with_how_the_command_goes_on(
+    checkpoint: str | None,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders = ["--out", str(tmp_path / "out"), "--checkpoints", str(tmp_path / "kept")]
+    (tmp_path / "kept" / (checkpoint or "")).mkdir(parents=True)
+    monkeypatch.setattr(launch, "run_all", lambda *_: launch.End(137, death="process 1 of 2 was killed by signal 9"))
+    assert command.main(["spec.json", *folders, "--processes", "2"]) == 137
+    assert capsys.readouterr().err == f"process 1 of 2 was killed by signal 9; the same command {words}\n"
+
+
 @pytest.mark.parametrize("status", [0, 1, 3])
 def test_what_the_first_process_has_said_stands_when_another_is_killed_after_it(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
