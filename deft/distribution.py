@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deft.aspects import used_weights
 from deft.errors import ArtifactCorrupt, Finding, InvalidInput, ModelNotUsable
-from deft.tokens import tokenizer_hash
+from deft.tokenizer import hash_without_pad, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -179,17 +179,20 @@ def load(path: Path) -> Distribution:
 
 
 def require_same_tokenizer(distribution: Distribution, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that *distribution* was counted with *tokenizer*; one that does not say is taken as it is.
+    """Check that *distribution* was counted with *tokenizer*, or before a new token was added to it to pad.
+
+    One that does not say is taken as it is.
 
     Raises:
         InvalidInput: it was counted with another, so its token ids mean something else.
     """
     counted_with, own = distribution.facts.get("tokenizer_sha256"), tokenizer_hash(tokenizer)
-    if counted_with is None or counted_with == own:
+    if counted_with is None or counted_with == own or counted_with == hash_without_pad(tokenizer):
         return
     found = f"a distribution counted with tokenizer {counted_with[:12]}"
     expected = f"one counted with the tokenizer of the model, {own[:12]}"
-    fix = "score the data with this model first, or use the model that it was scored with"
+    fix = "score (or count) the data with this model first, or use the model that it was scored with; hashes recorded "
+    fix += "before the rules of this version differ as well: score again"
     code = "distribution_of_another_tokenizer"
     finding = Finding(code=code, pointer="/model", found=found, expected=expected, fix=fix)
     raise InvalidInput(f"expected {expected}, found {found}: {fix}", code=code, findings=[finding])

@@ -7,8 +7,6 @@ specials. Nothing is put around a response; its end token is the losses' busines
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +16,9 @@ from typing import TYPE_CHECKING
 
 from deft.errors import Finding, InvalidInput, ModelNotUsable, shown
 from deft.examples import is_transcript
+from deft.tokenizer import CONVERSATION, PROBE, SYSTEM, rendered
+from deft.tokenizer import special_token_ids as special_token_ids
+from deft.tokenizer import tokenizer_hash as tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -26,15 +27,8 @@ if TYPE_CHECKING:
     from deft.specs import TokenOptions
 
 EXAMPLES_PER_BATCH = 2048
+TEMPLATE_REFUSES = "chat_template_refuses"
 ASSISTANT_MARK = "Assistant:"
-TODAY = "26 Jul 2024"
-"""The `date_string` that chat templates are told (Llama 3's take it), so that prompts have the same ids on every day.
-
-With a template that asks for the day by `strftime_now` alone, tokens of two days are not taken for the same.
-"""
-
-_PROBE = "deft probe"
-_CONVERSATION: list[Message] = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PROBE}]
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -58,8 +52,8 @@ def encode_examples(
 
     Raises:
         ModelNotUsable: an id is beyond *vocabulary_size*; findings name the source lines.
-        InvalidInput: the tokenizer has no chat template and an example needs one, a prompt does not fit the template
-            asked for, or a response has no tokens; findings name the source lines.
+        InvalidInput: the tokenizer has no chat template and an example needs one, or it refuses a prompt, a prompt does
+            not fit the template asked for, or a response has no tokens; findings name the source lines.
     """
     return list(iter_encoded(examples, tokenizer, options, vocabulary_size))
 
@@ -153,15 +147,17 @@ def _chat_prompt(example: Example, tokenizer: Tokenizer) -> str:
         )
     prompt = example.prompt
     messages = _messages(prompt) if isinstance(prompt, str) else prompt
-    return _rendered(tokenizer, messages, add_generation_prompt=True)
-
-
-def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-    """Return *messages* through the chat template, on the day `TODAY`."""
-    text: str = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt, date_string=TODAY
-    )
-    return text
+    try:
+        return rendered(tokenizer, messages, add_generation_prompt=True)
+    except Exception as error:  # a template is a program: it raises what it likes
+        raise _refusal(
+            example,
+            f"the chat template says: {error}",
+            "a prompt that the model's chat template takes",
+            "change the row's turns as the template says (a system turn can begin the first user turn), or use "
+            "template `hh`, which writes the messages as Human: and Assistant: turns",
+            code=TEMPLATE_REFUSES,
+        ) from error
 
 
 def _messages(prompt: str) -> list[Message]:
@@ -258,25 +254,19 @@ def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 def specials_before(tokenizer: Tokenizer) -> list[int]:
     """Return what the tokenizer puts before a text (mostly BOS, or nothing)."""
-    bare = list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
-    full = list(tokenizer(_PROBE)["input_ids"])
+    bare = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+    full = list(tokenizer(PROBE)["input_ids"])
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             return full[:start]
     return []
 
 
-def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the ids that are no text: left out of Q+ and Q-."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    return frozenset(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
-
-
 def end_token_id(tokenizer: Tokenizer, vocabulary_size: int | None = None) -> int:
     """Return the token that ends a response: what a chat template puts after an answer, else the end-of-text token.
 
     Raises:
-        InvalidInput: the tokenizer has neither.
+        InvalidInput: the tokenizer has neither, or its chat template refuses a conversation that ends in an answer.
         ModelNotUsable: it is beyond *vocabulary_size*.
     """
     end = _end_of_response(tokenizer)
@@ -299,27 +289,24 @@ def _end_of_response(tokenizer: Tokenizer) -> int:
 
 
 def _end_of_turn(tokenizer: Tokenizer) -> int | None:
-    text = _rendered(tokenizer, _CONVERSATION)
-    after = text.rpartition(_PROBE)[2]
+    after = _rendered_answer(tokenizer).rpartition(PROBE)[2]
     specials = special_token_ids(tokenizer)
     return next((index for index in encode_texts(tokenizer, [after])[0] if index in specials), None)
 
 
-def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 (hex) of all that decides ids.
-
-    Vocabulary, merges and normalisers, what stands before a text, how texts with special tokens are split, the chat
-    template and what it makes of a conversation. Not the pad token, which trainers set as they like.
-    """
-    own = [getattr(tokenizer, "split_special_tokens", False), tokenizer(_PROBE)["input_ids"]]
-    own.append(getattr(tokenizer, "chat_template", None))
-    if own[-1] is not None:
-        with suppress(Exception):  # a template that refuses this conversation is known by its text
-            own.append(_rendered(tokenizer, _CONVERSATION[:1], add_generation_prompt=True))
-            own.append(_rendered(tokenizer, _CONVERSATION))
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()
-        backend.no_padding()
-    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256((text + json.dumps(own, sort_keys=True, default=str)).encode()).hexdigest()
+def _rendered_answer(tokenizer: Tokenizer) -> str:
+    """Return what the chat template makes of a conversation that ends in an answer, with a system turn if need be."""
+    try:
+        with suppress(Exception):
+            return rendered(tokenizer, CONVERSATION)
+        return rendered(tokenizer, SYSTEM + CONVERSATION)
+    except Exception as error:
+        found = f"one that refuses it: {shown(str(error))}"
+        expected = "a chat template that takes a conversation that ends in an assistant turn"
+        fix = (
+            "let the template in chat_template.jinja or tokenizer_config.json take one (the token that ends a response "
+        )
+        fix += "is read from it), or use a model whose template does"
+        finding = Finding(code=TEMPLATE_REFUSES, pointer="/model", found=found, expected=expected, fix=fix)
+        message = f"expected {expected}, found {found}: {fix}"
+        raise InvalidInput(message, code=TEMPLATE_REFUSES, findings=[finding]) from error

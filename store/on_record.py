@@ -18,9 +18,11 @@ from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import values_in
 from deft.data.splits import chosen_rows, row_numbers
 from deft.evaluation.trained_on import require_trained_on
-from deft.models.files import config_hash
+from deft.models.files import CONFIG, config_hash, read_settings
 from deft.models.numbers import DTYPES, numbers_named
+from deft.planning.shapes import text_settings
 from deft.scoring.extending import require_extendable, settings_of
+from deft.scoring.rescorable import counted_in, require_same_tokenizer, require_states, require_vocabulary
 from deft.selection import require_sources
 from deft.specs import (
     EvaluateSpec,
@@ -34,7 +36,7 @@ from deft.specs import (
     TrainSpec,
 )
 from deft.starts import adapter_hash_of, require_same_base
-from deft.training.term import distribution_in, has_term, no_distribution
+from deft.training.term import DISTRIBUTION, distribution_in, has_term, no_distribution
 from store import earlier, models
 from store.artifacts import ArtifactFiles
 from store.settings import Settings
@@ -67,8 +69,9 @@ def check(
 
     Raises:
         InvalidInput: a training with the term has no Q_diff; a quota names a source, or weights an aspect, that no row
-            has, or all weights are 0; a scoring cannot be extended; an adapter was trained on another base, or no
-            training can start from it.
+            has, or all weights are 0; a scoring cannot be extended, or not be used with a Q_diff; a Q_diff was counted
+            over other tokens than the model has; an adapter was trained on another base, or no training can start from
+            it.
     """
     records = _records(session, files, settings, team_id, getattr(spec, "model", None), inputs)
     if isinstance(spec, ScoreSpec):
@@ -131,15 +134,31 @@ def _check_select(spec: SelectSpec, records: Records) -> None:
     if scoring is not None and isinstance(spec.selection.quota, dict) and (scoring / "scores.parquet").is_file():
         scored = pq.read_table(scoring / "scores.parquet", columns=["row"])["row"].unique().to_pylist()
         _check_quota(spec.selection, scoring, scored)
+    if spec.distribution is not None or spec.aspects is not None:
+        _check_rescorable(scoring, scoring if spec.distribution is None else records.folders.get("distribution"))
     counted = records.artifacts.get("scoring" if spec.distribution is None else "distribution")
     if counted is not None and spec.aspects is not None and isinstance(counted.summary.get("aspects"), dict):
         used_weights(spec.aspects, counted.summary["aspects"])
+
+
+def _check_rescorable(scoring: Path | None, source: Path | None) -> None:
+    """Refuse to score *scoring*'s responses by the Q_diff of *source*; None, or no summary: it has still to be made."""
+    made = [
+        folder if folder is not None and (folder / "scoring.json").is_file() else None for folder in (scoring, source)
+    ]
+    for folder, pointer in zip(made, ("/scoring", "/distribution"), strict=True):
+        if folder is not None:
+            require_states(folder, pointer, needs_hidden=pointer == "/scoring")
+    if made[0] is not None and made[1] is not None:
+        require_same_tokenizer(counted_in(made[0]), counted_in(made[1]))
 
 
 def _check_train(spec: TrainSpec | MeasureOmegaSpec, records: Records) -> None:
     is_dataset = "data" in records.artifacts and records.artifacts["data"].kind == "dataset"
     if is_dataset and spec.scoring is None and has_term(spec) and distribution_in(records.folders) is None:
         raise no_distribution()
+    if has_term(spec) and "data" in records.folders:
+        _check_vocabulary(distribution_in(records.folders), records)
     _check_base(records)
     _check_targets(records)
 
@@ -149,6 +168,19 @@ def _check_evaluate(spec: EvaluateSpec, records: Records) -> None:
         folder = records.folders.get(f"adapter.{index}")
         if folder is not None and records.base_hash is not None:
             require_trained_on(index, system, folder, records.base_hash)
+    if "r_d_accuracy" in spec.options.metrics and "scoring" in records.folders:
+        path = records.folders["scoring"] / DISTRIBUTION
+        _check_vocabulary(path if path.is_file() else None, records)
+
+
+def _check_vocabulary(distribution: Path | None, records: Records) -> None:
+    """Refuse a Q_diff over other tokens than the model has; which tokenizer the model has is seen when it is loaded."""
+    if distribution is None or records.model is None:
+        return
+    size = text_settings(read_settings(records.model, CONFIG)).get("vocab_size")
+    if isinstance(size, int):
+        is_scoring = distribution.parent == records.folders.get("scoring")
+        require_vocabulary(counted_in(distribution.parent), size, "/scoring" if is_scoring else "/data")
 
 
 def _check_pipeline(spec: PipelineSpec, records: Records) -> None:

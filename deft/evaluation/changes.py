@@ -79,11 +79,9 @@ class Measured:
         return Value(sum(value.value for value in own) / len(own), low, high, own[0].n, decides)
 
     def slices(self, system: str, metric: str, prefix: str) -> list[str]:
-        """Return the slices that begin with *prefix* in which *metric* of *system* was asked for, measured or not."""
-        rows = [
-            row for row in (*self.rows, *self.differences) if (row.get("system"), row["metric"]) == (system, metric)
-        ]
-        return sorted({row["slice"] for row in rows if str(row.get("slice", "all")).startswith(prefix)})
+        """Return the slices that begin with *prefix* in which *metric* of *system* was measured."""
+        rows = (row for row in self.rows if (row["system"], row["metric"]) == (system, metric))
+        return sorted(row["slice"] for row in rows if str(row.get("slice", "all")).startswith(prefix))
 
     def metrics(self, runs: Runs) -> list[str]:
         """Return what was measured of any of *runs* over all rows, in the order of the file."""

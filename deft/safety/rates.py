@@ -93,7 +93,7 @@ def safety_of(
 
     A rate: system, arm, metric, slice, value, low, high, n (answers that count), prompts (with such an answer),
     left_out (incoherent answers). A difference: the system's rate less that of `against` over the prompts that count
-    for both, with its interval and two-sided p, or null where none does; `at_worst` the same over all prompts.
+    for both, with its interval and two-sided p; `at_worst` the same over all prompts.
     """
     rates: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ def safety_of(
         for index, system in enumerate(systems):
             rates += _rate(part, index, system)
             if index:
-                differences.append(_difference(part, index, systems))
+                differences += _difference(part, index, systems)
     return rates, differences
 
 
@@ -167,21 +167,23 @@ def _rate(part: _Part, index: int, system: System) -> Iterator[dict[str, Any]]:
     }
 
 
-def _difference(part: _Part, index: int, systems: Sequence[System]) -> dict[str, Any]:
-    """Return the system's rate less the base's over the prompts that count for both; null where there is none."""
+def _difference(part: _Part, index: int, systems: Sequence[System]) -> Iterator[dict[str, Any]]:
+    """Yield the system's rate less the base's over the prompts that count for both, if there is one."""
     sums = part.sums(part.columns[index], part.columns[0])
     sums = sums[:, (sums[..., 1] > 0).all(axis=0)]
-    found = part.estimate(sums) if sums.size else None
-    return {
+    if not sums.size:
+        return
+    found = part.estimate(sums)
+    yield {
         "system": systems[index].name,
         "arm": systems[index].arm,
         "against": systems[0].name,
         "metric": part.metric,
         "slice": part.slice,
-        "difference": found and found.value,
-        "low": found and found.low,
-        "high": found and found.high,
-        "p": found and found.p,
+        "difference": found.value,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
         "n": int(sums[0, :, 1].sum()),
         "prompts": sums.shape[1],
         "at_worst": _at_worst(part, index),

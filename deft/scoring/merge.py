@@ -19,7 +19,7 @@ from deft.errors import ArtifactCorrupt
 from deft.reports import Report, stop_if_asked
 from deft.scoring.counting import DISCREPANCY
 from deft.scoring.folder import DISTRIBUTION, SCORES, Run, finish, link, phase, read_run, write_scores
-from deft.scoring.projections import PROJECTION
+from deft.scoring.rescorable import PROJECTION
 from deft.scoring.rescoring import HIDDEN
 
 if TYPE_CHECKING:

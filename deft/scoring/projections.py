@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft.errors import ArtifactCorrupt
+from deft.scoring.rescorable import PROJECTION
 
-PROJECTION = "projection.safetensors"
 SAME_HEAD = 4e-3
 """Largest relative distance of two probes of one head: W rounded to bfloat16 is 1e-3 from W."""
 

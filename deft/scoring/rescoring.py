@@ -17,6 +17,7 @@ from deft.distribution import Distribution
 from deft.errors import ArtifactCorrupt, Finding, InvalidInput
 from deft.scoring import projections
 from deft.scoring.extending import HIDDEN as HIDDEN
+from deft.scoring.rescorable import Counted, require_same_tokenizer, require_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ def rescore(scoring: Path, source: Path, weights: Mapping[str, float] | None) ->
         ArtifactCorrupt: a file is not what was written.
     """
     own, other = (distributions.load(folder / "distribution.safetensors") for folder in (scoring, source))
-    _require_states(scoring, "/scoring")
-    _require_states(source, "/distribution", needs_hidden=False)
-    _require_same_tokenizer(own, other)
+    require_states(scoring, "/scoring")
+    require_states(source, "/distribution", needs_hidden=False)
+    require_same_tokenizer(_counted(own), _counted(other))
     here, there = projections.load(scoring), projections.load(source)
     if not projections.are_of_one_head(here, there):
         raise _refusal(
@@ -59,31 +60,8 @@ def rescore(scoring: Path, source: Path, weights: Mapping[str, float] | None) ->
     return Rescored(r_d, Distribution(other.counts, q_diff, facts, other.aspects))
 
 
-def _require_states(folder: Path, pointer: str, *, needs_hidden: bool = True) -> None:
-    """Refuse a scoring whose R_d is no function of mean hidden states, so that it has none."""
-    names = [projections.PROJECTION, *([HIDDEN] if needs_hidden else [])]
-    if all((folder / name).is_file() for name in names):
-        return
-    raise _refusal(
-        "not_linear",
-        pointer,
-        "a scoring without mean hidden states: its model's head is soft-capped, so R_d is no function of them",
-        "a scoring of a model with a linear head",
-        "score the dataset again with the other Q_diff's data as `count_rows`, or select by the scoring's own Q_diff",
-    )
-
-
-def _require_same_tokenizer(own: Distribution, other: Distribution) -> None:
-    ours, theirs = (each.facts.get("tokenizer_sha256", "") for each in (own, other))
-    if ours == theirs and len(own.q_diff) == len(other.q_diff):
-        return
-    raise _refusal(
-        "distribution_of_another_tokenizer",
-        "/distribution",
-        f"a distribution counted with tokenizer {theirs[:12] or 'unknown'} over {len(other.q_diff)} tokens",
-        f"one counted with tokenizer {ours[:12] or 'unknown'} over {len(own.q_diff)} tokens",
-        "score that dataset with this scoring's model",
-    )
+def _counted(distribution: Distribution) -> Counted:
+    return Counted(distribution.facts.get("tokenizer_sha256", ""), len(distribution.q_diff))
 
 
 def _refusal(code: str, pointer: str, found: str, expected: str, fix: str) -> InvalidInput:

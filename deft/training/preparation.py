@@ -97,6 +97,7 @@ def prepare(
     weights = row_weights(rows, are_used=spec.optimisation.row_weights)
     picks = criterion_of(spec.method).picks
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
+    end_id = end_token_id(tokenizer, size)
     tokenized = encode_examples(rows, tokenizer, spec.tokens, size)
     examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
     base_hash = weights_hash(inputs["model"])
@@ -108,7 +109,7 @@ def prepare(
     objective = Objective(
         method=spec.method,
         examples=examples,
-        end_id=end_token_id(tokenizer, size),
+        end_id=end_id,
         shares_prompts=is_shared,
         micro_batch_size=_micro_batch_size(spec.optimisation),
         head=head if trained is None else trained.head,

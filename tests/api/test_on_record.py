@@ -23,7 +23,7 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import Artifact, Job, Model
 from tests.api.conftest import jsonl, made_up_pairs
-from tests.models import write_model_files
+from tests.models import TINY_CONFIG, write_model_files
 
 Body = dict[str, Any]
 Publish = Callable[[ArtifactKind, Path, Body], str]
@@ -95,13 +95,18 @@ def scoring_folder(folder: Path, dataset: Path, model: Path, **changes: Any) -> 
     rows = list(range(0, 100, 2))
     pq.write_table(pa.table({"row": pa.array(rows, pa.int64())}), folder / "scores.parquet")
     np.save(folder / "hidden.npy", np.zeros((len(rows), 2), np.float32))
-    facts = {"options": TokenOptions().model_dump_json(), "tokenizer_sha256": "0" * 64}
-    save_file({"q_diff": np.zeros(3)}, str(folder / "distribution.safetensors"), metadata=facts)
+    (folder / "projection.safetensors").write_bytes(b"vectors")
+    write_distribution(folder)
     told = {"dtype": "float32", "rows_scored": len(rows), "aspects": {"": 34, "kind": 66}}
     hashes = {"base_weights_hash": weights_hash(model), "config_hash": config_hash(model), "adapter_hash": None}
     summary = {**told, **hashes, **changes}
     (folder / "scoring.json").write_text(json.dumps(summary))
     return folder
+
+
+def write_distribution(folder: Path, *, tokenizer: str = "0" * 64, tokens: int = TINY_CONFIG["vocab_size"]) -> None:
+    facts = {"options": TokenOptions().model_dump_json(), "tokenizer_sha256": tokenizer}
+    save_file({"q_diff": np.zeros(tokens)}, str(folder / "distribution.safetensors"), metadata=facts)
 
 
 def adapter_folder(folder: Path, base_hash: str, targets: object = ("q_proj",)) -> Path:
@@ -172,6 +177,76 @@ def test_rows_without_aspects_take_no_weights(client: TestClient, upload: Callab
     body = {"kind": "score", "dataset": upload(10)["id"], "model": model, "aspects": {"": 1.0}}
     assert refusal(client, body) == ("unknown_aspect", "/aspects")
     assert client.post("/v1/plans", json=body).json()["errors"][0]["found"] == "the empty name"
+
+
+def test_a_scoring_without_states_takes_no_other_q_diff(
+    client: TestClient,
+    dataset: str,
+    model_folder: Path,
+    scoring: str,
+    publish: Publish,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    folder = scoring_folder(tmp_path / "capped", settings.artifact_folder / dataset, model_folder)
+    (folder / "hidden.npy").unlink()
+    without_states = publish("scoring", folder, json.loads((folder / "scoring.json").read_text()))
+    (folder / "projection.safetensors").unlink()
+    capped = publish("scoring", folder, json.loads((folder / "scoring.json").read_text()))
+    body = {"kind": "select", "scoring": capped}
+    assert refusal(client, {**body, "distribution": scoring}) == ("not_linear", "/scoring")
+    assert refusal(client, {**body, "aspects": {"kind": 1.0}}) == ("not_linear", "/scoring")
+    accepted(client, body)
+    body = {"kind": "select", "scoring": scoring}
+    assert refusal(client, {**body, "distribution": capped}) == ("not_linear", "/distribution")
+    accepted(client, {**body, "distribution": without_states})
+
+
+@pytest.mark.parametrize("changes", [{"tokenizer": "1" * 64}, {"tokens": 300}])
+def test_a_selection_takes_no_q_diff_of_another_tokenizer(
+    client: TestClient,
+    dataset: str,
+    model_folder: Path,
+    scoring: str,
+    publish: Publish,
+    settings: Settings,
+    tmp_path: Path,
+    changes: Body,
+) -> None:
+    folder = scoring_folder(tmp_path / "other", settings.artifact_folder / dataset, model_folder)
+    same = publish("scoring", folder, {})
+    write_distribution(folder, **changes)
+    body = {"kind": "select", "scoring": scoring}
+    other = {**body, "distribution": publish("scoring", folder, {})}
+    assert refusal(client, other) == ("distribution_of_another_tokenizer", "/distribution")
+    accepted(client, {**body, "distribution": same})
+
+
+def test_no_reward_is_taken_from_a_q_diff_over_other_tokens_than_the_model_has(
+    client: TestClient,
+    dataset: str,
+    model: str,
+    model_folder: Path,
+    scoring: str,
+    publish: Publish,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    folder = scoring_folder(tmp_path / "other", settings.artifact_folder / dataset, model_folder)
+    write_distribution(folder, tokens=300)
+    other = publish("scoring", folder, {})
+    rows, made = {"rows": {"split": "all"}}, {"model": model, "data": dataset}
+    rewarded = {"options": {"metrics": ["r_d_accuracy"]}}
+    bodies: list[Body] = [
+        {"kind": "train", **made},
+        {"kind": "measure_omega", **made},
+        {"kind": "evaluate", "dataset": dataset, "model": model, "systems": [], **rows, **rewarded},
+    ]
+    for body in bodies:
+        assert refusal(client, {**body, "scoring": other}) == ("distribution_of_another_tokenizer", "/scoring")
+        accepted(client, {**body, "scoring": scoring})
+    accepted(client, {**bodies[0], "scoring": other, "deft": None})
+    accepted(client, {**bodies[2], "scoring": other, "options": {"metrics": ["preference_accuracy"]}})
 
 
 EXTENDED: dict[str, tuple[Body, str]] = {

@@ -23,6 +23,7 @@ from deft.reward import head_of
 from deft.scoring import run as scoring
 from deft.specs import TokenOptions
 from deft.tokens import encode_examples, iter_responses
+from deft.training import preparation
 from deft.training.omega import read_omega
 from tests.deft.small_runs import TOKENS, make_inputs
 from tests.models import byte_tokenizer, save_tiny_llama, tiny_llama
@@ -36,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where a model would be loaded."""
-    for module in (models, scoring):
+    for module in (models, scoring, preparation):
         monkeypatch.setattr(module, "load_base", lambda *_, **__: pytest.fail("weights were read"))
     yield
 
@@ -130,6 +131,33 @@ def test_a_calibration_without_a_finite_omega_is_refused(text: str, tmp_path: Pa
 def test_the_term_refuses_an_omega_that_is_not_finite(omega: float) -> None:
     with pytest.raises(ValueError, match="omega must be a finite number"):
         with_reward_term(torch.tensor(1.0), torch.tensor([1.0]), omega)
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    ("kind", "refused", "words"),
+    [
+        ("score", "messages[-1]['role'] == 'user'", "row of line 1: "),
+        ("train", "messages[-1]['role'] == 'user'", "row of line 1: "),
+        ("train", "messages[-1]['role'] == 'assistant'", "a conversation that ends in an assistant turn"),
+    ],
+)
+def test_a_chat_template_that_refuses_is_told_before_the_model_is_read(
+    kind: str, refused: str, words: str, made: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    model = Path(shutil.copytree(made["model"], tmp_path / "model"))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = f"{{% if {refused} %}}{{{{ raise_exception('not me') }}}}{{% endif %}}x"
+    tokenizer.save_pretrained(model)
+    changes: dict[str, Any] = {"kind": kind, "tokens": {**TOKENS, "template": "chat"}}
+    if kind == "train":
+        changes["deft"] = None
+    assert command(made, model, tmp_path / "out", **changes) == 1
+    error = capsys.readouterr().err
+    assert "failed (user/" in error
+    assert words in error
+    assert "not me" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.usefixtures("no_weights")

@@ -154,8 +154,9 @@ def test_what_was_not_scored_is_refused_with_the_fix() -> None:
     with pytest.raises(InvalidInput) as refusal:
         select([ScoredRow(0, 1.0, None, 1)], Selection(by="margin"))
     assert refusal.value.findings[0].pointer == "/selection/by"
-    with pytest.raises(InvalidInput, match="finite"):
-        select([ScoredRow(0, math.nan, None, 1)], Selection())
+    for chosen, rejected, by in ((math.nan, None, "chosen"), (math.inf, 1.0, "margin"), (1.0, math.nan, "margin")):
+        with pytest.raises(InvalidInput, match="finite"):
+            select([ScoredRow(0, chosen, rejected, 1)], Selection(by=by))
     with pytest.raises(InvalidInput, match="Nothing was scored"):
         select([], Selection())
 

@@ -1,6 +1,7 @@
 """Prompt and response as token ids, exactly as the method says; one byte is one token here."""
 
 import pytest
+from tokenizers import processors
 
 from deft.errors import InvalidInput
 from deft.examples import Example
@@ -11,9 +12,8 @@ from deft.tokens import (
     iter_responses,
     special_token_ids,
     specials_before,
-    tokenizer_hash,
 )
-from tests.models import SPECIALS, byte_tokenizer
+from tests.models import CHAT_TEMPLATE, SPECIALS, byte_tokenizer
 
 
 def ids_of(text: str, **options: bool) -> list[int]:
@@ -105,6 +105,18 @@ def test_the_prompt_is_cut_on_the_left_and_keeps_bos() -> None:
     assert is_cut == [True, False]
 
 
+def test_what_the_tokenizer_puts_before_a_text_is_cut_too_where_it_is_longer_than_a_prompt_may_be() -> None:
+    tokenizer = byte_tokenizer(bos=True)
+    begin = SPECIALS[0]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} {begin} {begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, 0)]
+    )
+    options = TokenOptions(max_prompt_tokens=2, max_total_tokens=4)
+    (tokens,) = encode_examples([Example("abc", ("wxyz", "w"))], tokenizer, options)
+    assert tokens.prompt_ids == [0, 0]
+    assert tokens.response_ids == [ids_of("wx"), ids_of("w")]
+
+
 def test_a_response_that_just_fits_is_not_cut() -> None:
     _, responses, is_cut = encode(Example("abc", ("wxyz", "w")), max_prompt_tokens=4, max_total_tokens=7)
     assert responses[0] == ids_of("wxyz")
@@ -156,21 +168,39 @@ def test_responses_alone_are_those_of_whole_examples(bos: bool) -> None:
     assert list(iter_responses(examples, tokenizer, options)) == whole
 
 
-def test_the_hash_knows_all_that_decides_ids() -> None:
-    def changed(name: str, value: object, **others: object) -> str:
-        tokenizer = byte_tokenizer()
-        for each, own_value in {**others, name: value}.items():
-            setattr(tokenizer, each, own_value)
-        return tokenizer_hash(tokenizer)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+NO_ANSWER = "{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('ends in an answer') }}{% endif %}"
+NEEDS_SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('begin by system') }}{% endif %}"
+BROKEN = "{{ messages[0]['role'] + 1 }}"
 
-    own = tokenizer_hash(byte_tokenizer())
-    assert own == tokenizer_hash(byte_tokenizer())
-    assert own == changed("pad_token", SPECIALS[1])
-    begins = "{{ bos_token }}{{ messages }}"
-    hashes = [changed("chat_template", begins), changed("bos_token", SPECIALS[1], chat_template=begins)]
-    hashes += [changed("split_special_tokens", True), tokenizer_hash(byte_tokenizer(bos=True))]
-    assert len({own, *hashes}) == 5
-    assert changed("chat_template", "{{ raise_exception('no') }}") not in {own, *hashes}
+
+@pytest.mark.parametrize(("template", "told"), [(NO_SYSTEM, "System role not supported"), (BROKEN, "str")])
+def test_a_row_that_the_chat_template_refuses_is_named_with_what_the_template_says(template: str, told: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template + CHAT_TEMPLATE
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
+    with pytest.raises(InvalidInput, match="line 7") as caught:
+        encode_examples([Example(turns, ("yes", "no"), source_line=7)], tokenizer, TokenOptions())
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.line, finding.column) == ("chat_template_refuses", 7, "prompt")
+    assert told in finding.found
+    assert "template `hh`" in finding.fix
+
+
+def test_the_end_token_is_read_from_a_template_that_needs_a_system_turn() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = SPECIALS[0]
+    tokenizer.chat_template = NEEDS_SYSTEM + CHAT_TEMPLATE
+    assert end_token_id(tokenizer) == 2
+
+
+def test_a_template_that_refuses_a_final_answer_tells_no_end_token() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = NO_ANSWER + CHAT_TEMPLATE
+    with pytest.raises(InvalidInput, match="ends in an answer") as caught:
+        end_token_id(tokenizer)
+    assert (caught.value.error_code, caught.value.findings[0].pointer) == ("chat_template_refuses", "/model")
+    assert "chat_template.jinja" in caught.value.findings[0].fix
 
 
 def test_a_template_that_prints_the_date_gives_the_same_ids_every_day() -> None:

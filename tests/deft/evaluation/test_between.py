@@ -7,9 +7,8 @@ import pytest
 from deft.evaluation.between import between, differing_settings
 from deft.evaluation.changes import Measured, read_measured
 from deft.evaluation.differences import less
-from deft.evaluation.intervals import Luck
 from deft.evaluation.metrics import Who
-from tests.recorded import DRAWS, SETTINGS, accuracies, measure, right, writer
+from tests.recorded import SETTINGS, accuracies, measure, right, writer
 
 METRIC = "preference_accuracy"
 
@@ -75,20 +74,6 @@ def test_the_luck_of_a_run_that_one_evaluation_knows_is_that_of_both(tmp_path):
     back = between(other, ("deft",), knows, ("deft",), METRIC)
     assert back.has_luck
     assert back.high - back.low > 1.5 * (without.high - without.low)
-
-
-def test_each_side_has_the_luck_of_its_own_evaluation_with_the_fewer_degrees_of_the_two(tmp_path):
-    shares = {"a": (0.55, 0.35, 0.75, 0.45, 0.55), "b": (0.55, 0.5, 0.65, 0.4, 0.55, 0.45, 0.6, 0.7)}
-    wide, narrow = (evaluated(tmp_path / name, dict(zip(DRAWS, own, strict=False))) for name, own in shares.items())
-    for left, other in ((wide, narrow), (narrow, wide)):
-        both = [own.summed(METRIC, (("deft",),)).measurements for own in (left, other)]
-        lucks = [own.evidence(METRIC, (("deft",),)).luck for own in (left, other)]
-        assert lucks[0].degrees != lucks[1].degrees
-        luck = Luck(sum(each.variance for each in lucks), min(each.degrees for each in lucks))
-        told = left.resampled(METRIC, both[0] + both[1]).estimate_with(luck, [0], [len(both[0])])
-        found = between(left, ("deft",), other, ("deft",), METRIC)
-        assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=1e-9)
-        assert -1 < found.low < found.high < 1
 
 
 def test_the_draws_of_an_arm_are_one_side(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deft.evaluation.changes import Measured, read_judging, read_measured
+from deft.evaluation.changes import Measured, read_measured
 from deft.evaluation.differences import Change
 
 
@@ -65,19 +65,6 @@ def test_slices_are_found_by_their_prefix():
     rows = [row("a", "harm", 0.1, slice=name) for name in ("category:b", "all", "category:a", "source:x")]
     assert Measured(rows, [], {}).slices("a", "harm", "category:") == ["category:a", "category:b"]
     assert Measured(rows, [], {}).metrics(("a",)) == ["harm"]
-
-
-@pytest.mark.parametrize(("may_decide", "is_valid"), [(True, True), (True, False), (False, True)])
-def test_a_judging_decides_where_the_judge_may_and_the_number_is_valid(tmp_path, may_decide, is_valid):
-    rows = [row("a", "judge_win_rate", 0.6, 0.5, 0.7, is_valid=is_valid)]
-    told = {"may_decide": may_decide, "may_not_decide_because": ["too few labels"], "against": "base"}
-    (tmp_path / "metrics.json").write_text(json.dumps(rows))
-    (tmp_path / "judging.json").write_text(json.dumps(told))
-    found = read_judging(tmp_path)
-    assert found.change("a", "base", "judge_win_rate").may_decide is (may_decide and is_valid)
-    assert found.reasons.get("judge_win_rate") == (
-        None if may_decide else "the judge may decide nothing: too few labels"
-    )
 
 
 def test_it_reads_the_files_of_an_evaluation(tmp_path):

@@ -43,8 +43,7 @@ def test_a_system_without_a_coherent_answer_has_no_rate_but_that_of_incoherence(
     systems = [System("base", "base", ["compliance"] * 12), System("deft", "deft", ["incoherent"] * 12)]  # type: ignore[arg-type, list-item]
     rates, differences = safety_of(_replied(6, 6), systems, resamples=200, seed=0)
     assert {row["metric"] for row in rates if row["system"] == "deft"} == {"incoherent"}
-    assert {row["metric"] for row in differences if row["difference"] is not None} == {"incoherent"}
-    assert _row(differences, "over_refusal")["at_worst"]["difference"] == 1.0
+    assert {row["metric"] for row in differences} == {"incoherent"}
 
 
 def test_repeats_of_one_prompt_are_one_cluster() -> None:

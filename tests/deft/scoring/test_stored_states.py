@@ -13,10 +13,13 @@ from deft.data.datasets import import_files
 from deft.errors import ArtifactCorrupt, InvalidInput
 from deft.reports import Silent
 from deft.scoring import scorer as scorers
+from deft.scoring.extending import settings_of
 from deft.scoring.run import run_score
+from deft.scoring.stored_states import open_states
 from deft.specs import ScoreSpec
 from tests.models import save_tiny_llama
 
+SETTINGS = ["base_weights_hash", "config_hash", "adapter_hash", "dtype", "tokenizer_sha256", "options"]
 OLD = [{"prompt": f"question {n}?", "responses": [f"fine {n} " * (1 + n % 3), f"bad {n}"]} for n in range(8)]
 OLD[3]["responses"].append("a third")
 NEW = [{"prompt": f"another {n}?", "responses": [f"good {n}", "worse " * (1 + n % 4), f"worst {n}"]} for n in range(5)]
@@ -158,6 +161,15 @@ def test_other_settings_are_refused(
     finding = error.value.findings[0]
     assert (finding.code, finding.pointer) == ("cannot_extend", "/extends")
     assert name in finding.found
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_states_are_opened_only_with_every_setting_that_they_were_made_with(old: Path, name: str) -> None:
+    own = settings_of(old)
+    assert len(open_states(old, own).places) == len(OLD)
+    with pytest.raises(InvalidInput, match="cannot be extended") as error:
+        open_states(old, {**own, name: "another"})
+    assert name in error.value.findings[0].found
 
 
 def test_another_model_is_refused(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

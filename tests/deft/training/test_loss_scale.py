@@ -73,6 +73,17 @@ def test_the_scale_is_part_of_a_checkpoint(
     assert weights[0] == weights[1]
 
 
+def test_a_restored_scale_grows_when_the_saved_one_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 3)
+    saved, restored = loss_scale_of(torch.float16), loss_scale_of(torch.float16)
+    for _ in range(2):
+        assert saved.settle([torch.ones(1)])
+    restored.restore(saved.state())
+    for scale in (saved, restored):
+        assert scale.settle([torch.ones(1)])
+        assert scale.value == 2 * loss_scale.START
+
+
 def test_the_scale_halves_grows_and_gives_up_at_one() -> None:
     scale = loss_scale_of(torch.float16)
     gradient = torch.tensor([2.0**15])
