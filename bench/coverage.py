@@ -120,6 +120,8 @@ KINDS: dict[str, Kind | Judging] = {
     "alpha_of_two_raters": judges.agreeing((2, 2)),
     "alpha_of_two_categories": judges.agreeing((2, 2), few=2),
     "alpha_of_several_raters": judges.agreeing((2, 4)),
+    "over_refusal": judges.refusals(is_difference=False),
+    "increase_of_over_refusal": judges.refusals(is_difference=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""Made-up judges and raters whose truth is known: what the coverage of their intervals is measured on.
+"""Made-up judges, raters and refusals whose truth is known: what the coverage of their intervals is measured on.
 
 A drawn judging takes a generator, C, the number of prompts, and how intervals are made, and returns (low, high, truth)
 by the same functions that a judging or a study is counted with.
@@ -13,6 +13,8 @@ from deft.evaluation.intervals import Estimate
 from deft.judges.lengths import length_controlled
 from deft.judges.statistics import Sampling, agreement, mean_of, outcome
 from deft.judges.verdicts import Verdict
+from deft.safety.rates import Replied, System, safety_of
+from deft.safety.refusals import Kind
 from deft.specs.studies import GivenVerdict
 from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.results import Agreement, Rate, win_rate
@@ -141,3 +143,27 @@ def agreeing(raters: tuple[int, int], few: int = 4) -> Judging:
                 return _with(found, honest**2)
 
     return draw
+
+
+def refusals(*, is_difference: bool) -> Judging:
+    """Return over-refusal of one system, or its increase over a base: one to three answers a prompt, 5 % incoherent."""
+
+    def draw(g: np.random.Generator, n: int, how: Sampling) -> tuple[float, float, float]:
+        prompts = np.repeat(np.arange(n), g.integers(1, 4, n))
+        rates, shared = g.uniform(0.1, 0.6, 2), np.repeat(g.random(n), np.bincount(prompts))
+        kinds = [_kinds(g, shared, rate) for rate in rates]
+        replied = [Replied(int(prompt), "safe", None) for prompt in prompts]
+        systems = [System(name, name, own) for name, own in zip(("base", "tuned"), kinds, strict=True)]
+        found, differences = safety_of(replied, systems, resamples=how.resamples, seed=how.seed)
+        rows = differences if is_difference else found[1:]
+        row = next(row for row in rows if row["metric"] == "over_refusal")
+        return row["low"], row["high"], float(rates[1] - rates[0] if is_difference else rates[1])
+
+    return draw
+
+
+def _kinds(g: np.random.Generator, shared: Array, rate: float) -> list[Kind]:
+    """Return kinds of answers: two in three refuse where their prompt's *shared* number says so, the others apart."""
+    luck = np.where(g.random(len(shared)) < 2 / 3, shared, g.random(len(shared)))
+    found: list[Kind] = ["refusal" if each < rate else "compliance" for each in luck]
+    return [kind if g.random() > 0.05 else "incoherent" for kind in found]

@@ -57,6 +57,7 @@ def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:
         ("study_win_rate", 16),
         ("alpha_of_two_raters", 16),
         ("alpha_of_several_raters", 32),
+        ("increase_of_over_refusal", 16),
     ],
 )
 def test_what_judges_and_raters_say_is_held_as_often(kind: str, prompts: int) -> None:
