@@ -130,8 +130,8 @@ NOT_HELD = (
     "What 94 to 96 % cannot be had of: means of 8 or 16 skewed values (the sample seldom has the tail that the mean",
     "hangs on, and nothing in it tells of that tail); differences where 5 to 25 % of 8 or 16 pairs differ (often none",
     "does, and what may be said then holds every truth that there is). The kinds were looked at while the methods were",
-    "chosen, but for those of judges and raters in turns and in both orders; what else each method was tried on is in",
-    "docs/diary.md.",
+    "chosen, but for `judge_win_rate_in_both_orders`, `judge_agreement_with_people`, `study_win_rate`, over-refusal;",
+    "what else each method was tried on is in docs/diary.md. A dash: not measured yet; `make coverage` goes on there.",
 )
 
 
@@ -159,7 +159,7 @@ def text(results: dict[str, Any]) -> str:
 def summary(results: dict[str, Any]) -> list[str]:
     """Return how many of the cells are near 95 %, and how many of those with more than a few prompts."""
     cells = [(int(n), cell["covered"]) for own in results.values() for n, cell in own.items()]
-    told = [("cells", cells), ("those with 32 prompts and more", [each for each in cells if each[0] >= 32])]
+    told = [("cells", cells), ("with 32 prompts and more", [each for each in cells if each[0] >= 32])]
     counts = [f"{sum(NEAR[0] <= c <= NEAR[1] for _, c in own)} of {len(own)} {name}" for name, own in told]
     return [f"Within {NEAR[0]} and {NEAR[1]}: {', '.join(counts)}."]
 

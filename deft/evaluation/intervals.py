@@ -113,8 +113,9 @@ def estimate(
     sample, error = _where(seen, bounds if is_share else None, seed)
     deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
+    p = sign_flip_p(prompts, luck_deviates(luck, 0.0, len(deviations), seed), seed=seed)
     error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
-    return _with_effect(Estimate(value, low, high, error, sign_flip_p(prompts, deviates, seed=seed)), prompts, alone)
+    return _with_effect(Estimate(value, low, high, error, p), prompts, alone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,7 +43,7 @@ def test_the_page_shows_what_was_measured_and_a_dash_for_what_was_not() -> None:
     page = text({"share": {"8": {"covered": 0.951}}})
     assert "| share | 0.951 | - | - | - | - |" in page
     page = text({"share": {"8": {"covered": 0.97}, "32": {"covered": 0.94}}, "mean_normal": {"64": {"covered": 0.961}}})
-    assert "1 of 3 cells, 1 of 2 those with 32 prompts and more" in page
+    assert "1 of 3 cells, 1 of 2 with 32 prompts and more" in page
 
 
 @pytest.mark.parametrize(
