@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from trl import DPOConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer
 
 import deft
 from deft.reward import direction_of, head_of
 from deft.specs import DpoMethod, Lora, Optimisation
+from deft.tokenizer import tokenizer_hash
 from deft.tokens import TokenizedExample
 from deft.training.objective import Objective, reference_logps
 from deft.training.policy import attach_lora
 from deft.training.run import training_arguments
 from deft.training.trainer import AlignmentTrainer
 from tests.deft.small_runs import Record
-from tests.models import byte_tokenizer, tiny_llama
+from tests.models import byte_tokenizer, save_tiny_llama, tiny_llama
 
 STEPS, BATCH, RATE, BETA, OMEGA = 20, 4, 1e-2, 0.1, 0.5
 ROWS = [
@@ -92,3 +94,16 @@ def test_the_pages_trainer_ends_where_the_services_does(tmp_path: Path) -> None:
     service = trained_by_the_service(tmp_path / "service")
     assert difference(trained_by_the_page(tmp_path / "page", OMEGA), service) < 1e-4
     assert difference(trained_by_the_page(tmp_path / "plain", 0.0), service) > 1e-3
+
+
+def test_a_distribution_is_taken_before_and_after_a_stock_training(tmp_path: Path) -> None:
+    folder, pairs = save_tiny_llama(tmp_path / "model", has_chat_template=False), Dataset.from_list(ROWS)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer.pad_token = None
+    before, counted = tokenizer_hash(tokenizer), deft.count_distribution(pairs, tokenizer)
+    settings = DPOConfig(str(tmp_path / "out"), use_cpu=True, bf16=False, max_steps=1, save_strategy="no", report_to=[])
+    DPOTrainer(model, args=settings, train_dataset=pairs, processing_class=tokenizer).train()
+    assert tokenizer.pad_token == tokenizer.eos_token, "the trainer has set it"
+    assert tokenizer_hash(tokenizer) == before
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert deft.score(model, AutoTokenizer.from_pretrained(tmp_path / "saved"), pairs, counted)
