@@ -64,6 +64,8 @@ class Scripted:
 
     behave: Behaviour = best
     seconds: float = 0.0
+    change: Callable[[dict[str, Any]], None] = lambda _: None
+    """Changes an answer before it is sent."""
     refusals: list[int] = field(default_factory=list)
     """Statuses of the first answers, one each, before it answers."""
     dies_after: int | None = None
@@ -119,9 +121,14 @@ def _answer(script: Scripted, body: dict[str, Any]) -> dict[str, Any]:
     if "messages" in body:
         message = {"role": "assistant", "content": script.behave(body["messages"][-1]["content"])}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
-        return {**own, "object": "chat.completion", "choices": [choice]}
+        return _changed(script, {**own, "object": "chat.completion", "choices": [choice]})
     choice = {"index": 0, "finish_reason": "stop", "text": script.behave(body["model"]), "logprobs": None}
-    return {**own, "object": "text_completion", "choices": [choice]}
+    return _changed(script, {**own, "object": "text_completion", "choices": [choice]})
+
+
+def _changed(script: Scripted, document: dict[str, Any]) -> dict[str, Any]:
+    script.change(document)
+    return document
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from threading import Lock
 
 from deft.endpoints import RequestRefused
 from deft.errors import Unavailable
-from deft.judges.journal import Journal, Reply
+from deft.judges.journal import Journal, Reply, plain
 from deft.judges.templates import Question
 from deft.reports import Report, stop_if_asked
 
@@ -113,7 +113,7 @@ def ask_all(
 
 def _asked(question: Question, ask: Ask, pace: Pace, key: str, journal: Journal) -> Reply:
     pace.wait()
-    reply = ask(question)
+    reply = plain(ask(question))
     journal.add(key, reply)
     return reply
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deft.endpoints import not_understood, open_client, told
-from deft.judges.journal import Reply
+from deft.judges.journal import Reply, plain
 
 if TYPE_CHECKING:
     from deft.endpoints import Endpoint
@@ -43,19 +43,18 @@ class EndpointJudge:
                 max_tokens=self._judge.max_tokens,
                 **own,
             )
-            completion = raw.parse()
-            return _reply(completion, raw.retries_taken)
+            return _reply(raw.parse(), raw.retries_taken)
         except openai.APIError as error:
             raise told(error, self._judge.endpoint, "/judge") from None
-        except (ValueError, AttributeError, IndexError, TypeError) as error:
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
             raise not_understood(self._judge.endpoint) from error
 
 
 def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever the server sent
-    usage = completion.usage
-    return Reply(
-        text=completion.choices[0].message.content or "",
-        prompt_tokens=0 if usage is None else usage.prompt_tokens,
-        completion_tokens=0 if usage is None else usage.completion_tokens,
+    reply = Reply(
+        text=completion.choices[0].message.content,
+        prompt_tokens=getattr(completion.usage, "prompt_tokens", 0),
+        completion_tokens=getattr(completion.usage, "completion_tokens", 0),
         retries=retries,
     )
+    return plain(reply)

@@ -1,7 +1,7 @@
 """The operation against a scripted judge behind real HTTP: each property with a known answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,36 @@ def test_a_number_of_which_most_cannot_be_read_is_not_valid(pairs: dict[str, Pat
         summary = judge(spec_of(mode="single", labels="ds_1"), given, tmp_path / "out", script)
     valid = {each["system"]: each["is_valid"] for each in summary["results"] if each["metric"] == "judge_score"}
     assert (summary["may_decide"], valid) == (True, {"base": False, "deft": True})
+
+
+def _content(content: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["choices"][0]["message"].update(content=content)
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": "Verdict: A"}], "half \ud800", {"a": 1}, 7, None])
+def test_a_reply_that_is_no_text_is_a_parse_failure_now_and_from_the_journal(
+    pairs: dict[str, Path], tmp_path: Path, content: object
+) -> None:
+    with judge_server(Scripted(best, change=_content(content))) as script:
+        summaries = [judge(spec_of(), pairs, tmp_path / name, script, tmp_path / "cache") for name in ("out", "again")]
+    assert [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries] == [(80, 0, 80), (0, 80, 80)]
+    replies = [json.loads(line) for line in (tmp_path / "again" / "replies.jsonl").read_text("utf-8").splitlines()]
+    assert {each["text"] for each in replies} == {"half \ufffd" if isinstance(content, str) else ""}
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "many", "completion_tokens": None}, [3], "much", None])
+def test_a_cost_that_is_no_number_is_not_counted(pairs: dict[str, Path], tmp_path: Path, usage: object) -> None:
+    with judge_server(Scripted(best, change=lambda document: document.update(usage=usage))) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert value(summary) == 0.75
+    assert (summary["asked"], summary["prompt_tokens"], summary["completion_tokens"]) == (80, 0, 0)
+
+
+def test_a_cost_that_no_reply_can_have_is_not_counted(pairs: dict[str, Path], tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 10**30, "completion_tokens": -5}
+    with judge_server(Scripted(best, change=lambda document: document.update(usage=usage))) as script:
+        summaries = [judge(spec_of(), pairs, tmp_path / name, script, tmp_path / "cache") for name in ("out", "again")]
+    assert [(each["prompt_tokens"], each["completion_tokens"]) for each in summaries] == [(0, 0), (0, 0)]
 
 
 def test_429_and_500_are_tried_again_and_counted(pairs: dict[str, Path], tmp_path: Path) -> None:
