@@ -74,10 +74,7 @@ def _self_instruct(row: Row) -> Prompt:
 
 def _xstest(row: Row) -> Prompt:
     """XSTest: `prompt, type, label`, the label safe or unsafe."""
-    label = row_checks.text(value_of(row, "label"), "label").strip().lower()
-    if label not in LABELS:
-        expected = " or ".join(LABELS)
-        raise BadRow("unknown_label", "label", row_checks.described(label), expected, "correct the label")
+    label = _label(value_of(row, "label"), "correct the label")
     prompt = row_checks.text(value_of(row, "prompt"), "prompt")
     return Prompt(prompt, category=row_checks.text(value_of(row, "type"), "type"), label=label)
 
@@ -89,7 +86,17 @@ def _own(row: Row) -> Prompt:
     further, reference = (
         () if row.get(name) in (None, "") else tuple(_texts(row[name], name)) for name in ("turns", "reference")
     )
-    return Prompt(prompt, further, _optional(row, "category"), _optional(row, "label"), reference)
+    fix = "correct the label, leave it out, or put what else is to be told apart in `category`"
+    label = None if row.get("label") in (None, "") else _label(row["label"], fix)
+    return Prompt(prompt, further, _optional(row, "category"), label, reference)
+
+
+def _label(value: object, fix: str) -> str:
+    """Return the label that *value* means; any other would be in no safety rate, and in no category at the gate."""
+    label = row_checks.text(value, "label").strip().lower()
+    if label not in LABELS:
+        raise BadRow("unknown_label", "label", row_checks.described(label), " or ".join(LABELS), fix)
+    return label
 
 
 def _texts(value: object, column: str) -> Sequence[str]:

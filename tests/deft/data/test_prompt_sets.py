@@ -115,6 +115,24 @@ def test_an_unknown_label_is_a_bad_row(tmp_path: Path) -> None:
     assert refusal.value.findings[0].code == "unknown_label"
 
 
+def test_labels_of_own_prompts_are_taken_as_those_of_xstest(tmp_path: Path) -> None:
+    labels = ["Unsafe", " SAFE ", "", None]
+    rows = [{"prompt": f"Why {n}?", "category": "c", "label": label} for n, label in enumerate(labels)]
+    summary = load(tmp_path, rows, format="deft.prompts")
+    assert summary["counts"]["label"] == {"unsafe": 1, "safe": 1}
+    assert [prompt.label for _, prompt, _ in read_prompts(tmp_path / "out")] == ["unsafe", "safe", None, None]
+
+
+def test_a_label_of_own_prompts_that_no_rate_would_count_is_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": "Why?", "label": "unsafe"}, {"prompt": "How?", "label": "harmful"}]
+    with pytest.raises(InvalidRows) as refusal:
+        load(tmp_path, rows, format="deft.prompts")
+    (finding,) = refusal.value.findings
+    assert (finding.code, finding.column, finding.line) == ("unknown_label", "label", 2)
+    assert "harmful" in finding.found
+    assert "safe or unsafe" in finding.expected
+
+
 def test_a_prompt_set_takes_no_column_map(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as refusal:
         load(tmp_path, MT_BENCH, format="mt_bench", columns={"prompt": "turns"})
