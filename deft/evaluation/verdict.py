@@ -5,7 +5,7 @@ a plain gain.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from deft.evaluation.comparison import (
@@ -17,12 +17,10 @@ from deft.evaluation.comparison import (
     differences,
     table,
 )
+from deft.evaluation.drift import HEAVY_DRIFT, Drifts, drifts_of
 from deft.evaluation.intervals import smallest_detectable_difference
 from deft.evaluation.metrics import BASE, SHORTER, rule_of
 from deft.evaluation.ranking import outcomes_of, rank
-
-HEAVY_DRIFT = 0.5
-"""Nats a token of KL to the base, or of fall of log p(chosen), above which an arm has drifted heavily (ours)."""
 
 CONTROLS = ("random", "no_reward_term", "random_with_term", "random_equal_cost", "length", "opposite", "full")
 """The order in which the first sentence looks for a control; then any other arm, then the base."""
@@ -41,14 +39,15 @@ def compare(
     found = differences(evidence, focus) if focus is not None else []
     own = [d for d in found if d.metric == VERDICT_METRIC and not d.is_trained_on]
     headline = main_difference(own, focus)
-    first, *others = _sentences(focus, headline, own, rows)
+    drifts = drifts_of(evidence)
+    first, *others = _sentences(focus, headline, own, rows, drifts)
     sentences = [first, *warnings, *others, *remarks]
     return {
         "sentence": " ".join(sentences),
         "sentences": sentences,
         "warnings": list(warnings),
         "focus": focus,
-        "verdict": verdict_of(headline, rows) if headline else None,
+        "verdict": verdict_of(headline, drifts) if headline else None,
         "against": headline.against if headline else None,
         "smallest_detectable_difference": smallest_detectable_difference(headline.estimate) if headline else None,
         "differences": [difference.as_dict() for difference in found],
@@ -74,67 +73,41 @@ def main_difference(own: Sequence[Difference], focus: str | None) -> Difference 
     return next((against[arm] for arm in (*CONTROLS, *others, BASE) if arm in against), None)
 
 
-def verdict_of(difference: Difference, rows: Rows) -> str:
-    """Return the difference's verdict, with a gain qualified by drift that is heavy or was not measured."""
+def verdict_of(difference: Difference, drifts: Drifts) -> str:
+    """Return the difference's verdict, with a gain qualified by drift that is heavy or was not measured.
+
+    One draw of heavy drift counts as the arm's, on either side: to be ahead of what collapsed is no plain gain.
+    """
     if difference.verdict != "clear gain":
         return difference.verdict
-    drift = drift_of(difference.arm, rows)
-    if drift.is_heavy:
+    own, other = drifts[difference.arm], drifts.get(difference.against)
+    if own.heavy:
         return "gain with heavy drift"
-    return "clear gain" if drift.is_measured else "gain, drift not measured"
+    if other is not None and other.heavy:
+        return "gain over heavy drift"
+    return "clear gain" if own.is_measured else "gain, drift not measured"
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """How far an arm moved from the base: KL and change of log p(chosen), nats a token; None was not measured."""
-
-    kl: float | None
-    change: float | None
-    change_per_token: float | None
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether at least the likelihood of the chosen responses was followed."""
-        return self.change_per_token is not None
-
-    @property
-    def is_heavy(self) -> bool:
-        """Whether either number is beyond `HEAVY_DRIFT`."""
-        return max(self.kl or 0.0, -(self.change_per_token or 0.0)) > HEAVY_DRIFT
-
-    def words(self) -> str:
-        """Return the numbers in words."""
-        kl = "KL not measured" if self.kl is None else f"KL {self.kl:.3f} nats a token"
-        if self.change is None or self.change_per_token is None:
-            return f"{kl}, log p(chosen) not measured"
-        return f"{kl}, log p(chosen) {self.change:+.1f} nats ({self.change_per_token:+.2f} a token)"
-
-
-def drift_of(arm: str, rows: Rows) -> Drift:
-    """Return the drift of *arm* from the table."""
-    cells: dict[str, Any] = next((row["cells"] for row in rows if row["arm"] == arm), {})
-    names = ("kl", "chosen_logp_change", "chosen_logp_change_per_token")
-    return Drift(*(cells[name]["value"] if name in cells else None for name in names))
-
-
-def _sentences(focus: str | None, headline: Difference | None, own: Sequence[Difference], rows: Rows) -> list[str]:
+def _sentences(
+    focus: str | None, headline: Difference | None, own: Sequence[Difference], rows: Rows, drifts: Drifts
+) -> list[str]:
     if focus is None:
         return ["Only the base was measured: there is nothing to compare it with."]
     if headline is None:
-        return ["Preference accuracy was not measured: there is no verdict.", *_drift(focus, None, rows)]
+        return ["Preference accuracy was not measured: there is no verdict.", *_drift(focus, None, drifts)]
     return [
-        _lead(headline, rows),
+        _lead(headline, drifts),
         _smallest(headline),
-        *_others(headline, own, rows),
-        *_factors(own, rows),
-        *_drift(focus, headline.against, rows),
+        *_others(headline, own, drifts),
+        *_factors(own, rows, drifts),
+        *_drift(focus, headline.against, drifts),
         *_baselines(focus, rows),
         *_limits(focus, rows),
     ]
 
 
-def _lead(headline: Difference, rows: Rows) -> str:
-    verdict = verdict_of(headline, rows)
+def _lead(headline: Difference, drifts: Drifts) -> str:
+    verdict = verdict_of(headline, drifts)
     value, arm, against = headline.estimate.value, headline.arm, _named(headline.against)
     side = "level with" if value == 0 else "ahead of" if value > 0 else "behind"
     size = "" if value == 0 else f" by {abs(value):.3f}"
@@ -146,7 +119,17 @@ def _lead(headline: Difference, rows: Rows) -> str:
     if verdict == "within noise" and _leaves_out_zero(headline):
         text += " The interval alone leaves out 0; with so few prompts or so many comparisons that is not enough."
     if verdict == "gain with heavy drift":
-        text += " That is no plain gain: the model moved far from the base, and accuracy alone does not see a collapse."
+        own = drifts[arm]
+        text += (
+            f" That is no plain gain: the model{own.among(own.heavy)} moved far from the base, and accuracy alone does "
+            "not see a collapse."
+        )
+    if verdict == "gain over heavy drift":
+        other = drifts[headline.against]
+        text += (
+            f" That is no plain gain: {against}{other.among(other.heavy)} moved far from the base, so that being ahead "
+            "of it says little."
+        )
     return text
 
 
@@ -179,11 +162,11 @@ def _smallest(headline: Difference) -> str:
     )
 
 
-def _others(headline: Difference, own: Sequence[Difference], rows: Rows) -> list[str]:
+def _others(headline: Difference, own: Sequence[Difference], drifts: Drifts) -> list[str]:
     rest = [d for d in own if d.arm == headline.arm and d.against != headline.against]
     if not rest:
         return []
-    said = "; ".join(f"{verdict_of(d, rows)} against {_short(d)}" for d in rest)
+    said = "; ".join(f"{verdict_of(d, drifts)} against {_short(d)}" for d in rest)
     return [f"`{headline.arm}` against the others (after Holm's correction; the intervals are without it): {said}."]
 
 
@@ -194,7 +177,7 @@ def _short(difference: Difference) -> str:
     return f"{name} ({difference.estimate.value:+.3f}, {ends})"
 
 
-def _factors(own: Sequence[Difference], rows: Rows) -> list[str]:
+def _factors(own: Sequence[Difference], rows: Rows, drifts: Drifts) -> list[str]:
     pairs = {(d.arm, d.against): d for d in own}
     missing = sorted({arm for pair in FACTORS for arm in pair} - {row["arm"] for row in rows})
     if missing or not all(pair in pairs for pair in FACTORS):
@@ -202,25 +185,24 @@ def _factors(own: Sequence[Difference], rows: Rows) -> list[str]:
         return [f"What selection and reward term did apart cannot be told without {names}."] if missing else []
     selection, on_selected, on_random = (pairs[pair] for pair in FACTORS)
     return [
-        f"The selection alone (`no_reward_term` - `random`): {_factor(selection, rows)}.",
-        f"The reward term: on selected rows (`deft` - `no_reward_term`) {_factor(on_selected, rows)}; on random rows "
-        f"(`random_with_term` - `random`) {_factor(on_random, rows)}.",
+        f"The selection alone (`no_reward_term` - `random`): {_factor(selection, drifts)}.",
+        f"The reward term: on selected rows (`deft` - `no_reward_term`) {_factor(on_selected, drifts)}; on random rows "
+        f"(`random_with_term` - `random`) {_factor(on_random, drifts)}.",
     ]
 
 
-def _factor(difference: Difference, rows: Rows) -> str:
-    return f"{verdict_of(difference, rows)}, {difference.estimate.value:+.3f} ({_interval(difference)})"
+def _factor(difference: Difference, drifts: Drifts) -> str:
+    return f"{verdict_of(difference, drifts)}, {difference.estimate.value:+.3f} ({_interval(difference)})"
 
 
-def _drift(focus: str, against: str | None, rows: Rows) -> list[str]:
-    own = drift_of(focus, rows)
-    text = f"Drift of `{focus}`: {own.words()}"
+def _drift(focus: str, against: str | None, drifts: Drifts) -> list[str]:
+    text = f"Drift of `{focus}`: {drifts[focus].words()}"
     if against is not None and against != BASE:
-        text += f"; of `{against}`: {drift_of(against, rows).words()}"
+        text += f"; of `{against}`: {drifts[against].words()}"
     found = [text + "."]
-    heavy = [row["arm"] for row in rows if drift_of(row["arm"], rows).is_heavy]
+    heavy = [f"`{arm}`{own.among(own.heavy)}" for arm, own in drifts.items() if own.heavy]
     if heavy:
-        names = ", ".join(f"`{arm}`" for arm in heavy)
+        names = ", ".join(heavy)
         found.append(f"Heavy drift (more than {HEAVY_DRIFT} nats a token by KL or by fall of log p(chosen)): {names}.")
     return found
 

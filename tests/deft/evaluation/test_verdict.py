@@ -202,3 +202,42 @@ def test_warnings_about_the_data_stand_behind_the_first_sentence_and_remarks_at_
     first, *others = plain["sentences"]
     assert found["sentences"] == [first, "Noise.", "Few.", *others, "A remark."]
     assert (found["warnings"], plain["warnings"]) == (["Noise.", "Few."], [])
+
+
+def _drawn(drifts: list[float], metric: str) -> list[Measurement]:
+    """Three draws of `deft` and one of `random`, the former clearly ahead; *metric* of each draw as in *drifts*."""
+    order, ones = np.random.default_rng(0).permutation(PROMPTS), np.ones(PROMPTS)
+    found = _systems({"random": 0.55})
+    for draw, drift in enumerate(drifts, start=1):
+        found.append(_measured("preference_accuracy", "deft", (order < 0.8 * PROMPTS).astype(float), draw))
+        numbers = {"kl": 0.05, "chosen_logp_change": -1.0, "chosen_logp_change_per_token": -0.05} | {metric: drift}
+        found += [_measured(name, "deft", value * ones, draw) for name, value in numbers.items()]
+    return found
+
+
+@pytest.mark.parametrize(("metric", "far"), [("kl", 1.3), ("chosen_logp_change_per_token", -1.3)])
+def test_one_collapsed_draw_of_three_makes_the_arm_no_plain_gain_and_is_named(metric: str, far: float) -> None:
+    near = 0.05 if metric == "kl" else -0.05
+    assert _compare(_drawn([near, near, near], metric))["verdict"] == "clear gain"
+    found = _compare(_drawn([near, far, near], metric))
+    assert found["verdict"] == "gain with heavy drift"
+    assert "the model (`deft-2` of 3 draws) moved far from the base" in found["sentences"][0]
+    assert any(s.endswith("log p(chosen)): `deft` (`deft-2` of 3 draws).") for s in found["sentences"])
+
+
+def test_a_draw_whose_drift_was_not_measured_leaves_the_drift_unknown() -> None:
+    name = "chosen_logp_change_per_token"
+    known = [m for m in _drawn([-0.05] * 3, name) if (m.system, m.metric) != ("deft-3", name)]
+    assert _compare(known)["verdict"] == "gain, drift not measured"
+
+
+def test_a_drift_that_is_no_number_is_heavy() -> None:
+    assert _compare(_systems({"deft": 0.7, "random": 0.6}, kl={"deft": float("nan")}))["verdict"] == (
+        "gain with heavy drift"
+    )
+
+
+def test_being_ahead_of_a_control_that_collapsed_is_no_plain_gain() -> None:
+    found = _compare(_systems({"deft": 0.70, "random": 0.30}, kl={"random": 3.0}))
+    assert found["verdict"] == "gain over heavy drift"
+    assert "`random` moved far from the base, so that being ahead of it says little" in found["sentences"][0]
