@@ -89,6 +89,18 @@ def apart_from(folder: Path, rows: Sequence[int], others: Path, other_rows: Rows
     return [row for row, point in zip(rows, _points(folder, rows), strict=True) if point not in taken]
 
 
+def held_out_of(folder: Path, rows: Sequence[int], others: Path, other_rows: Rows) -> list[int]:
+    """Return what `apart_from` leaves of *rows* for an evaluation.
+
+    Raises:
+        InvalidInput: it leaves none; or *others* has none of *other_rows*.
+    """
+    left = apart_from(folder, rows, others, other_rows)
+    if not left:
+        raise _nothing_held_out(len(rows))
+    return left
+
+
 def points_of(folder: Path, rows: Rows) -> set[float]:
     """Return the split points of *rows* of *folder*.
 
@@ -122,3 +134,14 @@ def _no_rows(rows: Rows, total: int) -> InvalidInput:
         fix="use another split, other fractions, or a larger dataset",
     )
     return InvalidInput(f"The split {rows.split} of this dataset has no rows.", code="empty_split", findings=[finding])
+
+
+def _nothing_held_out(asked: int) -> InvalidInput:
+    finding = Finding(
+        code="nothing_held_out",
+        pointer="/apart_from",
+        found=f"{asked} rows, all with the first user turn of a row that was trained on",
+        expected="at least one held-out pair",
+        fix="evaluate on rows whose prompts were not trained on",
+    )
+    return InvalidInput("no row is held out for the evaluation", code="nothing_held_out", findings=[finding])

@@ -15,7 +15,7 @@ import numpy as np
 
 from deft.data.datasets import read_examples
 from deft.data.identities import identities
-from deft.data.splits import apart_from, chosen_rows
+from deft.data.splits import chosen_rows, held_out_of
 from deft.errors import Finding, InvalidInput
 from deft.evaluation.generation import is_cut_at_marks
 from deft.examples import Example, prompt_text
@@ -86,9 +86,7 @@ def held_out_rows(spec: EvaluateSpec, inputs: Mapping[str, Path]) -> tuple[list[
     asked = chosen_rows(inputs["dataset"], spec.rows)
     if spec.apart_from is None:
         return asked, 0
-    rows = apart_from(inputs["dataset"], asked, inputs["apart_from"], spec.apart_from.rows)
-    if not rows:
-        raise _nothing_held_out(len(asked))
+    rows = held_out_of(inputs["dataset"], asked, inputs["apart_from"], spec.apart_from.rows)
     return rows, len(asked) - len(rows)
 
 
@@ -168,14 +166,3 @@ def _distinct_prompts(examples: Sequence[Example], most: int, seed: int) -> list
             break
         first.setdefault(prompt_text(examples[place].prompt), place)
     return sorted(first.values())
-
-
-def _nothing_held_out(asked: int) -> InvalidInput:
-    finding = Finding(
-        code="nothing_held_out",
-        pointer="/apart_from",
-        found=f"{asked} rows, all with the first user turn of a row that was trained on",
-        expected="at least one held-out pair",
-        fix="evaluate on rows whose prompts were not trained on",
-    )
-    return InvalidInput("no row is held out for the evaluation", code="nothing_held_out", findings=[finding])

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from deft.data.datasets import have_scores
-from deft.data.splits import apart_from, chosen_rows
+from deft.data.splits import chosen_rows, held_out_of
 from deft.errors import InvalidInput, ModelNotUsable
 from deft.models.files import CONFIG, Weights, read_settings, read_weights, refuse_code
 from deft.models.fit import check_fit
@@ -137,12 +137,16 @@ class DataSource:
     _known: dict[str, Examples] = field(default_factory=dict, init=False)
 
     def numbers(self, rows: Rows, apart: tuple[Path, ApartFrom] | None = None) -> list[int]:
-        """Return the row numbers that *rows* asks for, without those whose prompts *apart* trains on."""
+        """Return the row numbers that *rows* asks for, without those whose prompts *apart* trains on.
+
+        Raises:
+            InvalidInput: no such row is there, or *apart* leaves none.
+        """
         if self.is_whole:
             found: list[int] = pq.read_table(self.folder / "examples.parquet", columns=["row"])["row"].to_pylist()
             return found
         chosen = chosen_rows(self.folder, rows)
-        return chosen if apart is None else apart_from(self.folder, chosen, apart[0], apart[1].rows)
+        return chosen if apart is None else held_out_of(self.folder, chosen, apart[0], apart[1].rows)
 
     def examples(self, rows: Rows, apart: tuple[Path, ApartFrom] | None = None) -> Examples:
         """Return what is known of the rows that *rows* asks for.

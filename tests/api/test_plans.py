@@ -373,3 +373,16 @@ def test_a_model_that_no_card_holds_is_planned_and_said(
 def test_strangers_see_nothing(client: TestClient, stranger: TestClient, upload: Upload, model: str) -> None:
     answer = stranger.post("/v1/plans", json=pipeline(upload(60), model))
     assert (answer.status_code, answer.json()["code"]) == (404, "reference_not_found")
+
+
+@pytest.mark.parametrize("options", [{}, {"prompts": 0, "metrics": ["preference_accuracy"]}])
+@pytest.mark.parametrize("path", ["/v1/plans", "/v1/jobs"])
+def test_an_evaluation_that_holds_nothing_out_is_refused_when_posted(
+    client: TestClient, upload: Upload, model: str, path: str, options: Body
+) -> None:
+    dataset = upload(12)["id"]
+    body = {"kind": "evaluate", "dataset": dataset, "model": model, "options": options, "rows": {"split": "all"}}
+    answer = client.post(path, json={**body, "apart_from": {"dataset": dataset, "rows": {"split": "all"}}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "nothing_held_out")
+    assert answer.json()["errors"][0]["pointer"] == "/apart_from"
+    assert "12 rows" in answer.json()["errors"][0]["found"]
