@@ -5,7 +5,7 @@ The same checks are made when a job is posted (`deft.planning`) and when its mod
 """
 
 from deft.errors import Finding, InvalidInput, ModelNotUsable
-from deft.specs import EvaluateSpec, Metric, TokenOptions
+from deft.specs import ALL_METRICS, EvaluateSpec, Metric, TokenOptions
 
 GENERATED_METRICS: frozenset[Metric] = frozenset(
     {
@@ -151,12 +151,15 @@ def answers_prompts(spec: EvaluateSpec) -> bool:
 def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
     """Check that the other settings leave something of the metrics asked for; *pointer* is that of the metrics.
 
-    Prompt sets are measured whatever the metrics.
+    Prompt sets are measured whatever the metrics, by length and ended answers: a metric that sets answers beside
+    references is of held-out prompts alone.
 
     Raises:
-        InvalidInput: they leave nothing.
+        InvalidInput: they leave nothing; or a metric that was chosen needs references, and no held-out prompt is
+            answered.
     """
     if measurable(spec) or spec.prompt_sets:
+        _require_answers_beside_references(spec, pointer)
         return
     needed = ", ".join(f"{metric} {' or '.join(fields)}" for metric, fields in NEEDED_FIELDS.items())
     finding = Finding(
@@ -167,3 +170,23 @@ def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
         fix="ask for prompts above 0, name what the metric needs, or ask for another metric",
     )
     raise InvalidInput("none of the metrics can be measured", code="nothing_to_measure", findings=[finding])
+
+
+def _require_answers_beside_references(spec: EvaluateSpec, pointer: str) -> None:
+    """Refuse metrics beside references that were chosen, and that no answer to a held-out prompt serves."""
+    asked = spec.options.metrics
+    chosen = [metric for metric in REFERENCE_METRICS if metric in asked]
+    if spec.options.prompts or not chosen or set(asked) == set(ALL_METRICS):  # the default leaves out what it cannot
+        return
+    findings = [
+        Finding(
+            code="missing_references",
+            pointer=f"{pointer}/{asked.index(metric)}",
+            found=f"{metric} with prompts 0, and prompt sets are not set beside references",
+            expected="answers to held-out prompts, whose chosen responses are the references",
+            fix=f"ask for prompts above 0, or leave {metric} out",
+        )
+        for metric in chosen
+    ]
+    message = f"nothing is answered that has references for {', '.join(chosen)}"
+    raise InvalidInput(message, code="missing_references", findings=findings)

@@ -159,6 +159,12 @@ REFUSED: dict[str, tuple[Callable[[Path], None], Body, str, str]] = {
         "nothing_to_measure",
         "/evaluation/metrics",
     ),
+    "metrics beside references where no held-out prompt is answered": (
+        nothing,
+        {"evaluation": {"metrics": ["margin", "bleu"], "prompts": 0}},
+        "missing_references",
+        "/evaluation/metrics/1",
+    ),
     "an empty split": (
         nothing,
         {"split": {"train": 1.0, "reward_model": 0.0, "evaluation": 0.0}},
