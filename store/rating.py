@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 from deft.errors import NotFound
 from deft.specs.studies import GivenVerdict
 from deft.studies.items import place_of
+from deft.studies.judgements import Judgement, inattentive
 from store import studies
+from store.judgements import judged_item
 from store.raters import Rater
-from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
+from store.study_tables import Study, StudyItem, StudyJudgement
 from store.types import database_now
 
 KEPT_SECONDS = 3600.0
@@ -43,7 +45,7 @@ def next_item(session: Session, rater: Rater) -> StudyItem | None:
     """
     study = study_of(session, rater)
     studies.require_open(study)
-    _lock(session, rater)
+    _lock(session, study)
     shown = _left_open(session, rater)
     if shown is not None:
         return shown
@@ -81,9 +83,12 @@ def progress(session: Session, rater: Rater) -> Progress:
     return Progress(done, 0 if is_over else len(_candidates(session, study, rater)) + is_shown)
 
 
-def _lock(session: Session, rater: Rater) -> None:
-    """Let one request of a rater at a time choose an item."""
-    session.execute(select(StudyRater.id).where(StudyRater.id == rater.id).with_for_update())
+def _lock(session: Session, study: Study) -> None:
+    """Let one request of a study at a time choose an item: two raters at once must not see one place as free.
+
+    Judging goes on meanwhile: `FOR NO KEY UPDATE` lets rows that refer to the study be written.
+    """
+    session.execute(select(Study.id).where(Study.id == study.id).with_for_update(key_share=True))
 
 
 def _left_open(session: Session, rater: Rater) -> StudyItem | None:
@@ -98,6 +103,7 @@ def _candidates(session: Session, study: Study, rater: Rater) -> Sequence[StudyI
     taken = (
         select(StudyJudgement.item_id, func.count().label("raters"))
         .where(StudyJudgement.study_id == study.id, _takes_a_place())
+        .where(StudyJudgement.rater_id.not_in(_left_out(session, study)))
         .group_by(StudyJudgement.item_id)
         .subquery()
     )
@@ -115,3 +121,15 @@ def _takes_a_place() -> ColumnElement[bool]:
     """Return the condition that a judgement counts to the raters of its item: judged, or shown not long ago."""
     waits = StudyJudgement.verdict.is_(None) & (StudyJudgement.shown_at > database_now(-KEPT_SECONDS))
     return or_(studies.is_verdict(), waits)
+
+
+def _left_out(session: Session, study: Study) -> set[str]:
+    """Return the raters whose judgements count nowhere: what they judged is still wanted of others."""
+    own = (StudyJudgement.study_id == study.id, StudyItem.kind == "attention", StudyJudgement.verdict.is_not(None))
+    checks = select(StudyItem, StudyJudgement.rater_id, StudyJudgement.verdict)
+    checks = checks.join(StudyJudgement, StudyJudgement.item_id == StudyItem.id).where(*own)
+    given = [
+        Judgement(judged_item(item), rater, verdict, 0.0)  # type: ignore[arg-type]
+        for item, rater, verdict in session.execute(checks)
+    ]
+    return inattentive(given, allowed=studies.spec_of(study).attention_failures_allowed)

@@ -85,13 +85,47 @@ def test_requests_of_one_rater_at_once_get_one_item(database, make):
     assert len(set(got)) == 1
 
 
+def test_raters_who_ask_at_once_do_not_get_the_same_single_place(database, make):
+    for seed in range(5):
+        study = make(items=1, seed=seed)
+        several, got = [invited(database, study, f"r{n}") for n in range(4)], []
+        together = threading.Barrier(len(several))
+
+        def ask(rater, together=together, got=got):
+            with database.write() as session:
+                together.wait(timeout=30)
+                got.append(rating.next_item(session, rater))
+
+        threads = [threading.Thread(target=ask, args=(rater,)) for rater in several]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 4
+        assert sum(item is not None for item in got) == 1
+
+
+def test_what_a_rater_judged_who_failed_the_checks_is_wanted_of_others(database, make):
+    study = make(attention=2, attention_failures_allowed=0)
+    shown = {}
+    for name, is_attentive in (("Ann", False), ("Ben", True), ("Cem", True)):
+        rater, kinds = invited(database, study, name), []
+        with database.write() as session:
+            while (item := rating.next_item(session, rater)) is not None:
+                wrong = "tie" if item.expected == "1" else "1"
+                rating.judge(session, rater, item.id, item.expected or "1" if is_attentive else wrong)
+                kinds.append(item.kind)
+        shown[name] = kinds.count("pair")
+    assert shown == {"Ann": 6, "Ben": 6, "Cem": 0}
+
+
 def test_every_rater_gets_the_checks_and_the_overlap(database, make):
     study = make(attention=2, overlap=0.5, raters_per_overlap=2)
     for name in ("Ann", "Ben"):
         rater = invited(database, study, name)
         with database.write() as session:
             while (item := rating.next_item(session, rater)) is not None:
-                rating.judge(session, rater, item.id, "tie")
+                rating.judge(session, rater, item.id, item.expected or "tie")
     with database.read() as session:
         per_item = select(StudyItem.kind, func.count()).join(StudyJudgement, StudyJudgement.item_id == StudyItem.id)
         counts = dict(session.execute(per_item.group_by(StudyItem.kind)).all())
