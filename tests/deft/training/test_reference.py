@@ -1,5 +1,6 @@
 """The reference is computed once for runs that share rows, and what is kept changes no bit and hides no damage."""
 
+import json
 import os
 import shutil
 import signal
@@ -99,6 +100,16 @@ def test_another_base_start_head_precision_or_tokens_never_hit(
     assert origins(small_runs.train(small_runs.spec_of(), inputs, tmp_path / "a", cache=cache)) == (0, ROWS)
     spec, others = change(inputs, tmp_path / "model")
     assert origins(small_runs.train(spec, others, tmp_path / "b", cache=cache)) == (0, ROWS)
+
+
+def test_a_start_whose_adapter_has_other_settings_never_hits(inputs: dict[str, Path], tmp_path: Path) -> None:
+    spec, started = _from_an_adapter(inputs, tmp_path / "start")
+    assert origins(small_runs.train(spec, started, tmp_path / "a", cache=tmp_path / "cache")) == (0, ROWS)
+    scaled = Path(shutil.copytree(tmp_path / "start", tmp_path / "scaled"))
+    settings = json.loads((scaled / "adapter_config.json").read_text())
+    (scaled / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 2 * settings["lora_alpha"]}))
+    again = small_runs.train(spec, {**started, "adapter": scaled}, tmp_path / "b", cache=tmp_path / "cache")
+    assert origins(again) == (0, ROWS)
 
 
 def kept_in(root: Path) -> KeptReference:
