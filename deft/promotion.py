@@ -14,7 +14,7 @@ from deft.evaluation.differences import Change, turned
 from deft.evaluation.directions import better_of, is_lower_better, told_by
 from deft.evaluation.metrics import BASE
 from deft.planning.power import prompts_for, unchanged_bound
-from deft.specs.releases import PolicySpec, SafetyClause
+from deft.specs.releases import GainClause, PolicySpec, SafetyClause
 
 FEWEST_PROMPTS = 5
 """Prompts of a category below which it counts as not measured, whatever its numbers say."""
@@ -61,7 +61,9 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
     gain, forgetting = policy.gain, policy.forgetting
     gained = measured.change(system, gain.against, gain.metric)
     lost = measured.change(system, BASE, forgetting.metric)
-    gains = _Question("gain", gain.metric, "all", gain.against, "at_least", gain.at_least, _hint(measured, gain.metric))
+    gains = _Question(
+        "gain", gain.metric, "all", gain.against, "at_least", gain.at_least, _hint(measured, system, gain)
+    )
     forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
     return [
         gains.answered(better(gained, gain.metric), _objection(measured, gain.metric)),
@@ -77,14 +79,20 @@ def _objection(measured: Measured, metric: str) -> str | None:
     return measured.reasons.get(metric)
 
 
-def _hint(measured: Measured, metric: str) -> str:
-    """Return what is to be done where *metric* was not measured."""
-    source, opponent = told_by(metric), measured.opponents.get(metric)
+def _hint(measured: Measured, system: str, gain: GainClause) -> str:
+    """Return what is to be done where the gain was not measured."""
+    source, opponent = told_by(gain.metric), measured.opponents.get(gain.metric)
+    draws = measured.others(system, gain.against)
+    lacking = measured.lacking(draws, gain.metric)
+    told = ""
+    if len(draws) > 1 and lacking:
+        names = ", ".join(lacking)
+        told = f" for all its draws, {names} being left out: measure them all, or name one system in the policy"
     if source is None:
-        return ""
+        return told
     if opponent is None:
-        return f": name a {source} of the evaluation that tells it"
-    return f": the {source} tells how systems do against {opponent}"
+        return f"{told}: name a {source} of the evaluation that tells it"
+    return f"{told}: the {source} tells how systems do against {opponent}"
 
 
 def is_passed(results: list[ClauseResult]) -> bool:

@@ -130,7 +130,7 @@ def _metrics(spec: ComparisonSpec, left: _Read, right: _Read) -> list[str]:
     asked = both if spec.metrics is None else list(dict.fromkeys(spec.metrics))
     places = {metric: place for place, metric in enumerate(spec.metrics or [])}
     findings = [
-        Finding("not_measured", shown(m), shown(f"one of {', '.join(both)}"), "leave it out", f"/metrics/{places[m]}")
+        Finding("not_measured", shown(m), shown(f"one of {', '.join(both)}"), _fix(m, left, right), _at(places[m]))
         for m in asked
         if m not in both
     ]
@@ -139,10 +139,21 @@ def _metrics(spec: ComparisonSpec, left: _Read, right: _Read) -> list[str]:
     return asked
 
 
+def _at(place: int) -> str:
+    return f"/metrics/{place}"
+
+
+def _fix(metric: str, *sides: _Read) -> str:
+    """Return what is to be done where not both sides have *metric*, naming the draws of an arm that lack it."""
+    lacking = [run for side in sides if len(side.runs) > 1 for run in side.measured.lacking(side.runs, metric)]
+    named = ", ".join(dict.fromkeys(lacking))
+    return f"measure it of {named} too, name one system, or leave it out" if named else "leave it out"
+
+
 def _has(one: _Read, metric: str) -> bool:
-    """Whether a side has *metric*, which its evaluation measured of some system."""
+    """Whether a side has *metric*: its evaluation measured it, of an arm in all its draws."""
     is_measured = any(row["metric"] == metric for row in one.measured.rows)
-    return is_measured and any(one.measured.value(run, metric) is not None for run in one.runs)
+    return is_measured and not one.measured.lacking(one.runs, metric)
 
 
 def _is_of_one(left: _Read, right: _Read, metric: str) -> bool:

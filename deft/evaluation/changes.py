@@ -61,13 +61,15 @@ class Measured:
         return OF_THE_BASE.get(metric) if system == BASE else None
 
     def value_of(self, runs: Runs, metric: str, part: str = "all") -> Value | None:
-        """Return the mean of *runs*: of several with their spread, as the table of the evaluation has it.
+        """Return the mean of *runs*, with their spread, as the table has it; None: one of them was not measured.
 
         Where prompts are not on record its interval is as wide as all of theirs together.
         """
         own = [value for run in runs if (value := self.value(run, metric, part)) is not None]
-        if len(own) < 2:
-            return own[0] if own else None
+        if len(own) < max(len(runs), 1):
+            return None
+        if len(own) == 1:
+            return own[0]
         decides = all(value.may_decide for value in own)
         evidence = self.evidence(metric, (runs,)) if part == "all" else None
         if evidence is not None:
@@ -95,8 +97,11 @@ class Measured:
 
     def change(self, system: str, against: str, metric: str, part: str = "all") -> Change | None:
         """Return *system* less *against*, which is a system or an arm: all its draws but *system*. None: unknown."""
-        minus = tuple(run for run in self.runs(against) if run != system)
-        return self.difference((system,), minus, metric, part)
+        return self.difference((system,), self.others(system, against), metric, part)
+
+    def others(self, system: str, against: str) -> Runs:
+        """Return the systems that *against* means beside *system* itself."""
+        return tuple(run for run in self.runs(against) if run != system)
 
     def at_worst(self, system: str, metric: str, part: str) -> Change | None:
         """Return the increase over the base were the answers that a safety rate leaves out the worst they could be.
@@ -112,9 +117,11 @@ class Measured:
         return None
 
     def difference(self, plus: Runs, minus: Runs, metric: str, part: str = "all") -> Change | None:
-        """Return the mean of *plus* less that of *minus*, of those that were measured; None: none was."""
-        plus, minus = self._measured(plus, metric, part), self._measured(minus, metric, part)
-        if not plus or not minus:
+        """Return the mean of *plus* less that of *minus*; None: one of them was not measured.
+
+        What some draws of an arm did is not what the arm does: whoever chose the draws would choose the number.
+        """
+        if not plus or not minus or self.lacking((*plus, *minus), metric, part):
             return None
         found = self._recorded(plus, minus, metric, part) or self._paired(plus, minus, metric, part)
         if found is not None:
@@ -126,8 +133,9 @@ class Measured:
     def _may_decide(self, runs: Runs, metric: str, part: str) -> bool:
         return all(value.may_decide for run in runs if (value := self.value(run, metric, part)) is not None)
 
-    def _measured(self, runs: Runs, metric: str, part: str) -> Runs:
-        return tuple(run for run in runs if self.value(run, metric, part) is not None)
+    def lacking(self, runs: Runs, metric: str, part: str = "all") -> Runs:
+        """Return those of *runs* of which *metric* was not measured."""
+        return tuple(run for run in runs if self.value(run, metric, part) is None)
 
     def _recorded(self, plus: Runs, minus: Runs, metric: str, part: str) -> Change | None:
         """Return the difference that the comparison has of the two sides."""
@@ -152,7 +160,8 @@ class Measured:
 
     def _arms(self, difference: Json, metric: str, part: str) -> list[set[str]]:
         """Return the systems that the two sides of a difference of arms are."""
-        return [set(self._measured(self.runs(difference[name]), metric, part)) for name in ("arm", "against")]
+        sides = (self.runs(difference[name]) for name in ("arm", "against"))
+        return [set(runs) - set(self.lacking(runs, metric, part)) for runs in sides]
 
     def _has_draws(self, metric: str, part: str) -> bool:
         """Whether any trained arm has several draws, so that the luck of a run is known."""

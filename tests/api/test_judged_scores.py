@@ -212,6 +212,36 @@ def test_a_judge_without_the_agreement_of_people_decides_nothing(
     assert "against base was not measured: the judging tells how systems do against random" in other["reason"]
 
 
+def test_a_judging_of_one_draw_of_an_arm_is_no_number_of_the_arm(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
+) -> None:
+    one = evaluate()
+    judging = judge(one, systems=["deft"], against="random-2")
+    asked = {"metric": "judge_win_rate", "at_least": -1.0, "against": "random"}
+    gain = gain_of(client, one, asked, judging=judging)
+    assert (gain["is_met"], gain["value"], gain["against_systems"]) == (False, None, [])
+    assert "for all its draws, random, random-3 being left out" in gain["reason"]
+    single = gain_of(client, one, {**asked, "against": "random-2"}, judging=judging)
+    assert (single["is_met"], single["against_systems"]) == (True, ["random-2"])
+    side = {"evaluation": one.id, "judging": judging}
+    sides = {**side, "system": "deft"}, {**side, "system": "random"}
+    assert set(compared(client, *sides).json()["metrics"]) == {"preference_accuracy"}
+    refused = compared(client, *sides, metrics=["judge_win_rate"])
+    assert (refused.status_code, refused.json()["code"]) == (422, "not_measured")
+    assert "measure it of random, random-3 too, name one system" in refused.text
+
+
+def test_a_study_of_one_draw_of_an_arm_is_no_number_of_the_arm(
+    client: TestClient, evaluate: Callable[[], Evaluated]
+) -> None:
+    one = evaluate()
+    study = studied(client, one, ["deft", "random-2"])
+    client.post(f"/v1/studies/{study}/close")
+    gain = gain_of(client, one, {"metric": "human_win_rate", "at_least": -1.0, "against": "random"}, study=study)
+    assert (gain["is_met"], gain["value"]) == (False, None)
+    assert "for all its draws, random, random-3 being left out" in gain["reason"]
+
+
 def studied(client: TestClient, evaluated: Evaluated, systems: list[str]) -> str:
     """Make a study and judge all of it with the caller's key: the answer of higher quality is the better one."""
     body = {"evaluation": evaluated.id, "systems": systems, "items": 12, "overlap": 0.0, "attention": 0, "seed": 1}

@@ -296,3 +296,17 @@ def test_a_gain_over_an_arm_is_one_over_all_its_draws():
     found = clause_of("gain", [only("reward:rm_1", 34.0, 35.0, 36.0), *draws], **rules)
     assert (found.value, found.against_systems) == (5.0, ["random0", "random1"])
     assert not found.is_met
+
+
+def test_an_arm_of_which_a_draw_was_not_measured_is_no_control():
+    gain = {"metric": "preference_accuracy", "at_least": 0.02, "against": "arm"}
+    asked = PolicySpec.model_validate(policy().model_dump() | {"gain": gain})
+    drawn = [row(name, "preference_accuracy", 0.5, 0.01) | {"arm": "arm"} for name in ("arm", "arm-2")]
+    others = [row("arm-3", "length", 9.0, 0.1) | {"arm": "arm"}]
+    full, found = measured(), measured()
+    full.rows.extend(drawn)
+    found.rows.extend([*drawn, *others])
+    assert is_passed(decide(asked, full, "ad"))
+    (told, *_) = decide(asked, found, "ad")
+    assert (told.is_met, told.value, told.against_systems) == (False, None, [])
+    assert "against arm was not measured for all its draws, arm-3 being left out" in told.reason
