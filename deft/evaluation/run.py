@@ -133,6 +133,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     tokenizer = load_tokenizer(inputs["model"])
     rows, left_out = held_out_rows(spec, inputs)
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
+    end_token_id(tokenizer)
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
     if answers_prompts(spec):
         asked = [metric for metric in REFERENCE_METRICS if metric in measurable(spec)]

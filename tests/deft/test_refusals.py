@@ -16,6 +16,7 @@ import deft
 from deft.__main__ import main, read_spec
 from deft.data.datasets import import_files
 from deft.errors import ArtifactCorrupt, InvalidInput, ModelNotUsable
+from deft.evaluation import run as evaluating
 from deft.examples import Example
 from deft.losses import with_reward_term
 from deft.models import loading as models
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where a model would be loaded."""
-    for module in (models, scoring, preparation):
+    for module in (models, scoring, preparation, evaluating):
         monkeypatch.setattr(module, "load_base", lambda *_, **__: pytest.fail("weights were read"))
     yield
 
@@ -45,7 +46,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def command(made: dict[str, Path], model: Path, out: Path, **changes: Any) -> int:
     """Run `python -m deft` on a training, or on the *kind* of job given, with *changes* of its spec."""
     kind = changes.pop("kind", "train")
-    named = {"train": "data", "score": "dataset"}[kind]
+    named = "data" if kind == "train" else "dataset"
     spec = {"kind": kind, named: "ds_1", "model": "m", "tokens": TOKENS, **changes}
     inputs = {named: made["data"], "model": model}
     if kind == "train":
@@ -140,6 +141,7 @@ def test_the_term_refuses_an_omega_that_is_not_finite(omega: float) -> None:
         ("score", "messages[-1]['role'] == 'user'", "row of line 1: "),
         ("train", "messages[-1]['role'] == 'user'", "row of line 1: "),
         ("train", "messages[-1]['role'] == 'assistant'", "a conversation that ends in an assistant turn"),
+        ("evaluate", "messages[-1]['role'] == 'assistant'", "a conversation that ends in an assistant turn"),
     ],
 )
 def test_a_chat_template_that_refuses_is_told_before_the_model_is_read(
@@ -152,6 +154,8 @@ def test_a_chat_template_that_refuses_is_told_before_the_model_is_read(
     changes: dict[str, Any] = {"kind": kind, "tokens": {**TOKENS, "template": "chat"}}
     if kind == "train":
         changes["deft"] = None
+    if kind == "evaluate":
+        changes |= {"systems": [], "rows": {"split": "all"}}
     assert command(made, model, tmp_path / "out", **changes) == 1
     error = capsys.readouterr().err
     assert "failed (user/" in error
