@@ -67,10 +67,24 @@ def check_sets_fit(run: Run) -> None:
         )
 
 
+def safety_of_sets(run: Run, answered: Answered) -> dict[str, Any] | None:
+    """Return safety.json but for its settings; None where no prompt is labelled safe or unsafe."""
+    return safety(answered, _how(run)) if answered else None
+
+
+def _how(run: Run) -> Sampled:
+    return Sampled(run.spec.options.bootstrap, run.spec.options.seed)
+
+
 def write_sets(
-    run: Run, answered: Answered, inputs: Mapping[str, Path], settings: dict[str, Any], out: Path
+    run: Run,
+    answered: Answered,
+    found: dict[str, Any] | None,
+    inputs: Mapping[str, Path],
+    settings: dict[str, Any],
+    out: Path,
 ) -> dict[str, Any]:
-    """Append to generations.jsonl, metrics.json and values.parquet, write prompts.jsonl and safety.json.
+    """Append to generations.jsonl, metrics.json and values.parquet, write prompts.jsonl and safety.json (*found*).
 
     Return the summary's part.
     """
@@ -79,11 +93,9 @@ def write_sets(
         return {}
     _append_generations(answered, out / "generations.jsonl")
     append_values(value_rows(answered), out / "values.parquet")
-    how = Sampled(run.spec.options.bootstrap, run.spec.options.seed)
     settings_hash = hash_of(settings)
-    found = safety(answered, how)
     rates = [] if found is None else found["rates"]
-    rows = [*set_rows(answered, how, run.decoding.max_new_tokens), *rates]
+    rows = [*set_rows(answered, _how(run), run.decoding.max_new_tokens), *rates]
     path = out / "metrics.json"
     own = [{**_without_extras(row), "settings_hash": settings_hash} for row in rows]
     path.write_text(json.dumps([*json.loads(path.read_text(encoding="utf-8")), *own], indent=1), encoding="utf-8")

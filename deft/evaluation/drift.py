@@ -1,13 +1,17 @@
 """How far each arm moved from the base, draw by draw: one draw that moved far makes the whole arm no plain gain.
 
+So does one whose answers collapsed, where that was measured: a model that only ever says one short loop can stay below
+the limit of KL.
+
 It knows numbers and arms only; the words of a verdict are in `verdict`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deft.evaluation.comparison import VERDICT_METRIC, Evidence
-from deft.evaluation.metrics import BASE, SHORTER
+from deft.evaluation.metrics import BASE, SHORTER, rule_of
 
 HEAVY_DRIFT = 0.5
 """Nats a token of KL to the base, or of fall of log p(chosen), above which a draw has drifted heavily (ours)."""
@@ -17,12 +21,41 @@ _DIRECTIONS = {"kl": 1.0, _LIKELIHOOD: -1.0}
 """By metric, the sign with which more is further from the base."""
 
 
+FALLS = {"distinct_1": 0.3, "distinct_2": 0.2, "ended": 0.3}
+"""By metric, the fall against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
+
+A longer answer has fewer distinct words and ends less often by itself, hence the wide limits; a loop has hardly any.
+"""
+
+INCOHERENT = "incoherent"
+RISE = 0.1
+"""The rise of the share of incoherent answers that is a marked one, where its interval leaves out 0 (ours)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A marked *change* of *metric* of the answers of one *draw* against the base, with its 95 % interval."""
+
+    draw: str
+    metric: str
+    change: float
+    low: float
+    high: float
+
+    def words(self) -> str:
+        """Return the change in words."""
+        title = INCOHERENT + " answers" if self.metric == INCOHERENT else rule_of(self.metric).title
+        ends = f"95 % interval {self.low:+.3f} to {self.high:+.3f}"
+        return f"{title} of `{self.draw}` {self.change:+.3f} ({ends})"
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """How far an arm moved from the base: KL and change of log p(chosen), nats a token; None was not measured.
 
     The numbers are means over the arm's *draws*. *heavy* are those of them of which either number is beyond
-    `HEAVY_DRIFT`, or is no number at all. *is_measured* says whether log p(chosen) was followed in every draw.
+    `HEAVY_DRIFT`, or is no number at all. *is_measured* says whether log p(chosen) was followed in every draw. *signs*
+    say that answers collapsed.
     """
 
     kl: float | None = None
@@ -31,6 +64,12 @@ class Drift:
     draws: tuple[str, ...] = ()
     heavy: tuple[str, ...] = ()
     is_measured: bool = False
+    signs: tuple[Sign, ...] = ()
+
+    @property
+    def collapsed(self) -> tuple[str, ...]:
+        """Return the draws whose answers collapsed."""
+        return tuple(dict.fromkeys(sign.draw for sign in self.signs))
 
     def words(self) -> str:
         """Return the numbers in words."""
@@ -50,20 +89,50 @@ Drifts = Mapping[str, Drift]
 """The drift of each arm."""
 
 
-def drifts_of(evidence: Mapping[str, Evidence]) -> dict[str, Drift]:
-    """Return the drift of every arm in *evidence*, the base and the length baseline left out."""
+def drifts_of(evidence: Mapping[str, Evidence], incoherence: Sequence[Mapping[str, Any]] = ()) -> dict[str, Drift]:
+    """Return the drift of every arm in *evidence*, the base and the length baseline left out.
+
+    *incoherence* are the differences of safety.json in the share of incoherent answers, over all prompts of a kind.
+    """
     arms = dict.fromkeys(arm for found in evidence.values() for arm in found.arms())
-    return {arm: _drift_of(arm, evidence) for arm in arms if arm not in (BASE, SHORTER)}
+    return {arm: _drift_of(arm, evidence, incoherence) for arm in arms if arm not in (BASE, SHORTER)}
 
 
-def _drift_of(arm: str, evidence: Mapping[str, Evidence]) -> Drift:
+def _drift_of(arm: str, evidence: Mapping[str, Evidence], incoherence: Sequence[Mapping[str, Any]]) -> Drift:
     names = ("kl", "chosen_logp_change", _LIKELIHOOD)
     by_draw = {name: _by_draw(arm, evidence.get(name)) for name in names}
-    means = [sum(own.values()) / len(own) if own else None for own in by_draw.values()]
+    kl, change, per_token = (_mean(by_draw[name]) for name in names)
     draws = tuple(dict.fromkeys(draw for found in evidence.values() for draw in _by_draw(arm, found)))
     judged = _by_draw(arm, evidence.get(VERDICT_METRIC)) or dict.fromkeys(draws)
     heavy = tuple(draw for draw in draws if any(_is_far(name, by_draw[name].get(draw)) for name in _DIRECTIONS))
-    return Drift(*means, draws, heavy, is_measured=bool(judged) and set(judged) <= set(by_draw[_LIKELIHOOD]))
+    is_measured = bool(judged) and set(judged) <= set(by_draw[_LIKELIHOOD])
+    signs = (*_falls(arm, evidence), *_rises(arm, incoherence))
+    return Drift(kl, change, per_token, draws, heavy, is_measured=is_measured, signs=signs)
+
+
+def _mean(by_draw: Mapping[str, float]) -> float | None:
+    return sum(by_draw.values()) / len(by_draw) if by_draw else None
+
+
+def _falls(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
+    """Yield the marked falls of each draw of *arm* against the base."""
+    for metric, limit in FALLS.items():
+        found = evidence.get(metric)
+        base = [] if found is None else found.columns(BASE)
+        if found is None or not base:
+            continue
+        for column in found.columns(arm):
+            own = found.estimate([column], base)
+            if own.value < -limit and own.low is not None and own.high is not None and own.high < 0:
+                yield Sign(found.measurements[column].system, metric, own.value, own.low, own.high)
+
+
+def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:
+    """Yield the marked rises of the share of incoherent answers of each draw of *arm* against the base."""
+    for one in incoherence:
+        is_own = (one["arm"], one["against"], one["metric"], one["slice"]) == (arm, BASE, INCOHERENT, "all")
+        if is_own and one["difference"] > RISE and one["low"] is not None and one["low"] > 0:
+            yield Sign(one["system"], INCOHERENT, one["difference"], one["low"], one["high"])
 
 
 def _by_draw(arm: str, found: Evidence | None) -> dict[str, float]:

@@ -31,8 +31,12 @@ def write_comparison(
     settings: dict[str, Any],
     judged: Judged,
     out: Path,
+    incoherence: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Write metrics.json, values.parquet and comparison.json; return the summary."""
+    """Write metrics.json, values.parquet and comparison.json; return the summary.
+
+    *incoherence* are the differences in the share of incoherent answers to prompt sets, as in safety.json.
+    """
     options = run.spec.options
     measurements = [measurement for _, part in parts for measurement in part]
     evidence = gather(measurements, resamples=options.bootstrap, seed=options.seed)
@@ -45,7 +49,7 @@ def write_comparison(
     ties = _ties(run, scores)
     pairs = len(scores[0].rejected_logp) if scores else 0
     remarks = [*_remarks(ties, pairs, run.left_out), *judged.remarks]
-    found = compare(evidence, focus, remarks, run.warnings)
+    found = compare(evidence, focus, remarks, run.warnings, incoherence)
     found["differences"] += [each for own in slices.values() for each in described(own, focus)]
     write_json(out / "comparison.json", found)
     return {

@@ -19,6 +19,7 @@ from deft.evaluation import harness
 from deft.evaluation.answer_sets import (
     answer_sets,
     check_sets_fit,
+    safety_of_sets,
     settings_of_rates,
     settings_of_sets,
     write_sets,
@@ -112,9 +113,11 @@ def run_evaluate(
     ]
     parts += texts
     parts = [(rows, wanted(measured, spec.options.metrics)) for rows, measured in parts]
-    summary = write_comparison(run, parts, scores, settings, judged, out)
+    safety = safety_of_sets(run, answered_sets)
+    incoherence = [] if safety is None else safety["differences"]
+    summary = write_comparison(run, parts, scores, settings, judged, out, incoherence)
     write_pairs(run, scores, out / "pairs.parquet")
-    summary |= write_sets(run, answered_sets, inputs, of_sets, out)
+    summary |= write_sets(run, answered_sets, safety, inputs, of_sets, out)
     settings |= settings_of_rates(run, of_sets)
     if program is not None:
         measured = _by_harness(run, program, inputs["model"], kept, answers, answered_sets)

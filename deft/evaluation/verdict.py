@@ -4,7 +4,7 @@ It knows numbers and arms only. A metric that was trained on takes no part; an a
 a plain gain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +17,7 @@ from deft.evaluation.comparison import (
     differences,
     table,
 )
-from deft.evaluation.drift import HEAVY_DRIFT, Drifts, drifts_of
+from deft.evaluation.drift import HEAVY_DRIFT, Drift, Drifts, drifts_of
 from deft.evaluation.intervals import smallest_detectable_difference
 from deft.evaluation.metrics import BASE, SHORTER, rule_of
 from deft.evaluation.ranking import outcomes_of, rank
@@ -29,17 +29,22 @@ Rows = list[dict[str, Any]]
 
 
 def compare(
-    evidence: dict[str, Evidence], focus: str | None, remarks: Sequence[str] = (), warnings: Sequence[str] = ()
+    evidence: dict[str, Evidence],
+    focus: str | None,
+    remarks: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    incoherence: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return comparison.json: `sentence` (all of `sentences`), the smallest difference, differences and the table.
 
-    *warnings* about the data stand right behind the first sentence, *remarks* at the end.
+    *warnings* about the data stand right behind the first sentence, *remarks* at the end. *incoherence* are the
+    differences of safety.json in the share of incoherent answers, where it was measured.
     """
     rows = table(evidence)
     found = differences(evidence, focus) if focus is not None else []
     own = [d for d in found if d.metric == VERDICT_METRIC and not d.is_trained_on]
     headline = main_difference(own, focus)
-    drifts = drifts_of(evidence)
+    drifts = drifts_of(evidence, incoherence)
     first, *others = _sentences(focus, headline, own, rows, drifts)
     sentences = [first, *warnings, *others, *remarks]
     return {
@@ -74,17 +79,21 @@ def main_difference(own: Sequence[Difference], focus: str | None) -> Difference 
 
 
 def verdict_of(difference: Difference, drifts: Drifts) -> str:
-    """Return the difference's verdict, with a gain qualified by drift that is heavy or was not measured.
+    """Return the difference's verdict, with a gain qualified by drift, where heavy or not measured, and by collapse.
 
-    One draw of heavy drift counts as the arm's, on either side: to be ahead of what collapsed is no plain gain.
+    One draw counts as the arm's, on either side: to be ahead of what collapsed is no plain gain.
     """
     if difference.verdict != "clear gain":
         return difference.verdict
-    own, other = drifts[difference.arm], drifts.get(difference.against)
+    own, other = drifts[difference.arm], drifts.get(difference.against, Drift())
     if own.heavy:
         return "gain with heavy drift"
-    if other is not None and other.heavy:
+    if own.collapsed:
+        return "gain with collapsed answers"
+    if other.heavy:
         return "gain over heavy drift"
+    if other.collapsed:
+        return "gain over collapsed answers"
     return "clear gain" if own.is_measured else "gain, drift not measured"
 
 
@@ -118,19 +127,22 @@ def _lead(headline: Difference, drifts: Drifts) -> str:
     )
     if verdict == "within noise" and _leaves_out_zero(headline):
         text += " The interval alone leaves out 0; with so few prompts or so many comparisons that is not enough."
-    if verdict == "gain with heavy drift":
-        own = drifts[arm]
-        text += (
-            f" That is no plain gain: the model{own.among(own.heavy)} moved far from the base, and accuracy alone does "
-            "not see a collapse."
-        )
-    if verdict == "gain over heavy drift":
-        other = drifts[headline.against]
-        text += (
-            f" That is no plain gain: {against}{other.among(other.heavy)} moved far from the base, so that being ahead "
-            "of it says little."
-        )
-    return text
+    return text + _qualified(verdict, headline, drifts)
+
+
+def _qualified(verdict: str, headline: Difference, drifts: Drifts) -> str:
+    """Return why a gain is no plain one, naming the draws."""
+    own, other = drifts[headline.arm], drifts.get(headline.against, Drift())
+    against, blind = _named(headline.against), "so that being ahead of it says little."
+    why = {
+        "gain with heavy drift": f"the model{own.among(own.heavy)} moved far from the base, and accuracy alone "
+        "does not see a collapse.",
+        "gain with collapsed answers": f"what the model{own.among(own.collapsed)} answers has collapsed, and accuracy "
+        "alone does not see it.",
+        "gain over heavy drift": f"{against}{other.among(other.heavy)} moved far from the base, {blind}",
+        "gain over collapsed answers": f"what {against}{other.among(other.collapsed)} answers has collapsed, {blind}",
+    }
+    return f" That is no plain gain: {why[verdict]}" if verdict in why else ""
 
 
 def _leaves_out_zero(difference: Difference) -> bool:
@@ -204,6 +216,9 @@ def _drift(focus: str, against: str | None, drifts: Drifts) -> list[str]:
     if heavy:
         names = ", ".join(heavy)
         found.append(f"Heavy drift (more than {HEAVY_DRIFT} nats a token by KL or by fall of log p(chosen)): {names}.")
+    signs = [sign.words() for own in drifts.values() for sign in own.signs]
+    if signs:
+        found.append(f"Collapsed answers, against the base: {'; '.join(signs)}.")
     return found
 
 

@@ -241,3 +241,61 @@ def test_being_ahead_of_a_control_that_collapsed_is_no_plain_gain() -> None:
     found = _compare(_systems({"deft": 0.70, "random": 0.30}, kl={"random": 3.0}))
     assert found["verdict"] == "gain over heavy drift"
     assert "`random` moved far from the base, so that being ahead of it says little" in found["sentences"][0]
+
+
+def _falling(metric: str, to: float, arm: str = "deft", base: float = 0.95) -> dict:
+    """Return the comparison where *metric* of *arm* is *to* and of the base *base*."""
+    noise = np.random.default_rng(1).normal(0, 0.02, PROMPTS)
+    shares = {"deft": 0.70, "random": 0.60} if arm == "deft" else {"deft": 0.70, "random": 0.30}
+    values = {who: np.full(PROMPTS, base) + noise for who in (BASE, "deft", "random")}
+    values[arm] = np.full(PROMPTS, to) - noise
+    more = [_measured(metric, who, own, bounds=(0.0, 1.0)) for who, own in values.items()]
+    return _compare([*_systems(shares), *more])
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("distinct_1", "distinct words of an answer"),
+        ("distinct_2", "distinct word pairs of an answer"),
+        ("ended", "answers that end"),
+    ],
+)
+def test_a_gain_whose_answers_loop_below_the_limit_of_kl_is_no_plain_gain(metric: str, title: str) -> None:
+    found = _falling(metric, 0.3)
+    assert found["verdict"] == "gain with collapsed answers"
+    assert "what the model answers has collapsed" in found["sentences"][0]
+    told = next(s for s in found["sentences"] if s.startswith("Collapsed answers, against the base: "))
+    assert f"{title} of `deft` -0.64" in told
+    assert "95 % interval -0.6" in told
+
+
+def test_a_small_fall_of_distinct_words_or_of_ended_answers_leaves_a_gain_a_gain() -> None:
+    for metric in ("distinct_1", "distinct_2", "ended"):
+        found = _falling(metric, 0.8)
+        assert found["verdict"] == "clear gain"
+        assert "collapsed" not in found["sentence"].lower()
+
+
+def test_a_control_whose_answers_loop_makes_no_clear_gain() -> None:
+    found = _falling("distinct_2", 0.1, arm="random")
+    assert found["verdict"] == "gain over collapsed answers"
+    assert "what `random` answers has collapsed, so that being ahead of it says little" in found["sentences"][0]
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "verdict"),
+    [
+        (0.4, 0.3, "gain with collapsed answers"),
+        (0.4, -0.01, "clear gain"),
+        (0.05, 0.01, "clear gain"),
+    ],
+)
+def test_a_marked_rise_of_incoherent_answers_makes_a_gain_no_plain_one(
+    difference: float, low: float, verdict: str
+) -> None:
+    who = {"system": "deft", "arm": "deft", "against": BASE, "metric": "incoherent", "slice": "all"}
+    rise = who | {"difference": difference, "low": low, "high": 0.5}
+    found = _compare(_systems({"deft": 0.70, "random": 0.60}), incoherence=[rise])
+    assert found["verdict"] == verdict
+    assert ("incoherent answers of `deft` +0.400" in found["sentence"]) == (verdict != "clear gain")
