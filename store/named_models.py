@@ -4,6 +4,7 @@ A name may come to mean a team's own model later; an id never means another. It 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,17 +58,24 @@ def check_heads(session: Session, settings: Settings, team_id: str, spec: Spec) 
             _check_head(folder, named)
 
 
-def check_apart(session: Session, files: ArtifactFiles, inputs: Sequence[JobInput]) -> None:
-    """Check that the reward models among *inputs*, as far as they are made, do not overlap where they must not.
+def check_apart(
+    session: Session, files: ArtifactFiles, settings: Settings, team_id: str, spec: Spec, inputs: Sequence[JobInput]
+) -> None:
+    """Check that the reward models of *spec* and its *inputs*, as far as they are made, are apart where they must be.
+
+    It reads their files, and so has no place in a transaction that stores.
 
     Raises:
         InvalidInput: one is named twice, or one that evaluates shares weights or rows with one that was trained on.
     """
     known = []
+    for named in model_references(spec):
+        if named.name != BARTSCORE_MODEL:
+            row = _model(session, team_id, named)
+            known.append(replace(_known_model(row, named), folder=models.folder_of(settings, row)))
     for each in inputs:
         if each.artifact_id is not None and each.name.startswith(("reward_model.", "training_reward_model.")):
-            row = session.get_one(Artifact, each.artifact_id)
-            known.append(Known(row.id, each.pointer, row.summary.get("weights_hash"), learnt_rows(files.folder(row))))
+            known.append(_known_artifact(files, session.get_one(Artifact, each.artifact_id), each.pointer))
     _require_apart(known)
 
 
@@ -95,6 +103,11 @@ def reward_model_configs(
 
 def _known_model(row: Model, named: ModelReference) -> Known:
     return Known(row.id, named.pointer, row.weights_hash, None)
+
+
+def _known_artifact(files: ArtifactFiles, row: Artifact, pointer: str) -> Known:
+    folder, of = files.folder(row), row.summary.get
+    return Known(row.id, pointer, of("weights_hash"), learnt_rows(folder), of("base_weights_hash"), folder)
 
 
 def _require_apart(known: Sequence[Known]) -> None:

@@ -55,7 +55,7 @@ def prepare(
     own = spec if resolved is None else resolved.spec
     inputs = jobs.check(session, team_id, own)
     named_models.check_heads(session, settings, team_id, own)
-    named_models.check_apart(session, files, inputs)
+    named_models.check_apart(session, files, settings, team_id, own, inputs)
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
     planner.reward_models = named_models.reward_model_configs(session, files, settings, team_id, own, inputs)
     _learn(session, files, team_id, inputs, planner, getattr(own, "tokens", TokenOptions()))

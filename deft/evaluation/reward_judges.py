@@ -77,7 +77,8 @@ def _judge(named: str, input_name: str, pointer: str, inputs: Mapping[str, Path]
 
 
 def _known(judge: RewardJudge) -> Known:
-    return Known(judge.name, judge.pointer, judge.weights_hash, judge.learnt)
+    base_hash = record_of(judge.folder).get("base_weights_hash")
+    return Known(judge.name, judge.pointer, judge.weights_hash, judge.learnt, base_hash, judge.folder)
 
 
 def validated(

@@ -121,7 +121,7 @@ def read_weights(folder: Path) -> Weights:
     shapes: dict[str, tuple[int, ...]] = {}
     elements: Counter[str] = Counter()
     size = 0
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         for name, dtype, shape in _tensors(folder, path):
             shapes[name] = shape
             elements[dtype] += _product(shape)
@@ -144,7 +144,7 @@ def weights_hash(folder: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the files that transformers would read: those that an index names, else the one file."""
     if (folder / INDEX).is_file() and not (folder / "model.safetensors").is_file():
         named = read_settings(folder, INDEX).get("weight_map")

@@ -5,23 +5,33 @@ The same is asked when a job is posted and when it runs. It must not know where 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deft.errors import Finding, InvalidInput
+from deft.models.copies import is_copy
 from deft.reward_models.rows import Learnt
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a reward model that a spec names at *pointer*; None: not known."""
+    """What is known of a reward model that a spec names at *pointer*; None: not known.
+
+    *base_hash* is of the weights that its training started from, *folder* where its files lie.
+    """
 
     name: str
     pointer: str
     weights_hash: str | None
     learnt: Learnt | None
+    base_hash: str | None = None
+    folder: Path | None = None
 
 
 def require_apart(evaluating: Sequence[Known], trained_on: Sequence[Known]) -> None:
     """Refuse reward models that evaluate and share weights or rows with one that was *trained_on*.
+
+    Weights are shared by a copy, in whatever files and rounded to whatever type, and by a training of one from the
+    other, as far as the hash of what it started from is on record.
 
     Raises:
         InvalidInput: there is one.
@@ -46,12 +56,22 @@ def require_once(named: Sequence[Known]) -> None:
 
 
 def _is_same(own: Known, other: Known) -> bool:
-    return own.name == other.name or (own.weights_hash is not None and own.weights_hash == other.weights_hash)
+    if own.name == other.name or (own.weights_hash is not None and own.weights_hash == other.weights_hash):
+        return True
+    return own.folder is not None and other.folder is not None and is_copy(own.folder, other.folder)
+
+
+def _started_from(own: Known, other: Known) -> bool:
+    return own.base_hash is not None and own.base_hash == other.weights_hash
 
 
 def _require_apart(own: Known, other: Known) -> None:
     if _is_same(own, other):
         raise _shared(own, "weights", f"the weights of {other.name}, which was trained on")
+    if _started_from(own, other):
+        raise _shared(own, "weights", f"weights that were trained from those of {other.name}, which was trained on")
+    if _started_from(other, own):
+        raise _shared(own, "weights", f"the weights from which {other.name}, which was trained on, was trained")
     if own.learnt is not None and other.learnt is not None:
         number = len(own.learnt.keys & other.learnt.keys)
         if number:

@@ -1,5 +1,6 @@
 """Reward models over HTTP: the job that makes one, evaluations that name some, what is refused before it is queued."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -222,5 +223,48 @@ def test_reward_models_that_share_rows_are_refused_when_posted(
         fields = {"reward_models": [made[2], evaluating], "training_reward_models": [made[0]]}
         problem = client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).json()
         assert (problem["code"], problem["errors"][0]["pointer"]) == (code, "/reward_models/1")
+    fields = {"reward_models": [made[2]], "training_reward_models": [made[0]]}
+    assert client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).status_code == 202
+
+
+def test_weights_that_were_saved_again_are_refused_when_posted(
+    client: TestClient, dataset: str, model: str, register: Callable[..., str], settings: Settings, database: Database
+) -> None:
+    register("judge", CLASSIFIER)
+    path = write_model_files(settings.model_roots[0] / "again", CLASSIFIER) / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.dumps({"__metadata__": {"saved": "again"}, **json.loads(whole[8 : 8 + length])}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + length :])
+    with database.write() as session:
+        known = models.register(session, None, "again", roots=settings.model_roots, folder=path.parent)
+        assert known.weights_hash != models.get(session, "", "judge").weights_hash
+    fields = {"reward_models": ["judge"], "training_reward_models": ["again"]}
+    for address in ("/v1/plans", "/v1/jobs"):
+        problem = client.post(address, json=_evaluate(dataset, model, **fields)).json()
+        assert (problem["code"], problem["errors"][0]["pointer"]) == ("reward_models_share_weights", "/reward_models/0")
+
+
+@pytest.mark.parametrize("is_first_trained_on", [True, False])
+def test_reward_models_of_which_one_started_from_the_other_are_refused_when_posted(
+    client: TestClient,
+    dataset: str,
+    model: str,
+    database: Database,
+    settings: Settings,
+    team_id: str,
+    is_first_trained_on: bool,
+) -> None:
+    files, made = ArtifactFiles(settings), []
+    for own, base in (("a", "base"), ("b", "a"), ("c", "base")):
+        staged = files.stage("reward_model")
+        (staged / "config.json").write_text("{}")
+        with database.write() as session:
+            summary = {"weights_hash": own, "base_weights_hash": base}
+            made.append(files.publish(session, team_id, "reward_model", staged, summary).id)
+    trained_on, evaluating = made[:2] if is_first_trained_on else made[1::-1]
+    fields = {"reward_models": [evaluating], "training_reward_models": [trained_on]}
+    problem = client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).json()
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("reward_models_share_weights", "/reward_models/0")
     fields = {"reward_models": [made[2]], "training_reward_models": [made[0]]}
     assert client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).status_code == 202

@@ -9,14 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from deft.data.datasets import import_files, read_examples
 from deft.errors import InvalidInput, ModelNotUsable
 from deft.evaluation.bartscore import load_bart
 from deft.evaluation.run import run_evaluate
 from deft.examples import Example
-from deft.folders import seal
-from deft.models.loading import load_base, load_tokenizer
+from deft.folders import MANIFEST, seal
+from deft.models.loading import load_base, load_tokenizer, weights_hash
 from deft.reports import Silent
 from deft.reward_models.model import load_reward_model
 from deft.reward_models.rows import Row, write_rows
@@ -259,6 +260,24 @@ def test_training_and_evaluation_share_no_weights(inputs: dict[str, Path], tmp_p
     error = _refused(_spec(), {**inputs, "reward_model.1": copy}, tmp_path / "out")
     assert error.error_code == "reward_models_share_weights"
     assert error.findings[0].pointer == "/reward_models/1"
+
+
+def test_a_rounded_copy_shares_weights(inputs: dict[str, Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(inputs["training_reward_model.0"], tmp_path / "copy")
+    (copy / MANIFEST).unlink()  # its id would tell
+    weights = load_file(copy / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, copy / "model.safetensors")
+    error = _refused(_spec(), {**inputs, "reward_model.1": copy}, tmp_path / "out")
+    assert (error.error_code, error.findings[0].pointer) == ("reward_models_share_weights", "/reward_models/1")
+
+
+def test_what_was_trained_from_the_other_shares_weights(inputs: dict[str, Path], tmp_path: Path) -> None:
+    own = shutil.copytree(inputs["reward_model.0"], tmp_path / "own")
+    record = json.loads((own / "reward_model.json").read_text(encoding="utf-8"))
+    record["base_weights_hash"] = weights_hash(inputs["training_reward_model.0"])
+    (own / "reward_model.json").write_text(json.dumps(record), encoding="utf-8")
+    error = _refused(_spec(), {**inputs, "reward_model.0": own}, tmp_path / "out")
+    assert (error.error_code, error.findings[0].pointer) == ("reward_models_share_weights", "/reward_models/0")
 
 
 def test_training_and_evaluation_share_no_rows(inputs: dict[str, Path], tmp_path: Path) -> None:
