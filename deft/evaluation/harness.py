@@ -5,7 +5,6 @@ Knows folders, a program and what it writes; no model in memory.
 """
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -15,12 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from deft.endpoints import KEY, URL
 from deft.errors import Finding, InvalidInput, shown
-from deft.evaluation.metrics import Who
-from deft.evaluation.state import Run, common_settings, hash_of, who_is
+from deft.evaluation.harness_results import MOST_BYTES, Json, parsed, rows_of
+from deft.evaluation.state import Run, common_settings, who_is
 from deft.evaluation.systems import Adapter
 from deft.reports import Report, stop_if_asked
 from deft.specs import EvaluateSpec, LmEval
@@ -31,10 +29,8 @@ HEARD_SECONDS = 60.0
 """Between two signs of life while the program runs: a process that says nothing for long is ended."""
 
 GRACE_SECONDS = 10.0
-NORMAL_95 = 1.959964
-"""Standard errors on either side of a 95 % interval."""
-
-Json = dict[str, Any]
+LOG_BYTES = 65_536
+"""The end of what it printed that its last line is looked for in."""
 
 
 class HarnessFailed(Exception):
@@ -76,7 +72,7 @@ def measure_systems(run: Run, program: str, asked: LmEval, base: Path, known: Ma
         tell = partial(run.report.progress, done, len(run.systems), "systems")
         tell()
         system = who_is(adapter).system
-        if system in known:
+        if system in known and parsed(known[system]) is not None:
             yield {"system": system, "text": known[system]}
             continue
         try:
@@ -97,12 +93,26 @@ def _measured(
         for link, folder in named.items():
             (work / link).symlink_to(folder.resolve())  # a comma in a path would end it in --model_args
         arguments = ",".join(f"{link}={work / link}" for link in named)
-        _call([program, *_arguments(asked, arguments, work / "out", run.spec.options.seed)], work, run.report, tell)
-        written = sorted((work / "out").rglob("results*.json"))
-        if not written:
-            raise HarnessFailed("it ended without a file of results")
+        _call(
+            [program, *_arguments(asked, arguments, work / "out", run.spec.options.seed)],
+            work,
+            partial(_wait, report=run.report, tell=tell, most_seconds=asked.timeout_seconds),
+        )
+        return _written(work / "out")
+
+
+def _written(out: Path) -> str:
+    """Return the text of the newest file of results below *out*, which is understood."""
+    written = sorted(path for path in out.rglob("results*.json") if path.is_file())
+    if not written:
+        raise HarnessFailed("it ended without a file of results")
+    if (size := written[-1].stat().st_size) > MOST_BYTES:
+        raise HarnessFailed(f"its file of results has {size:,} bytes, more than {MOST_BYTES:,}")
+    try:
         text = written[-1].read_text(encoding="utf-8")
-    if _parsed(text) is None:
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessFailed(f"its file of results cannot be read ({type(error).__name__})") from None
+    if parsed(text) is None:
         raise HarnessFailed("its file of results is not understood")
     return text
 
@@ -116,28 +126,44 @@ def _arguments(asked: LmEval, model: str, out: Path, seed: int) -> list[str]:
     return found
 
 
-def _call(command: Sequence[str], work: Path, report: Report, tell: Callable[[], None]) -> None:
+def _call(command: Sequence[str], work: Path, wait: Callable[["subprocess.Popen[bytes]"], None]) -> None:
     """Run *command* to its end; what it prints is kept in *work* alone, and no key of ours is in its environment."""
     environment = {name: value for name, value in os.environ.items() if name not in (URL, KEY)}
     log = work / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 -- the operator's own program, arguments checked by the spec
-            command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-        )
         try:
-            _wait(process, report, tell)
+            process = subprocess.Popen(  # noqa: S603 -- the operator's own program, arguments checked by the spec
+                command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            raise HarnessFailed(f"it does not start ({type(error).__name__})") from None
+        try:
+            wait(process)
         finally:
             _end(process)
     if process.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "nothing")
-        raise HarnessFailed(f"it ended with status {process.returncode} and said last: {shown(last)}")
+        raise HarnessFailed(f"it ended with status {process.returncode} and said last: {shown(_last_line(log))}")
 
 
-def _wait(process: "subprocess.Popen[bytes]", report: Report, tell: Callable[[], None]) -> None:
-    heard = time.monotonic()
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_BYTES))
+        lines = file.read().decode("utf-8", errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "nothing")
+
+
+def _wait(process: "subprocess.Popen[bytes]", report: Report, tell: Callable[[], None], most_seconds: float) -> None:
+    """Return when *process* has ended; *tell* is called now and then until it has.
+
+    Raises:
+        HarnessFailed: it takes longer than *most_seconds*.
+        Interrupted: the report asks to stop.
+    """
+    started = heard = time.monotonic()
     while process.poll() is None:
         stop_if_asked(report)
+        if time.monotonic() - started >= most_seconds:
+            raise HarnessFailed(f"it had not ended after {most_seconds:g} s (lm_eval.timeout_seconds)")
         if time.monotonic() - heard >= HEARD_SECONDS:
             tell()
             heard = time.monotonic()
@@ -157,16 +183,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def _parsed(text: str) -> Json | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    results = found.get("results") if isinstance(found, dict) else None
-    is_understood = isinstance(results, dict) and all(isinstance(own, dict) for own in results.values())
-    return found if is_understood else None
-
-
 def write_results(run: Run, measured: Sequence[Json], base_hash: str, out: Path) -> tuple[Json, Json]:
     """Write the JSON of every system, add its numbers to metrics.json; return the summary's part and the settings."""
     folder, rows, settings, told = out / "lm_eval", [], {}, []
@@ -175,7 +191,7 @@ def write_results(run: Run, measured: Sequence[Json], base_hash: str, out: Path)
     for own in measured:
         if "text" in own:
             (folder / f"{own['system']}.json").write_text(own["text"], encoding="utf-8")
-            found = list(_rows(_parsed(own["text"]) or {}, who[own["system"]], run.spec.lm_eval, common))
+            found = list(rows_of(parsed(own["text"]) or {}, who[own["system"]], run.spec.lm_eval, common))
             settings.update({row["metric"]: own_settings for row, own_settings in found})
             rows += [row for row, _ in found]
             told.append({"system": own["system"], "metrics": len(found)})
@@ -184,47 +200,3 @@ def write_results(run: Run, measured: Sequence[Json], base_hash: str, out: Path)
     path = out / "metrics.json"
     path.write_text(json.dumps([*json.loads(path.read_text(encoding="utf-8")), *rows], indent=1), encoding="utf-8")
     return {"lm_eval": told}, settings
-
-
-def _rows(found: Json, who: Who, asked: LmEval | None, common: Json) -> Iterator[tuple[Json, Json]]:
-    """Yield a row of metrics.json and its settings for every number that is better the higher it is.
-
-    The interval is made of the harness's own standard error, where it has one.
-    """
-    for task, numbers in found["results"].items():
-        higher = _of(found, "higher_is_better", task) or {}
-        settings = {
-            "metric": "lm_eval",
-            "program": found.get("lm_eval_version"),
-            "task": [task, _of(found, "versions", task), _of(found, "n-shot", task)],
-            "asked": None if asked is None else asked.model_dump(mode="json", exclude={"tasks"}),
-            **common,
-        }
-        for key, value in numbers.items():
-            name, _, kept_by = key.partition(",")
-            if _is_number(value) and not name.endswith("_stderr") and higher.get(name) is True:
-                error = numbers.get(f"{name}_stderr,{kept_by}")
-                half = NORMAL_95 * error if _is_number(error) else None
-                samples = _of(found, "n-samples", task) or {}
-                row = {
-                    "system": who.system,
-                    "arm": who.arm,
-                    "slice": "all",
-                    "metric": f"lm_eval:{task}/{name}" + ("" if kept_by in ("", "none") else f",{kept_by}"),
-                    "value": value,
-                    "low": None if half is None else value - half,
-                    "high": None if half is None else value + half,
-                    "n": samples.get("effective"),
-                    "is_trained_on": False,
-                    "settings_hash": hash_of(settings),
-                }
-                yield row, settings
-
-
-def _of(found: Json, field: str, task: str) -> Any:  # noqa: ANN401 -- JSON
-    own = found.get(field)
-    return own.get(task) if isinstance(own, dict) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

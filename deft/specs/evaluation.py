@@ -63,6 +63,12 @@ class LmEval(Spec):
     limit: int | None = Field(None, ge=1, description="At most so many documents of each task; null: all.")
     num_fewshot: int | None = Field(None, ge=0, le=100, description="null: as each task says.")
     batch_size: int = Field(8, ge=1, le=1024)
+    timeout_seconds: float = Field(
+        43_200,
+        gt=0,
+        le=604_800,
+        description="One system takes at most so long: the program is ended, the system fails.",
+    )
 
 
 class MeasuredWith(Spec):

@@ -110,6 +110,18 @@ def test_every_system_is_measured_and_its_numbers_become_scores(
     assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "metrics": 2}]
 
 
+def test_a_program_that_does_not_start_fails_every_system_alone(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(tmp_path / "bin", monkeypatch)
+    (tmp_path / "bin" / "lm-eval").write_bytes(b"\x7fELF")
+    summary = run(inputs, tmp_path / "out", spec_of())
+    told = "it does not start (OSError)"
+    assert summary["lm_eval"] == [{"system": "base", "failure": told}, {"system": "deft", "failure": told}]
+
+
 def test_without_the_program_nothing_is_run(
     inputs: Inputs,  # noqa: F811
     tmp_path: Path,
@@ -139,6 +151,21 @@ def test_without_the_program_nothing_is_run(
             '"peft" in model and (os.makedirs(given["--output_path"]) or '
             'Path(given["--output_path"], "results_1.json").write_text("[]")) and sys.exit(0)',
             "its file of results is not understood",
+        ),
+        (
+            '"peft" in model and (os.makedirs(given["--output_path"]) or '
+            'Path(given["--output_path"], "results_1.json").write_bytes(b"\\xff")) and sys.exit(0)',
+            "its file of results cannot be read (UnicodeDecodeError)",
+        ),
+        (
+            '"peft" in model and (os.makedirs(given["--output_path"]) or '
+            'Path(given["--output_path"], "results_1.json").touch() or '
+            'os.truncate(Path(given["--output_path"], "results_1.json"), 2**27) or sys.exit(0))',
+            "its file of results has 134,217,728 bytes, more than 67,108,864",
+        ),
+        (
+            '"peft" in model and (os.makedirs(Path(given["--output_path"], "results_1.json")) or sys.exit(0))',
+            "it ended without a file of results",
         ),
     ],
 )
@@ -199,6 +226,21 @@ def test_a_program_that_takes_long_is_heard_of(
 
     run(inputs, tmp_path / "out", spec_of(), Hearing())
     assert heard.count(1) > 2
+
+
+def test_a_program_that_never_ends_is_ended_and_fails_its_system_alone(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["__import__('signal').signal(15, 1)", "Path(sys.argv[0]).with_name('pid').write_text(str(os.getpid()))"]
+    install(tmp_path / "bin", monkeypatch, f'"peft" in model and [{", ".join(lines)}, __import__("time").sleep(600)]')
+    monkeypatch.setattr(harness, "GRACE_SECONDS", 0.1)
+    summary = run(inputs, tmp_path / "out", spec_of(timeout_seconds=5))
+    told = "it had not ended after 5 s (lm_eval.timeout_seconds)"
+    assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "failure": told}]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "bin" / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize("tasks", [[], ["a,b"], ["--model"], ["arc", "arc"], ["../x"]])
