@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.evaluation.directions import BETTER, better_of, is_known
+from deft.evaluation.directions import BETTER, better_of, has_change, is_known
 from deft.specs import spec_hash, spec_json
 from deft.specs.releases import PolicySpec
 from store.accounts import Caller
@@ -46,13 +46,17 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
 def _require_directions(spec: PolicySpec) -> None:
     """Check that the metrics of gain and forgetting have a better end, so that the clauses can be met at all."""
     named = {"/gain/metric": spec.gain.metric, "/forgetting/metric": spec.forgetting.metric}
-    expected = "one of " + ", ".join(name for name, better in BETTER.items() if better is not None)
+    expected = "one of " + ", ".join(name for name, better in BETTER.items() if better and has_change(name))
     findings = [
         Finding(
-            "no_better_end" if is_known(metric) else "unknown_metric", shown(metric), expected, "name one of these", at
+            "no_better_end" if is_known(metric) and has_change(metric) else "unknown_metric",
+            shown(metric),
+            expected,
+            "name one of these",
+            at,
         )
         for at, metric in named.items()
-        if better_of(metric) is None
+        if better_of(metric) is None or not has_change(metric)
     ]
     if findings:
         message = f"{findings[0].pointer}: {findings[0].found} cannot be gained or lost"

@@ -35,8 +35,11 @@ BETTER: Mapping[str, Direction | None] = {
     "judge_score": "higher",
     "judge_score_gain": "higher",
     "human_win_rate": "higher",
+    "lm_eval": "higher",
 }
 """Every metric by its kind (`reward:rm_...` is of kind `reward`), with the better end.
+
+Of lm-evaluation-harness (`lm_eval:TASK/METRIC`) only what is better the higher it is becomes a score.
 
 None: neither end is the better one. A longer answer, or a surer next token, is no better by itself; unsafe prompts
 refused in part may have been refused before, or complied with.
@@ -69,6 +72,11 @@ def kind_of(metric: str) -> str:
 def told_by(metric: str) -> Literal["judging", "study"] | None:
     """Return what beside an evaluation tells *metric*: a model's judging, or a study by people. None: neither."""
     return "judging" if metric.startswith("judge_") else "study" if metric.startswith("human_") else None
+
+
+def has_change(metric: str) -> bool:
+    """Whether a comparison can tell a change of *metric*, prompt by prompt; lm-evaluation-harness gives none."""
+    return kind_of(metric) != "lm_eval"
 
 
 def is_known(metric: str) -> bool:

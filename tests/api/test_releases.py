@@ -154,7 +154,10 @@ def test_the_policies_that_the_pages_show_are_ones(client: TestClient) -> None:
         assert made.json()["spec"]["gain"] == policy["gain"]
 
 
-@pytest.mark.parametrize(("metric", "code"), [("acuracy", "unknown_metric"), ("length", "no_better_end")])
+@pytest.mark.parametrize(
+    ("metric", "code"),
+    [("acuracy", "unknown_metric"), ("length", "no_better_end"), ("lm_eval:arc/acc", "unknown_metric")],
+)
 def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric: str, code: str) -> None:
     for clause, limit in (("gain", "at_least"), ("forgetting", "at_most")):
         answer = client.post("/v1/policies", json={**POLICY, clause: {"metric": metric, limit: 0.1}})

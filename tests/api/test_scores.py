@@ -106,6 +106,20 @@ def test_the_leaderboard_ranks_adapters_of_like_settings(
     assert least["places"] == places["places"][::-1]
 
 
+def test_scores_of_the_harness_are_asked_for_by_their_names(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    metric = "lm_eval:arc_easy/acc_norm,strict-match"
+    metrics = [score("good", metric, 0.6, 0.5, 0.7), score("bad", metric, 0.4, 0.3, 0.45)]
+    published = publish_evaluation(database, files, team_id, metrics=metrics)
+    found = client.get("/v1/evaluations", params={"metric": metric}).json()["data"]
+    assert [(one["id"], len(one["scores"])) for one in found] == [(published.id, 2)]
+    answer = client.get("/v1/leaderboard", params={"metric": metric}).json()
+    (board,) = answer["boards"]
+    assert answer["better"] == "higher"
+    assert [(one["rank"], one["value"]) for one in board["places"]] == [(1, 0.6), (2, 0.4)]
+
+
 def test_where_neither_end_is_better_nobody_ranks(client: TestClient, two: list[Evaluated]) -> None:
     found = client.get("/v1/leaderboard", params={"metric": "length"}).json()
     assert found["better"] is None
