@@ -8,7 +8,7 @@ from typing import Any
 
 from deft.evaluation.intervals import Estimate
 from deft.judges.judged import Judged
-from deft.judges.lengths import length_controlled
+from deft.judges.lengths import length_controlled, one_sided
 from deft.judges.statistics import (
     SCORES,
     Agreement,
@@ -20,6 +20,7 @@ from deft.judges.statistics import (
 )
 from deft.specs import JudgeSpec
 
+CONTROLLED = "judge_win_rate_length_controlled"
 FEW = 5
 """Fewest items of a slice that gets numbers of its own."""
 
@@ -36,7 +37,8 @@ Measure = Callable[[Sequence[Judged]], tuple[Estimate, int] | None]
 def metrics_rows(found: Sequence[Judged], spec: JudgeSpec, arms: dict[str, str]) -> list[dict[str, Any]]:
     """Return the rows of metrics.json: for each system and slice the win rate or the mean score.
 
-    A number is valid where most of what it is over could be read.
+    A number is valid where most of what it is over could be read, and, length-controlled, where answers are longer as
+    well as shorter; `not_valid_because` says what is amiss.
     """
     how, rows = Sampling(spec.bootstrap, spec.seed), []
     for system in dict.fromkeys(each.item.system for each in found):
@@ -46,9 +48,21 @@ def metrics_rows(found: Sequence[Judged], spec: JudgeSpec, arms: dict[str, str])
                 measured = measure(items)
                 if measured is not None:
                     who = {"system": system, "arm": arms.get(system, system), "metric": metric, "slice": name}
-                    is_valid = not _is_most(*unread_of(items, spec))
-                    rows.append({**who, **numbers_of(*measured), "is_trained_on": False, "is_valid": is_valid})
+                    why = _not_valid_because(metric, items, spec)
+                    own_numbers = {**numbers_of(*measured), "is_trained_on": False, "is_valid": why is None}
+                    rows.append({**who, **own_numbers, "not_valid_because": why})
     return rows
+
+
+def _not_valid_because(metric: str, items: Sequence[Judged], spec: JudgeSpec) -> str | None:
+    """Return why *metric* over *items* says nothing whatever the judge is worth; None: it may."""
+    unread, number = unread_of(items, spec)
+    if _is_most(unread, number):
+        return f"{unread} of {number} {_what(spec)} could not be read"
+    if metric != CONTROLLED:
+        return None
+    read = [each.item for each in items if each.outcome is not None]
+    return one_sided([item.longer_by for item in read], [item.cluster for item in read])
 
 
 def _measures(spec: JudgeSpec, how: Sampling) -> dict[str, Measure]:
@@ -56,7 +70,7 @@ def _measures(spec: JudgeSpec, how: Sampling) -> dict[str, Measure]:
         return {"judge_score": lambda items: _score(items, how), "judge_score_gain": lambda items: _gain(items, how)}
     return {
         "judge_win_rate": lambda items: _rate(items, how),
-        "judge_win_rate_length_controlled": lambda items: _controlled(items, how),
+        CONTROLLED: lambda items: _controlled(items, how),
     }
 
 
@@ -157,14 +171,17 @@ def sentence(found: Sequence[Judged], rows: Sequence[dict[str, Any]], about: dic
     Where most of a system's verdicts or scores could not be read, the others are no sample of them: no result is told.
     """
     metric = "judge_score" if spec.mode == "single" else "judge_win_rate"
-    own = {row["system"]: row for row in rows if row["metric"] == metric and row["slice"] == "all"}
+    own, controlled = (
+        {row["system"]: row for row in rows if row["metric"] == name and row["slice"] == "all"}
+        for name in (metric, CONTROLLED)
+    )
     told = []
     for system in dict.fromkeys(each.item.system for each in found):
         unread, number = unread_of([each for each in found if each.item.system == system], spec)
         if system not in own or _is_most(unread, number):
             told.append(_nothing_told(system, unread, number, spec))
         else:
-            told.append(_told(own[system], unread, number, spec))
+            told.append(_told(own[system], unread, number, spec) + _of_lengths(controlled.get(system)))
     if about["may_decide"]:
         agreed = about["agreement"]
         trust = f"It agrees with people in {agreed['value']:.3f} of {agreed['n']} labelled pairs, and may decide."
@@ -185,6 +202,12 @@ def _nothing_told(system: str, unread: int, number: int, spec: JudgeSpec) -> str
     beside = "" if spec.mode == "single" else f" beside `{spec.against}`"
     why = f"{unread} of {number} {_what(spec)} by {spec.judge.model} could not be read"
     return f"Nothing can be concluded of `{system}`{beside}: {why}."
+
+
+def _of_lengths(row: dict[str, Any] | None) -> str:
+    """Return a sentence where the length-controlled rate is no answer."""
+    why = None if row is None else row["not_valid_because"]
+    return f" Nothing is known of equal lengths: {why}." if why else ""
 
 
 def _told(row: dict[str, Any], unread: int, number: int, spec: JudgeSpec) -> str:

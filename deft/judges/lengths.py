@@ -18,6 +18,30 @@ PRIOR = (2 * UNSEEN, 1.0, 4.0)
 TIE_PRIOR = (2 * UNSEEN, 1.0, 1.0)
 """The same of ties, for e, f and g below."""
 TAIL = (1 - LEVEL) / 2
+FEWEST, LEAST = 5, 0.1
+"""Fewest prompts, and least share of all, in which the system is not longer, and in which it is not shorter."""
+
+
+def one_sided(longer_by: Sequence[float], clusters: Sequence[Any]) -> str | None:
+    """Return why pairs with these lengths (*longer_by* [n], of prompts *clusters* [n]) cannot be controlled for length.
+
+    Equal lengths are approached from both sides, so prompts are needed on both (`FEWEST`, `LEAST`); a pair of equal
+    length is on either. None: there are enough, or there is no difference in length to control for.
+    """
+    d = np.asarray(longer_by, dtype=np.float64)
+    if not d.any():
+        return None
+    of = np.asarray(clusters)
+    prompts = len(np.unique(of))
+    for word, is_there in (("longer", d > 0), ("shorter", d < 0)):
+        others = len(np.unique(of[~is_there]))
+        if others < max(FEWEST, LEAST * prompts):
+            told = f"the system is {word} in {100 * is_there.mean():.3g} % of pairs"
+            needed = (
+                f"{others} of {prompts} prompts are otherwise, at least {FEWEST} and {100 * LEAST:.0f} % have to be"
+            )
+            return f"{told}: length and quality cannot be told apart ({needed})"
+    return None
 
 
 def length_controlled(
@@ -37,6 +61,7 @@ def length_controlled(
     hump, hence g); c, so that a judge whom length alone decides comes out at one half, though no line fits its step.
     Where all lengths are equal there is neither b nor c. The interval is that of a posterior with the priors of `PRIOR`
     and `TIE_PRIOR`; rows of one prompt (*clusters* [n]) widen it by their design effect.
+    It says nothing where lengths are `one_sided`.
     """
     y, d = np.asarray(outcomes, dtype=np.float64), np.asarray(longer_by, dtype=np.float64)
     spread = float(np.sqrt((d**2).mean()))

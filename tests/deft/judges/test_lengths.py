@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deft.judges.lengths import length_controlled
+from deft.judges.lengths import length_controlled, one_sided
 from deft.judges.statistics import Sampling, mean_of
 
 HOW = Sampling(400, 1)
@@ -109,3 +109,29 @@ def test_outcomes_that_are_all_alike_have_an_interval(outcome: float) -> None:
     found = controlled(np.full(12, outcome), np.arange(-4, 8))
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.high - found.low > 0.1
+
+
+@pytest.mark.parametrize(
+    ("longer", "equal", "shorter", "told"),
+    [
+        (50, 0, 0, "longer in 100 % of pairs"),
+        (49, 0, 1, "longer in 98 % of pairs"),
+        (16, 0, 4, "longer in 80 % of pairs"),
+        (4, 0, 46, "shorter in 92 % of pairs"),
+        (190, 0, 10, "longer in 95 % of pairs"),
+        (45, 0, 5, None),
+        (45, 3, 2, None),
+        (0, 50, 0, None),
+        (25, 0, 25, None),
+    ],
+)
+def test_lengths_that_lie_on_one_side_say_so(longer: int, equal: int, shorter: int, told: str | None) -> None:
+    longer_by = [30.0] * longer + [0.0] * equal + [-20.0] * shorter
+    why = one_sided(longer_by, range(len(longer_by)))
+    assert (why is None) if told is None else (why is not None and told in why)
+
+
+def test_sides_are_counted_in_prompts_not_in_rows() -> None:
+    longer_by, prompts = [10.0] * 40 + [-10.0] * 20, [*range(40), *([40, 41] * 10)]
+    assert "2 of 42 prompts are otherwise" in (one_sided(longer_by, prompts) or "")
+    assert one_sided(longer_by, range(60)) is None

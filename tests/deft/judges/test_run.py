@@ -130,6 +130,23 @@ def test_a_judge_of_length_is_seen_through_by_length_control(tmp_path: Path) -> 
     assert value(summary, "judge_win_rate_length_controlled") == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.parametrize(("shorter", "is_told"), [(0, False), (1, False), (6, True)])
+def test_a_length_controlled_rate_of_one_side_is_not_valid(tmp_path: Path, shorter: int, *, is_told: bool) -> None:
+    own = ["quality=9" + " word" * (2 if i < shorter else 12 + i % 7) for i in range(40)]
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", own, ["quality=1" + " word" * 8] * 40)}
+    inputs["labels"] = labels(tmp_path / "labels", 60, longer=30)
+    with judge_server(Scripted(best)) as script:
+        summary = judge(spec_of(labels="ds_labels"), inputs, tmp_path / "out", script)
+    assert summary["may_decide"]
+    rows = {row["metric"]: row for row in summary["results"] if row["slice"] == "all"}
+    controlled = rows["judge_win_rate_length_controlled"]
+    assert (rows["judge_win_rate"]["is_valid"], rows["judge_win_rate"]["not_valid_because"]) == (True, None)
+    assert controlled["is_valid"] is is_told
+    told = f"the system is longer in {100 - 2.5 * shorter:g} % of pairs: length and quality cannot be told apart"
+    assert (told in (controlled["not_valid_because"] or "")) is not is_told
+    assert (f"Nothing is known of equal lengths: {told}" in summary["sentence"]) is not is_told
+
+
 def test_garbage_is_counted_and_makes_no_outcome(pairs: dict[str, Path], tmp_path: Path) -> None:
     with judge_server(Scripted(garbage)) as script:
         summary = judge(spec_of(), pairs, tmp_path / "out", script)
