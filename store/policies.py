@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.evaluation.directions import BETTER, better_of, has_change, is_known
+from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better
 from deft.specs import spec_hash, spec_json
 from deft.specs.releases import PolicySpec
 from store.accounts import Caller
@@ -19,9 +19,11 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
 
     Raises:
         Conflict: `name_taken`: the name means other rules.
-        InvalidInput: `unknown_metric`, or `no_better_end`: nothing could be a gain or a loss of it.
+        InvalidInput: `unknown_metric`, `no_better_end`: nothing could be a gain or a loss of it, or `not_lower_better`:
+            more of what the safety clause limits is no harm.
     """
     _require_directions(spec)
+    _require_harms(spec)
     known = session.scalars(select(Policy).where(Policy.team_id == caller.team_id, Policy.name == spec.name)).first()
     if known is not None:
         if known.spec_hash != spec_hash(spec):
@@ -60,6 +62,26 @@ def _require_directions(spec: PolicySpec) -> None:
     ]
     if findings:
         message = f"{findings[0].pointer}: {findings[0].found} cannot be gained or lost"
+        raise InvalidInput(message, code=findings[0].code, findings=findings)
+
+
+def _require_harms(spec: PolicySpec) -> None:
+    """Check that less of the metrics of safety is better: the clause limits how far they rise."""
+    named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
+    expected = "one of " + ", ".join(name for name in BETTER if is_lower_better(name) and has_change(name))
+    findings = [
+        Finding(
+            "not_lower_better" if is_known(metric) else "unknown_metric",
+            shown(metric),
+            expected,
+            "name one of these",
+            at,
+        )
+        for at, metric in named.items()
+        if not is_lower_better(metric) or not has_change(metric)
+    ]
+    if findings:
+        message = f"{findings[0].pointer}: no harm is an increase of {findings[0].found}"
         raise InvalidInput(message, code=findings[0].code, findings=findings)
 
 

@@ -167,6 +167,26 @@ def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric:
     assert client.get("/v1/policies").json()["data"] == []
 
 
+@pytest.mark.parametrize("name", ["harm_metric", "refusal_metric"])
+@pytest.mark.parametrize(
+    ("metric", "code"),
+    [
+        ("preference_accuracy", "not_lower_better"),
+        ("partial_refusal", "not_lower_better"),
+        ("harmfull_compliance", "unknown_metric"),
+    ],
+)
+def test_safety_is_held_by_metrics_of_which_less_is_better(
+    client: TestClient, name: str, metric: str, code: str
+) -> None:
+    answer = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, name: metric}})
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], "harmful_compliance" in error["expected"]) == (f"/safety/{name}", True)
+    made = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, name: "incoherent"}})
+    assert made.status_code == 201
+
+
 def test_without_approvals_it_is_released_at_once(client: TestClient, evaluate: Callable[..., Evaluated]) -> None:
     release = ask(client, evaluate(), approvals=0, expires_days=None)
     assert (release["status"], release["expires_at"]) == ("released", None)
