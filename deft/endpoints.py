@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+SHORTEST_SECRET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,13 @@ class Endpoint:
 
     url: str
     key: str = field(default="none", repr=False)
+
+    def without_key(self, text: str) -> str:
+        """Return *text*, which the endpoint sent and which will be stored, with `[key]` wherever it repeats the key.
+
+        A key of fewer than `SHORTEST_SECRET` characters is none: taking it away would change words.
+        """
+        return text.replace(self.key, "[key]") if len(self.key) >= SHORTEST_SECRET else text
 
 
 PASSING = (408, 409, 429)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deft.endpoints import Endpoint, RequestRefused, no_endpoint, not_understood, open_client, told
-from deft.errors import InvalidInput
+from deft.errors import Finding, InvalidInput
 from deft.evaluation.generation import Answer, Decoding, as_answer
 from deft.tokens import encode_texts
 
@@ -34,6 +34,7 @@ class Served:
     """Answers as one *system* by the server's model of that name; see `deft.evaluation.conversations.Answering`."""
 
     client: OpenAI
+    endpoint: Endpoint
     server: Server
     system: str
     tokenizer: Tokenizer
@@ -72,10 +73,11 @@ class Served:
             asked: Any = self.client.completions
             found = asked.create(model=self.server.models[self.system], prompt=list(prompt), max_tokens=most, **own)
             choice = found.choices[0]
-            return _answer(self.tokenizer, self.decoding, choice.text, is_cut, is_ended=choice.finish_reason == "stop")
+            text = self.endpoint.without_key(choice.text)
+            return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=choice.finish_reason == "stop")
         except openai.APIError as error:
-            raise _told(error, self.server.endpoint) from None
-        except (ValueError, AttributeError, IndexError, TypeError) as error:
+            raise _told(error, self.server.endpoint, len(prompt), most) from None
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
             raise not_understood(self.server.endpoint) from error
 
 
@@ -95,7 +97,7 @@ def by_server(
     if endpoint is None:
         raise no_endpoint(server.endpoint, f"{POINTER}/endpoint")
     client = open_client(endpoint, timeout_seconds=server.timeout_seconds, retries=server.retries)
-    return Served(client, server, system, tokenizer, decoding, sampling)
+    return Served(client, endpoint, server, system, tokenizer, decoding, sampling)
 
 
 def _settings(sampling: Sampling | None, seed: int | None) -> dict[str, Any]:
@@ -109,8 +111,18 @@ def _answer(tokenizer: Tokenizer, decoding: Decoding, text: str, is_cut: bool, *
     return as_answer(tokenizer, [*ids, min(decoding.end_ids)] if is_ended else ids, decoding.end_ids, is_cut)
 
 
-def _told(error: Exception, endpoint: str) -> Exception:
+def _told(error: Exception, endpoint: str, prompt_tokens: int, most: int) -> Exception:
     found = told(error, endpoint, POINTER)
-    if isinstance(found, RequestRefused):
-        return InvalidInput(f"the server `{endpoint}` refuses a prompt ({found})", code="server_refused")
-    return found
+    if not isinstance(found, RequestRefused):
+        return found
+    finding = Finding(
+        code="server_refused",
+        pointer=POINTER,
+        found=f"{found} for a prompt of {prompt_tokens:,} tokens and an answer of at most {most:,}",
+        expected="a server that takes every prompt, as token ids, with room for its answer",
+        fix="have the server's longest context raised, or ask for smaller tokens.max_prompt_tokens or "
+        "options.max_new_tokens",
+    )
+    return InvalidInput(
+        f"the server `{endpoint}` refuses a prompt ({found})", code="server_refused", findings=[finding]
+    )

@@ -1,11 +1,12 @@
 """A judge behind an OpenAI-compatible endpoint, by the package `openai`, which also waits and tries again.
 
 After 429, 5xx, a time-out or a lost connection it tries again, later each time, as long as `Retry-After` says where the
-server does. Knows no question's meaning. No error repeats what was asked or answered.
+server does. Knows no question's meaning. No error repeats what was asked or answered, no reply the key.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deft.endpoints import not_understood, open_client, told
@@ -22,7 +23,7 @@ class EndpointJudge:
 
     def __init__(self, endpoint: Endpoint, judge: Judge) -> None:
         self._client = open_client(endpoint, timeout_seconds=judge.timeout_seconds, retries=judge.retries)
-        self._judge = judge
+        self._judge, self._endpoint = judge, endpoint
 
     def __call__(self, question: Question) -> Reply:
         """Return the reply to *question*.
@@ -43,7 +44,8 @@ class EndpointJudge:
                 max_tokens=self._judge.max_tokens,
                 **own,
             )
-            return _reply(raw.parse(), raw.retries_taken)
+            reply = _reply(raw.parse(), raw.retries_taken)
+            return replace(reply, text=self._endpoint.without_key(reply.text))
         except openai.APIError as error:
             raise told(error, self._judge.endpoint, "/judge") from None
         except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:

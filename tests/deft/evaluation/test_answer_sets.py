@@ -228,6 +228,25 @@ def test_a_server_answers_in_the_models_place(inputs: dict[str, Path], tmp_path:
     assert len(script.asked) == 2 * (2 + 3 * 2 + 24)
 
 
+def test_a_key_that_the_server_repeats_is_not_kept(inputs: dict[str, Path], tmp_path: Path) -> None:
+    key = "sk-never-shown"
+    server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}}
+    with judge_server(Scripted(lambda _: f"Bearer {key} it was")) as script:
+        _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, key))
+    assert {x["text"] for x in _lines(tmp_path / "out" / "generations.jsonl")} == {"Bearer [key] it was"}
+    assert all(key.encode() not in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+
+
+def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[str, Path], tmp_path: Path) -> None:
+    server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}, "concurrency": 1}
+    with judge_server(Scripted(lambda _: "yes", refusals=[400])) as script, pytest.raises(InvalidInput) as refusal:
+        _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, "k"))
+    (finding,) = refusal.value.findings
+    assert (refusal.value.error_code, finding.code, finding.pointer) == (*["server_refused"] * 2, "/options/server")
+    tokens = len(script.asked[0]["prompt"])
+    assert finding.found == f"status 400 for a prompt of {tokens:,} tokens and an answer of at most 40"
+
+
 def test_a_server_must_serve_every_system() -> None:
     with pytest.raises(ValueError, match="must name `base` and every system"):
         spec_of(server={"endpoint": "vllm", "models": {"base": "b"}})

@@ -13,7 +13,7 @@ from deft.endpoints import Endpoint
 from deft.errors import InvalidInput, Unavailable
 from deft.evaluation.asked import Asked, write_asked
 from deft.judges.journal import Reply
-from deft.judges.run import run_judge
+from deft.judges.run import context_of, run_judge
 from deft.judges.templates import Question
 from deft.reports import Silent
 from deft.specs import JudgeSpec
@@ -283,6 +283,39 @@ def test_the_key_is_sent_and_stands_nowhere(pairs: dict[str, Path], tmp_path: Pa
     assert files
     assert all(SECRET.encode() not in path.read_bytes() for path in files)
     assert PRIVATE not in (tmp_path / "out" / "judging.json").read_text()
+
+
+def test_a_key_that_the_endpoint_repeats_is_not_kept(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(lambda _: f"your header was Bearer {SECRET}\nVerdict: A")) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script, tmp_path / "cache")
+    assert summary["parse_failures"] == 0
+    files = [path for folder in ("out", "cache") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    assert all(SECRET.encode() not in path.read_bytes() for path in files)
+    assert "your header was Bearer [key]" in (tmp_path / "out" / "replies.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"judge": {"model": "judge-2"}},
+        {"judge": {"endpoint": "other"}},
+        {"judge": {"temperature": 0.5}},
+        {"judge": {"max_tokens": 99}},
+        {"seed": 9},
+    ],
+)
+def test_replies_of_another_judge_are_not_taken_for_this_one_s(change: dict[str, Any]) -> None:
+    here = Endpoint("http://a/v1", SECRET)
+    assert context_of(spec_of(**change), here) != context_of(spec_of(), here)
+    assert context_of(spec_of(), Endpoint("http://b/v1", SECRET)) != context_of(spec_of(), here)
+    assert context_of(spec_of(), Endpoint("http://a/v1", "another key")) == context_of(spec_of(), here)
+
+
+def test_another_model_at_the_same_endpoint_is_asked_anew(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best)) as script:
+        for model in ("judge-1", "judge-2"):
+            judge(spec_of(judge={"model": model}), pairs, tmp_path / model, script, tmp_path / "cache")
+    assert [sum(each["model"] == model for each in script.asked) for model in ("judge-1", "judge-2")] == [80, 80]
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "endpoint_refused"), (404, "unknown_judge_model")])
