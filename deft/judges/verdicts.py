@@ -9,6 +9,9 @@ from typing import Literal
 Verdict = Literal["A", "B", "tie"]
 
 _VERDICT = re.compile(r"^\W*verdict\W*(a|b|tie)\W*$", re.IGNORECASE | re.MULTILINE)
+_MENTION = re.compile(r"\bverdict\W*(a|b|tie)\W*$", re.IGNORECASE | re.MULTILINE)
+"""A verdict at the end of a line that says more: too unsure to count, but another one beside it makes none sure."""
+
 _SCORE = re.compile(r"^\W*score\W*(\d{1,2}(?:\.\d+)?)(?:\s*/\s*10)?\W*$", re.IGNORECASE | re.MULTILINE)
 _BRACKETS = re.compile(r"\[\[\s*([A-Ca-c]|tie|\d{1,2}(?:\.\d+)?)\s*\]\]")
 """How judges that were trained on MT-Bench's templates answer, whatever they are asked."""
@@ -18,8 +21,10 @@ _VERDICTS: dict[str, Verdict] = {"a": "A", "b": "B", "tie": "tie", "c": "tie"}
 
 def verdict_of(reply: str) -> Verdict | None:
     """Return the one verdict that *reply* names."""
-    named = {_VERDICTS[found.lower()] for found in _named(reply, _VERDICT) if found.lower() in _VERDICTS}
-    return named.pop() if len(named) == 1 else None
+    sure = {_VERDICTS[found.lower()] for found in _named(reply, _VERDICT) if found.lower() in _VERDICTS}
+    mentioned = [*_MENTION.findall(reply), *_BRACKETS.findall(reply)]
+    named = sure | {_VERDICTS[found.lower()] for found in mentioned if found.lower() in _VERDICTS}
+    return sure.pop() if len(sure) == len(named) == 1 else None
 
 
 def score_of(reply: str) -> float | None:
