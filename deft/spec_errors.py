@@ -45,8 +45,9 @@ def pointer_of(parts: Iterable[str | int]) -> str:
 def findings_of(errors: Sequence[Mapping[str, Any]], body: object, schema: Mapping[str, Any]) -> list[Finding]:
     """Return one finding for each place of *body* that pydantic complains about.
 
-    *errors* are `ValidationError.errors()`, *schema* the JSON schema of what was expected. Complaints of several
-    members of a union about one place become one finding.
+    *errors* are `ValidationError.errors()`, *schema* the JSON schema of what was expected. A check of a whole model
+    names the place below it as `at` of its context. Complaints of several members of a union about one place become one
+    finding.
     """
     found: dict[str, Finding] = {}
     for error in errors:
@@ -63,7 +64,7 @@ def findings_of(errors: Sequence[Mapping[str, Any]], body: object, schema: Mappi
 
 def _finding(error: Mapping[str, Any], body: object, schema: Mapping[str, Any]) -> Finding:
     kind = error["type"]
-    parts, value = _place(error["loc"], body)
+    parts, value = _place([*error["loc"], *error.get("ctx", {}).get("at", ())], body)
     if kind == "extra_forbidden":
         return _unknown_field(parts, schema, body)
     if kind in ("union_tag_invalid", "union_tag_not_found"):

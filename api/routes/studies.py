@@ -52,6 +52,9 @@ class StudyDatasetRequest(Spec):
     min_judgements: int = Field(1, ge=1, le=100, description="Items with fewer judgements are left out.")
 
 
+FORMULA_OPENINGS = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets take as the beginning of a formula."""
+
 STUDY_SPEC: TypeAdapter[StudySpec] = TypeAdapter(StudySpec)
 RATER_REQUEST: TypeAdapter[RaterRequest] = TypeAdapter(RaterRequest)
 DATASET_REQUEST: TypeAdapter[StudyDatasetRequest] = TypeAdapter(StudyDatasetRequest)
@@ -171,7 +174,7 @@ def export_judgements_csv(study_id: str, session: Reading, caller: CallerOf) -> 
     text = io.StringIO()
     writer = csv.DictWriter(text, judgements.COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return _file(text.getvalue(), f"{study.id}.csv", "text/csv; charset=utf-8")
 
 
@@ -184,6 +187,11 @@ def export_judgements(study_id: str, session: Reading, caller: CallerOf) -> Resp
     rows = judgements.export_rows(session, study, with_texts=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return _file(text, f"{study.id}.jsonl", "application/jsonl")
+
+
+def _inert(cell: object) -> object:
+    """Return *cell* so that no spreadsheet takes it for a formula: text that begins like one gets a leading `'`."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_OPENINGS) else cell
 
 
 def _file(text: str, name: str, media_type: str) -> Response:

@@ -6,6 +6,7 @@ Formula numbers M1..M12 are those of `docs/method.md`. Knows nothing of where a 
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from deft.specs.base import Id, Quantisation, Seed, Spec
 from deft.specs.data import AspectWeights, Gate, Rows, Selection, SplitFractions, TokenOptions
@@ -209,10 +210,13 @@ class EvaluateSpec(MeasuredWith):
     def _names_are_unique(self) -> "EvaluateSpec":
         names = [system.name for system in self.systems]
         if len(set(names)) != len(names) or "base" in names:
-            raise ValueError("names of systems must be unique, and `base` is taken by the model itself")
+            at = {"at": ["systems"]}
+            raise PydanticCustomError("invalid_names", "unique names, none of them base, which is the model itself", at)
         server = self.options.server
         if server is not None and set(server.models) != {"base", *names}:
-            raise ValueError("options.server.models must name `base` and every system, and nothing else")
+            context = {"names": ", ".join(["base", *names]), "at": ["options", "server", "models"]}
+            wanted = "a served model for each of {names}, and for nothing else"
+            raise PydanticCustomError("invalid_names", wanted, context)
         return self
 
 

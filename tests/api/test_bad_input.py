@@ -326,3 +326,25 @@ def test_a_model_from_elsewhere_is_refused(client: TestClient, body: dict[str, A
     before = everything(client)
     assert checked(client.post("/v1/models", json=sent), 422)["errors"][0]["pointer"] == pointer
     assert everything(client) == before
+
+
+@pytest.mark.parametrize(
+    ("systems", "models", "pointer", "found"),
+    [
+        (["a"], {"base": "b", "c": "d"}, "/options/server/models", '{"base": "b", "c": "d"}'),
+        (["a", "a"], {"base": "b", "a": "d"}, "/systems", '"arm"'),
+    ],
+)
+def test_names_that_do_not_fit_together_are_shown_where_they_stand(
+    client: TestClient, systems: list[str], models: dict[str, str], pointer: str, found: str
+) -> None:
+    body = {
+        "kind": "evaluate",
+        "dataset": "ds_1",
+        "model": "tiny",
+        "systems": [{"name": name, "arm": "deft", "adapter": "ad_1"} for name in systems],
+        "options": {"server": {"endpoint": "vllm", "models": models}},
+    }
+    (error,) = checked(client.post("/v1/jobs", json=body), 422)["errors"]
+    assert error["pointer"] == pointer
+    assert found in error["found"]

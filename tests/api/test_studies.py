@@ -145,6 +145,22 @@ def test_the_export_has_a_row_for_each_judgement_and_csv_has_no_texts(
     assert f'filename="{study["id"]}.jsonl"' in answer.headers["content-disposition"]
 
 
+def test_no_cell_of_the_csv_is_a_formula(
+    client: TestClient, anyone: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    answers = {"-a": list("uvwxyz"), "b": list("UVWXYZ")}
+    evaluated = publish_evaluation(database, files, team_id, rows=6, adapters={}, answers=answers)
+    body = {"evaluation": evaluated.id, "systems": ["-a", "b"], "attention": 0}
+    study = client.post("/v1/studies", json=body).json()
+    rate(anyone, study, invite(client, study), lambda _: "tie")
+    text = client.get(f"/v1/studies/{study['id']}/judgements.csv").text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {name for row in rows for name in (row["system_1"], row["system_2"])} == {"'-a", "b"}
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
+    lines = client.get(f"/v1/studies/{study['id']}/judgements.jsonl").text
+    assert '"-a"' in lines
+
+
 def test_what_a_rater_sees_tells_nothing_of_systems_sides_or_checks(
     client: TestClient, anyone: TestClient, database: Database, files: ArtifactFiles, team_id: str
 ) -> None:

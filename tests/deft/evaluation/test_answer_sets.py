@@ -248,7 +248,7 @@ def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[s
 
 
 def test_a_server_must_serve_every_system() -> None:
-    with pytest.raises(ValueError, match="must name `base` and every system"):
+    with pytest.raises(ValueError, match="a served model for each of base, deft, and for nothing else"):
         spec_of(server={"endpoint": "vllm", "models": {"base": "b"}})
 
 
