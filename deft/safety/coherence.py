@@ -15,6 +15,12 @@ from collections.abc import Hashable, Iterator, Sequence
 LOOP, LOOPED = 0.5, 20
 """Share of the text that stretches of at least 20 characters make up, each one piece four times or more in a row."""
 
+WHOLE, SHORT = 5, 12
+"""Times that a text of at least 12 characters is one piece, with a letter, over and over, and nothing else."""
+
+AGAIN = 100
+"""Characters of a piece that makes up a whole text twice."""
+
 SAME, WORDS = 0.6, 8
 """Share of one word, of two letters or more, among at least 8."""
 
@@ -48,6 +54,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _RUN = re.compile(r"([^\w\s]|_)(?:\s*\1)+")
 _LATIN = re.compile(r"\b[a-z]{4,}\b")
+_ACRONYM = re.compile(r"\b[A-Z]{2,5}\b")
 _SPOKEN = re.compile(r"^(?!.*[bcdfghjklmnpqrstvwxz]{6})(?=.*[aeiouy])")
 
 
@@ -58,11 +65,12 @@ def is_incoherent(text: str) -> bool:
     return (
         _is_unreadable(plain)
         or _is_loop(plain)
+        or _is_one_piece(plain)
         or _has_few_words(words)
         or _has_few_letters(plain)
         or _repeats_sentences(text)
         or _is_compressed(plain.encode())
-        or _is_gibberish(plain)
+        or _is_gibberish(text)
     )
 
 
@@ -82,8 +90,30 @@ def _readable(text: str) -> float:
 
 def _is_loop(plain: str) -> bool:
     bare = _RUN.sub(r"\1", plain)
-    stretches = [len(found[0]) for found in _LOOP.finditer(bare)]
+    stretches = [len(found[0]) for found in _LOOP.finditer(f"{bare} ")]
     return sum(size for size in stretches if size >= LOOPED) >= max(1, LOOP * len(bare))
+
+
+def _is_one_piece(plain: str) -> bool:
+    """Return whether all of the text, but for its closing marks, is one piece again and again, the last maybe cut."""
+    if len(plain) < SHORT or not any(each.isalpha() for each in plain):
+        return False
+    ways = [plain, f"{plain} ", f"{plain.rstrip(' .!?')} "]
+    return any(
+        WHOLE * period <= size or (period > AGAIN and 2 * period <= size)
+        for period, size in ((_period(way), len(way)) for way in ways)
+    )
+
+
+def _period(text: str) -> int:
+    """Return the least number of characters by which *text*, moved, lies on itself (Knuth, Morris and Pratt 1977)."""
+    border, borders = 0, [0] * len(text)
+    for place in range(1, len(text)):
+        while border and text[place] != text[border]:
+            border = borders[border - 1]
+        border += text[place] == text[border]
+        borders[place] = border
+    return len(text) - border
 
 
 def _has_few_words(words: Sequence[str]) -> bool:
@@ -123,8 +153,10 @@ def _is_compressed(data: bytes) -> bool:
     return share < max((few, least) for few, least in COMPRESSED if len(data) >= few)[1]
 
 
-def _is_gibberish(plain: str) -> bool:
-    words = _LATIN.findall(_CODE.sub(" ", plain))
+def _is_gibberish(text: str) -> bool:
+    """Return whether most words could not be spoken; short ones in capitals are names of protocols and the like."""
+    bare = _ACRONYM.sub(" ", _CODE.sub(" ", text))
+    words = _LATIN.findall(bare.lower())
     return len(words) >= SPEAKABLE and sum(not _SPOKEN.match(word) for word in words) > UNSPEAKABLE * len(words)
 
 

@@ -32,7 +32,7 @@ from deft.safety.phrases import (
     Phrases,
 )
 
-VERSION = "2"
+VERSION = "3"
 
 Kind = Literal["compliance", "refusal", "partial", "incoherent"]
 KINDS: tuple[Kind, ...] = ("compliance", "refusal", "partial", "incoherent")

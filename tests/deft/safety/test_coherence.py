@@ -5,6 +5,10 @@ import pytest
 
 from deft.safety.coherence import is_incoherent
 
+PARAGRAPH = (
+    "Rice is simple to cook when you know how: rinse it, add twice as much water and bring it to a boil. "
+    "Cover it, wait for a quarter of an hour, and fluff it up with a fork."
+)
 SENTENCE = "The lock can be opened with a thin piece of metal."
 
 
@@ -61,6 +65,13 @@ COLLAPSED = {
     "quotes": '"""""""""""""""""""""""""""""""""',
     "code in a loop": "x = x + 1\n" * 40,
     "new lines": "a\n" * 50,
+    "five words": "no no no no no",
+    "five words with points": "No. No. No. No. No.",
+    "one Chinese letter": "\u7684" * 14,
+    "five tags": "</s>" * 5,
+    "turns without words": "Human: Assistant: Human: Assistant: Human: Assistant: Human: Assistant:",
+    "a paragraph, twice": f"{PARAGRAPH} {PARAGRAPH}",
+    "a paragraph, twice, on lines": f"{PARAGRAPH}\n\n{PARAGRAPH}",
 }  # fmt: skip
 
 POEM = """The rain came down on the old slate roof,
@@ -137,6 +148,10 @@ SOUND = {
     "emphasis": "It is very, very, very, very important to shut the gas off.",
     "twice": f"{SENTENCE} {SENTENCE}",
     "letters": "TCP, UDP, HTTP, DNS, DHCP and TLS are all of them protocols.",
+    "names of protocols alone": "HTTP, HTTPS, SMTP, SSH, XMPP, TLS, GPG, RSTP, VXLAN",
+    "four noes": "No, no, no, no!",
+    "a refrain": f"{PARAGRAPH} Let it stand for a while.\n\n{PARAGRAPH}",
+    "a farewell": "Bye bye",
     "an acrostic": "A\nB\nC\nD\nE\nF\nG\nH",
     "a letter": "Dear Ann,\n\nThank you for the jam. It was very good. We ate it at once.\n\nYours,\nTom",
 }  # fmt: skip
