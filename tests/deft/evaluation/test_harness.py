@@ -209,6 +209,29 @@ def test_what_was_measured_is_kept_and_a_stop_ends_the_program(
     assert ["peft" in json.loads(line) for line in calls.read_text().splitlines()] == [False, True, True]
 
 
+def test_kept_results_that_are_not_understood_are_measured_again(
+    inputs: Inputs,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = '(os.makedirs(given["--output_path"]), Path(given["--output_path"], "results_1.json").write_text("[]"))'
+    then = f'__import__("time").sleep(600) if "peft" in model else {odd} and sys.exit(0)'
+    calls = install(tmp_path / "bin", monkeypatch, then)
+
+    class Stopping(Silent):
+        @property
+        def is_stopping(self) -> bool:  # type: ignore[override]
+            return calls.exists() and len(calls.read_text().splitlines()) == 2
+
+    with monkeypatch.context() as unchecked, pytest.raises(Interrupted):
+        unchecked.setattr(harness, "parsed", lambda _: {})
+        run(inputs, tmp_path / "out", spec_of(), Stopping())
+    install(tmp_path / "bin", monkeypatch)
+    summary = run(inputs, tmp_path / "again", spec_of())
+    assert summary["lm_eval"] == [{"system": "base", "metrics": 2}, {"system": "deft", "metrics": 2}]
+    assert ["peft" in json.loads(line) for line in calls.read_text().splitlines()] == [False, True, False, True]
+
+
 def test_a_program_that_takes_long_is_heard_of(
     inputs: Inputs,  # noqa: F811
     tmp_path: Path,
