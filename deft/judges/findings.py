@@ -127,10 +127,11 @@ def about_judge(found: Sequence[Judged], labelled: Sequence[Judged], spec: Judge
     asked = [each for each in every if each.is_asked]
     places = [(verdict, each.item.cluster) for each in asked for verdict in each.verdicts]
     first = first_place([v for v, _ in places], [c for _, c in places], how) if spec.mode == "pairwise" else None
+    distinct = _distinct(labelled)
     people = agreement(
-        [each.outcome for each in labelled],
-        [each.item.longer_by for each in labelled],
-        [each.item.cluster for each in labelled],
+        [each.outcome for each in distinct],
+        [each.item.longer_by for each in distinct],
+        [each.item.cluster for each in distinct],
         how,
     )
     reasons = people.reasons if labelled else ["it was asked about no pair that people have labelled"]
@@ -144,6 +145,16 @@ def about_judge(found: Sequence[Judged], labelled: Sequence[Judged], spec: Judge
         "may_decide": not reasons,
         "may_not_decide_because": reasons,
     }
+
+
+def _distinct(labelled: Sequence[Judged]) -> list[Judged]:
+    """Return the *labelled* pairs without repeats, which tell nothing more of the judge."""
+    return list({_texts_of(each): each for each in labelled}.values())
+
+
+def _texts_of(each: Judged) -> tuple[str, ...]:
+    own, other = each.item.own, each.item.other
+    return (own.before, *own.turns, *own.answers, *other.answers)
 
 
 def _first_place(first: Estimate, places: Sequence[tuple[object, float]]) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class Agreement:
         """Why the judge may not decide; none: it may."""
         found = []
         if self.n < LEAST_LABELS:
-            found.append(f"only {self.n} labelled pairs were judged, {LEAST_LABELS} are needed")
+            found.append(f"only {self.n} labelled pairs were judged, {LEAST_LABELS} are needed, repeats counted once")
+        if 2 * self.n < self.asked:
+            found.append(f"only {self.n} of the {self.asked} labelled pairs that it was asked about could be read")
         low = None if self.rate is None else self.rate.low
         floor = max(0.5, self.longer, self.shorter)
         if low is None or low <= floor:

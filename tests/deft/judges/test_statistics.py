@@ -48,6 +48,13 @@ def test_a_judge_may_decide_once_it_agrees_with_enough_people() -> None:
     assert any("only 40" in reason for reason in few.reasons)
 
 
+def test_a_judge_that_could_be_read_on_few_of_the_labelled_pairs_may_not_decide() -> None:
+    read, mixed = [1.0] * 50, [10, -10] * 125
+    assert agreement([*read, *[None] * 50], mixed[:100], list(range(100)), HOW).reasons == []
+    found = agreement([*read, *[None] * 200], mixed, list(range(250)), HOW)
+    assert found.reasons == ["only 50 of the 250 labelled pairs that it was asked about could be read"]
+
+
 def test_a_judge_that_only_measures_length_may_not_decide() -> None:
     """It agrees in 75 %, as does preferring the longer answer."""
     right, longer_by = [1.0] * 45 + [0.0] * 15, [10] * 45 + [-10] * 15
