@@ -221,10 +221,10 @@ class _Question:
 
     def _reason(self, change: Change | None, objection: str | None) -> str | None:
         what = f"{self.metric} ({self.slice}) against {self.against}"
+        if change is None:
+            return f"{what} was not measured{self.hint}" + (f"; {objection}" if objection else "")
         if objection is not None:
             return f"{what}: {objection}"
-        if change is None:
-            return f"{what} was not measured{self.hint}"
         if not change.may_decide:
             is_judged = told_by(self.metric) == "judging"
             why = "most of what the judge said cannot be read" if is_judged else "it was trained on, or is not valid"

@@ -3,11 +3,11 @@
 And as the win rate of one of its systems, for the promotion gate.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from deft.errors import Finding, NotFound, shown
@@ -23,6 +23,8 @@ from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
 from store.tables import Artifact
 
 HUMAN = "human_win_rate"
+LEAST_ITEMS = 50
+"""Items that people without a part in the release must have judged before a study decides, as many as of a judge."""
 COLUMNS = (
     "study_id",
     "item_id",
@@ -71,10 +73,13 @@ def results_of(session: Session, study: Study) -> Results:
     )
 
 
-def with_study(session: Session, evaluation: Artifact, measured: Measured, study_id: str, system: str) -> Measured:
+def with_study(
+    session: Session, evaluation: Artifact, measured: Measured, study_id: str, system: str, interested: Set[str]
+) -> Measured:
     """Return what was *measured* in *evaluation* with the win rate that a study of it gives *system*.
 
-    A study that is still open decides nothing: who may choose when to look would choose the number.
+    A study that is still open decides nothing: who may choose when to look would choose the number. So does one of
+    which others than the keys *interested* in the release judged fewer than `LEAST_ITEMS` items.
 
     Raises:
         NotFound: the team has no such study.
@@ -88,9 +93,37 @@ def with_study(session: Session, evaluation: Artifact, measured: Measured, study
         raise NotFound("there is no such study", code="reference_not_found", findings=[finding]) from None
     if study.evaluation_id != evaluation.id:
         raise another_evaluation(study.id, evaluation.id, "study", "/study")
-    is_open = study.closed_at is None
-    told = win_rate_of(results_of(session, study), system)
-    return together(measured, replace(told, reasons={HUMAN: "the study is still open: close it"} if is_open else {}))
+    found = results_of(session, study)
+    told = _objections(session, study, found, interested) if system in found.systems else []
+    reasons = {HUMAN: "; ".join(told)} if told else {}
+    return together(measured, replace(win_rate_of(found, system), reasons=reasons))
+
+
+def _objections(session: Session, study: Study, found: Results, interested: Set[str]) -> list[str]:
+    """Return why the study may decide nothing; none: it may."""
+    told = ["the study is still open: close it"] if study.closed_at is None else []
+    judged = _judged_by_others(session, study, found, interested)
+    if judged < LEAST_ITEMS:
+        told.append(
+            f"{judged} of its items were judged by others than the keys that trained the adapter and that ask for the "
+            f"release, {LEAST_ITEMS} are needed"
+        )
+    return told
+
+
+def _judged_by_others(session: Session, study: Study, found: Results, interested: Set[str]) -> int:
+    """Return of how many pairs there is a verdict that counts by a rater who is none of the keys *interested*."""
+    left_out = [rater.rater_id for rater in found.raters if rater.is_left_out]
+    counted = select(StudyJudgement.item_id).join(StudyRater, StudyRater.id == StudyJudgement.rater_id)
+    counted = counted.join(StudyItem, StudyItem.id == StudyJudgement.item_id).where(
+        StudyJudgement.study_id == study.id,
+        StudyItem.kind == "pair",
+        StudyJudgement.verdict.is_not(None),
+        StudyJudgement.verdict != "skip",
+        StudyRater.id.not_in(left_out),
+        or_(StudyRater.key_id.is_(None), StudyRater.key_id.not_in(list(interested))),
+    )
+    return len(set(session.scalars(counted)))
 
 
 def win_rate_of(found: Results, system: str) -> Measured:

@@ -4,7 +4,7 @@ The record (`release_events`) only grows. Nobody approves or overrides what they
 job does not say whose it was, whoever asks for the release stands in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from deft.evaluation.changes import Measured, read_measured
 from deft.promotion import decide, is_passed
 from deft.specs import ArtifactKind, spec_json
 from deft.specs.releases import ReleaseSpec
-from store import artifacts, judgements, judgings, policies
+from store import apart, artifacts, judgements, judgings, policies
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.evaluations import adapters_of
@@ -45,9 +45,14 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     adapter = _named(session, caller.team_id, spec.adapter, "/adapter", ("adapter", "tuned_model"))
     evaluation = _named(session, caller.team_id, spec.evaluation, "/evaluation", ("evaluation",))
     policy = _policy(session, caller.team_id, spec.policy)
-    _refuse_recalled(session, adapter)
+    _refuse_recalled(session, adapter.id)
     system = _system_of(session, caller.team_id, adapter, evaluation)
-    results = decide(policies.spec_of(policy), _measured(session, files, evaluation, spec, system), system)
+    rules = policies.spec_of(policy)
+    trainer = _trainer_of(session, adapter)
+    interested = {caller.key_id} | ({trainer} if trainer else set())
+    measured = _measured(session, files, evaluation, spec, system, interested)
+    over = (rules.gain.metric, rules.forgetting.metric)
+    results = decide(rules, apart.with_objections(session, files, evaluation, adapter, measured, *over), system)
     row = Release(
         id=new_id("rel"),
         team_id=caller.team_id,
@@ -55,7 +60,7 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
         evaluation_id=evaluation.id,
         policy_id=policy.id,
         key_id=caller.key_id,
-        trainer_key_id=_trainer_of(session, adapter),
+        trainer_key_id=trainer,
         spec=spec_json(spec),
         clauses=finite([result.as_dict() for result in results]),
     )
@@ -66,13 +71,20 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     return row
 
 
-def _measured(session: Session, files: ArtifactFiles, evaluation: Artifact, spec: ReleaseSpec, system: str) -> Measured:
+def _measured(
+    session: Session,
+    files: ArtifactFiles,
+    evaluation: Artifact,
+    spec: ReleaseSpec,
+    system: str,
+    interested: Set[str],
+) -> Measured:
     """Return the numbers of the evaluation, with those of the judging and of the study that the release names."""
     found = read_measured(files.folder(evaluation))
     if spec.judging is not None:
         found = judgings.with_judging(session, files, evaluation, found, spec.judging, "/judging")
     if spec.study is not None:
-        found = judgements.with_study(session, evaluation, found, spec.study, system)
+        found = judgements.with_study(session, evaluation, found, spec.study, system, interested)
     return found
 
 
@@ -86,7 +98,7 @@ def approve(session: Session, caller: Caller, release_id: str, note: str | None)
     """
     row = _locked(session, caller.team_id, release_id)
     _refuse_trainer(row, caller)
-    _require_pending(row)
+    _require_pending(session, row)
     if not all(clause["is_met"] for clause in row.clauses):
         raise Conflict("a clause of the policy holds it: only an override releases it", code="release_held")
     if caller.key_id not in approvers(session, row):
@@ -105,7 +117,7 @@ def override(session: Session, caller: Caller, release_id: str, reason: str) -> 
     """
     row = _locked(session, caller.team_id, release_id)
     _refuse_trainer(row, caller)
-    _require_pending(row)
+    _require_pending(session, row)
     _note(session, row, caller, "overridden", {"reason": reason, "failing": failing(session, row)})
     _release(session, row, caller)
     return row
@@ -157,8 +169,8 @@ def page(
 
 
 def status_of(session: Session, row: Release) -> Status:
-    """Return what the release is by the database's clock."""
-    if row.recalled_at is not None:
+    """Return what the release is by the database's clock; of a recalled adapter every release is recalled."""
+    if _is_recalled(session, row.artifact_id):
         return "recalled"
     if row.released_at is None:
         return "held"
@@ -227,9 +239,10 @@ def _locked(session: Session, team_id: str, release_id: str) -> Release:
     return row
 
 
-def _require_pending(row: Release) -> None:
+def _require_pending(session: Session, row: Release) -> None:
     if row.recalled_at is not None:
         raise Conflict("the release has been recalled", code="release_recalled")
+    _refuse_recalled(session, row.artifact_id)
     if row.released_at is not None:
         raise Conflict("it has been released already; ask for a new release", code="already_released")
 
@@ -240,10 +253,14 @@ def _refuse_trainer(row: Release, caller: Caller) -> None:
         raise NotPermitted(f"This key {whose}: another one has to decide.", code="own_training")
 
 
-def _refuse_recalled(session: Session, adapter: Artifact) -> None:
-    recalled = select(Release.id).where(Release.artifact_id == adapter.id, Release.recalled_at.is_not(None))
-    if session.scalars(recalled).first() is not None:
+def _refuse_recalled(session: Session, adapter_id: str) -> None:
+    if _is_recalled(session, adapter_id):
         raise Conflict("the adapter has been recalled", code="release_recalled")
+
+
+def _is_recalled(session: Session, adapter_id: str) -> bool:
+    recalled = select(Release.id).where(Release.artifact_id == adapter_id, Release.recalled_at.is_not(None))
+    return session.scalars(recalled).first() is not None
 
 
 def _named(session: Session, team_id: str, artifact_id: str, pointer: str, kinds: Sequence[ArtifactKind]) -> Artifact:

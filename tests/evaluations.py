@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deft.data.datasets import import_files
+from deft.specs import spec_json
+from deft.specs.data import Rows
 from store import scores
 from store.artifacts import ArtifactFiles
 from store.database import Database
@@ -35,13 +37,23 @@ def publish_dataset(database: Database, files: ArtifactFiles, team_id: str, rows
         return files.publish(session, team_id, "dataset", staged, summary).id
 
 
-def publish_adapter(database: Database, files: ArtifactFiles, team_id: str, key_id: str | None = None) -> str:
-    """Publish a folder that stands for an adapter, made by a train job in a pipeline that *key_id* posted."""
+TRAINED_ON = [{"prompt": "A question of the training data?", "chosen": "yes", "rejected": "no"}]
+
+
+def publish_adapter(
+    database: Database, files: ArtifactFiles, team_id: str, key_id: str | None = None, data: str | None = None
+) -> str:
+    """Publish a folder that stands for an adapter, made by a train job in a pipeline that *key_id* posted.
+
+    It was trained on all rows of *data*, or else on a row that is in no evaluation here.
+    """
+    data = data or publish_dataset(database, files, team_id, TRAINED_ON)
     staged = files.stage("adapter")
     (staged / "adapter_model.safetensors").write_bytes(b"weights")
     with database.write() as session:
         parent = add_job(session, team_id, "pipeline", {}, key_id=key_id)
-        child = add_job(session, team_id, "train", {}, parent_id=parent)
+        child = add_job(session, team_id, "train", {"rows": spec_json(Rows())}, parent_id=parent)
+        session.add(_input(team_id, child, "data", data))
         return files.publish(session, team_id, "adapter", staged, {}, job=child).id
 
 
@@ -93,7 +105,8 @@ def publish_evaluation(
     if write is not None:
         write(staged)
     with database.write() as session:
-        spec = {"systems": [{"name": name, "arm": name, "adapter": made[name]} for name in made]}
+        systems = [{"name": name, "arm": name, "adapter": made[name]} for name in made]
+        spec = {"systems": systems, "rows": spec_json(Rows()), "apart_from": None}
         job = add_job(session, team_id, "evaluate", spec)
         inputs = {"dataset": dataset, **{f"adapter.{n}": made[name] for n, name in enumerate(made)}}
         session.add_all(_input(team_id, job, name, artifact_id) for name, artifact_id in inputs.items())

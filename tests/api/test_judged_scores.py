@@ -17,9 +17,10 @@ from tests.recorded import accuracies, writer
 
 Json = dict[str, Any]
 SHARES = {"deft": 0.9, "random": 0.3, "random-2": 0.5, "random-3": 0.4}
+PROMPTS = 60
 QUALITIES = {
-    "base": [5] * 40,
-    **{name: better_in(share, shift=7 * n) for n, (name, share) in enumerate(SHARES.items())},
+    "base": [5] * PROMPTS,
+    **{name: better_in(share, PROMPTS, shift=7 * n) for n, (name, share) in enumerate(SHARES.items())},
 }
 RULES = {"forgetting": {"metric": "preference_accuracy", "at_most": 1.0}, "safety": {"at_most": 1.0}, "approvals": 0}
 
@@ -36,7 +37,7 @@ def evaluate(database: Database, files: ArtifactFiles, team_id: str) -> Callable
 
     def publish() -> Evaluated:
         write = all_of(writer(accuracies(dict.fromkeys(SHARES, 0.5))), answered(QUALITIES))
-        return publish_evaluation(database, files, team_id, rows=40, adapters=adapters, write=write)
+        return publish_evaluation(database, files, team_id, rows=PROMPTS, adapters=adapters, write=write)
 
     return publish
 
@@ -242,13 +243,20 @@ def test_a_study_of_one_draw_of_an_arm_is_no_number_of_the_arm(
     assert "for all its draws, random, random-3 being left out" in gain["reason"]
 
 
-def studied(client: TestClient, evaluated: Evaluated, systems: list[str]) -> str:
-    """Make a study and judge all of it with the caller's key: the answer of higher quality is the better one."""
-    body = {"evaluation": evaluated.id, "systems": systems, "items": 12, "overlap": 0.0, "attention": 0, "seed": 1}
+def studied(
+    client: TestClient, evaluated: Evaluated, systems: list[str], items: int = 60, rater: str | None = "a person"
+) -> str:
+    """Make a study and judge all of it, as an invited *rater* or (None) with the caller's key: quality wins."""
+    body = {"evaluation": evaluated.id, "systems": systems, "items": items, "overlap": 0.0, "attention": 0, "seed": 1}
     study = client.post("/v1/studies", json=body).json()["id"]
-    while (item := client.post(f"/v1/studies/{study}/rating/next").json().get("item")) is not None:
+    headers = {}
+    if rater is not None:
+        token = client.post(f"/v1/studies/{study}/raters", json={"name": rater}).json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+    while (item := client.post(f"/v1/studies/{study}/rating/next", headers=headers).json().get("item")) is not None:
         better = "1" if quality_of(item["response_1"]) > quality_of(item["response_2"]) else "2"
-        client.put(f"/v1/studies/{study}/rating/items/{item['id']}", json={"verdict": better})
+        at = f"/v1/studies/{study}/rating/items/{item['id']}"
+        client.put(at, json={"verdict": better}, headers=headers)
     return str(study)
 
 
@@ -272,6 +280,18 @@ def test_the_win_rate_of_a_closed_study_decides_the_gain(client: TestClient, eva
     other = gain_of(client, one, asked, study=swapped)
     first = client.get(f"/v1/studies/{swapped}/results").json()["win_rate"]
     assert (other["value"], other["low"]) == (pytest.approx(first["value"] - 0.5), pytest.approx(first["low"] - 0.5))
+
+
+@pytest.mark.parametrize(("items", "rater", "judged"), [(60, None, 0), (49, "a person", 49)])
+def test_a_study_that_others_hardly_judged_decides_nothing(
+    client: TestClient, evaluate: Callable[[], Evaluated], items: int, rater: str | None, judged: int
+) -> None:
+    one = evaluate()
+    study = studied(client, one, ["base", "deft"], items, rater)
+    client.post(f"/v1/studies/{study}/close")
+    gain = gain_of(client, one, {"metric": "human_win_rate", "at_least": 0.0}, study=study)
+    assert (gain["is_met"], gain["value"] > 0.3) == (False, True)
+    assert f"{judged} of its items were judged by others than the keys" in gain["reason"]
 
 
 def test_a_study_of_other_systems_or_answers_decides_nothing(

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from store import accounts
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.release_tables import Release
 from store.settings import Settings
+from store.tables import Job, JobInput
 from store.types import database_now
-from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
+from tests.evaluations import Evaluated, publish_adapter, publish_dataset, publish_evaluation, score
 from tests.recorded import accuracies, writer
 
 Json = dict[str, Any]
@@ -299,3 +300,73 @@ def test_what_was_not_evaluated_or_is_not_there_is_refused_with_its_place(
         assert post(stranger, release, verb, **({} if verb == "approve" else {"reason": "x"})).status_code == 404
     assert stranger.get(f"/v1/releases/{release['id']}").status_code == 404
     assert stranger.get("/v1/releases").json()["data"] == []
+
+
+def publish_trained(
+    database: Database, files: ArtifactFiles, team_id: str, prompts: list[str] | None, apart: bool = False
+) -> Evaluated:
+    """Publish an evaluation whose adapter was trained on *prompts* (None: nothing is on record) of its 8 questions."""
+    data = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in prompts or ["Another?"]]
+    trained = publish_dataset(database, files, team_id, data)
+    adapters = {"good": publish_adapter(database, files, team_id, data=trained)}
+    one = publish_evaluation(database, files, team_id, metrics=numbers(), adapters=adapters)
+    with database.write() as session:
+        if prompts is None:
+            session.execute(delete(JobInput).where(JobInput.name == "data"))
+        if apart:
+            job = session.get_one(Job, one.job)
+            job.spec = {**job.spec, "apart_from": {"dataset": trained, "rows": job.spec["rows"]}}
+            named = {"job_id": job.id, "name": "apart_from", "team_id": team_id, "pointer": "/apart_from/dataset"}
+            session.add(JobInput(**named, reference=trained, artifact_id=trained))
+    return one
+
+
+def test_rows_that_the_adapter_was_trained_on_decide_no_gain(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    own = ["Question 1?", "Question 5?", "Another?"]
+    gain, forgetting, *_ = ask(client, publish_trained(database, files, team_id, own), approvals=0)["clauses"]
+    assert (gain["is_met"], gain["value"]) == (False, pytest.approx(0.1))
+    assert "2 of the 8 prompts that it is over were trained on by the adapter" in gain["reason"]
+    assert forgetting["is_met"]
+    apart = ask(client, publish_trained(database, files, team_id, own, apart=True), approvals=0)
+    assert (apart["status"], apart["failing"]) == ("released", [])
+
+
+def test_a_training_that_is_not_on_record_decides_no_gain(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    gain, *_ = ask(client, publish_trained(database, files, team_id, None), approvals=0)["clauses"]
+    assert (gain["is_met"], "it is not on record that it was measured on rows" in gain["reason"]) == (False, True)
+
+
+def test_a_loss_of_what_was_measured_on_trained_rows_decides_no_forgetting(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    one = publish_trained(database, files, team_id, ["Question 1?"])
+    clauses = ask(client, one, forgetting={"metric": "preference_accuracy", "at_most": 0.5})["clauses"]
+    assert [(c["clause"], c["is_met"]) for c in clauses[:2]] == [("gain", False), ("forgetting", False)]
+    with database.write() as session:
+        job = session.get_one(Job, one.job)
+        job.spec = {**job.spec, "general_rows": job.spec["rows"]}
+        named = {"job_id": job.id, "name": "general_dataset", "team_id": team_id, "pointer": "/general_dataset"}
+        session.add(JobInput(**named, reference=one.dataset, artifact_id=one.dataset))
+    forgetting = ask(client, one, name="again")["clauses"][1]
+    assert (forgetting["metric"], forgetting["is_met"]) == ("perplexity", False)
+    assert "1 of the 8 prompts" in forgetting["reason"]
+
+
+def test_a_recall_of_one_release_is_one_of_every_release_of_the_adapter(
+    client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    one = evaluate()
+    first, second = (ask(client, one) for _ in range(2))
+    third = ask(client, one, name="free", approvals=0)
+    assert third["status"] == "released"
+    assert post(colleague, first, "recall", reason="it lies").json()["status"] == "recalled"
+    for verb, body in (("approve", {}), ("override", {"reason": "urgent"})):
+        refused = post(colleague, second, verb, **body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "release_recalled")
+    for release in (second, third):
+        assert client.get(f"/v1/releases/{release['id']}").json()["status"] == "recalled"
+    assert {row["status"] for row in client.get("/v1/releases").json()["data"]} == {"recalled"}
