@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from deft.planning.cards import GIB
 from deft.planning.documents import Card, Memory, Remark
-from deft.specs import JobSpec
+from deft.specs import JobSpec, PipelineSpec
 
 
 def memory_remarks(spec: JobSpec, needs: Sequence[Memory]) -> list[Remark]:
@@ -53,7 +53,16 @@ def _settings(spec: JobSpec, need: Memory, card: Card) -> dict[str, str]:
         settings["optimisation/gradient_checkpointing"] = "auto"
     if card.remedy_pass_examples is not None:
         settings["optimisation/micro_batch_size"] = str(card.remedy_pass_examples)
+    if _has_own_stage(spec):
+        own = {f"sft/{name}": value for name, value in settings.items() if name.startswith("optimisation/")}
+        settings |= own
     return settings
+
+
+def _has_own_stage(spec: JobSpec) -> bool:
+    """Return whether *spec* has a stage of supervised fine-tuning with settings of its own, beside the arms'."""
+    stage = spec.sft if isinstance(spec, PipelineSpec) else None
+    return stage is not None and stage.optimisation is not None
 
 
 def _processes(need: Memory, card_gib: int) -> int:

@@ -178,12 +178,12 @@ def training_memory(
     weights_bytes: int,
     planned: Pass,
     checkpointing: Checkpointing = "off",
-    quantisation: Quantisation = "none",
+    quantisation: Quantisation | None = "none",
 ) -> Memory:
     """Return the peak of a training: weights, adapter with AdamW, what the passes keep, and one chunk of logits.
 
     With *checkpointing* `auto` the peak is that without it; cards have it where one example does not fit otherwise.
-    *weights_bytes* are those in memory, in four bits where *quantisation* says so.
+    *weights_bytes* are those in memory, in four bits where *quantisation* says so; None: there may be none.
     """
 
     def need_in(precision: Precision, weights_bytes: int) -> Need:
@@ -216,7 +216,7 @@ def forward_memory(
 ) -> Memory:
     """Return the peak of forward passes that keep nothing: a scoring or an evaluation.
 
-    *weights_bytes* as in `training_memory`; *quantisation* None: there is none, and may be none.
+    *weights_bytes* and *quantisation* as in `training_memory`.
     """
 
     def need_in(precision: Precision, weights_bytes: int) -> Need:

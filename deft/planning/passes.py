@@ -53,13 +53,13 @@ def scoring_memory(counter: Counter, sample: Sample, rows: int, spec: ScoreSpec,
         planned,
         operation="score",
         logits_bytes=_capped_logits(counter) if counter.shape.head_softcap is not None else 0,
-        quantisation=_quantisable(counter, spec),
+        quantisation=_quantisable(counter, spec.quantisation),
     )
 
 
-def _quantisable(counter: Counter, spec: ScoreSpec | EvaluateSpec) -> Quantisation | None:
-    """Return the quantisation of *spec*, None where it may have none: all weights are tuned in the same pipeline."""
-    return None if counter.is_full else spec.quantisation
+def _quantisable(counter: Counter, quantisation: Quantisation) -> Quantisation | None:
+    """Return *quantisation*, None where the spec takes none."""
+    return quantisation if counter.may_quantise else None
 
 
 def training_memory(
@@ -75,8 +75,9 @@ def training_memory(
     if lora is None:
         return memory.full_training_memory(counter.shape, precision, parameters, planned, plan.gradient_checkpointing)
     weights = memory.weights_in_memory(counter.shape, precision, parameters, plan.quantisation)
+    quantisation = _quantisable(counter, plan.quantisation)
     return memory.training_memory(
-        counter.shape, lora, precision, weights, planned, plan.gradient_checkpointing, plan.quantisation
+        counter.shape, lora, precision, weights, planned, plan.gradient_checkpointing, quantisation
     )
 
 
@@ -144,7 +145,7 @@ def evaluation_memory(
         adapter_bytes=parameters * memory.element_bytes("bf16") if counter.is_full else 2 * 4 * counter.lora_parameters,
         cache_bytes=together * answer * memory.cache_bytes_per_token(shape, "bf16"),
         logits_bytes=max(_capped_logits(counter), divergence, 2 * together * shape.vocabulary_size),
-        quantisation=_quantisable(counter, spec),
+        quantisation=_quantisable(counter, spec.quantisation),
     )
 
 

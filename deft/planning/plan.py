@@ -66,6 +66,8 @@ class Planner:
     lora: Lora | None = None
     is_full: bool = False
     """Whether the spec asks for all weights to be tuned."""
+    may_quantise: bool = True
+    """Whether the spec takes an NF4 base: not where all weights are tuned, nor beside a harness that loads its own."""
     outputs: dict[str, Examples] = field(default_factory=dict)
     reward_models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """The config.json of reward models by the ids in the spec, as far as they are known."""
@@ -87,6 +89,7 @@ class Planner:
         """
         self.lora = getattr(spec, "lora", None)
         self.is_full = self.lora is None and hasattr(spec, "lora")
+        self.may_quantise = not self.is_full and getattr(spec, "lm_eval", None) is None
         if not isinstance(spec, PipelineSpec):
             self._add(spec.kind, spec)
             return
@@ -275,7 +278,7 @@ class Planner:
         fits_window = shape.window_tokens is None or longest <= shape.window_tokens
         trained = 0 if self.lora is None else shape.lora_parameters(self.lora)
         is_shared = fits_window and not isinstance(method, SftMethod)
-        return Counter(shape, trained, is_shared, is_full=self.is_full)
+        return Counter(shape, trained, is_shared, is_full=self.is_full, may_quantise=self.may_quantise)
 
     @property
     def _parameters(self) -> int:

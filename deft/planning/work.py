@@ -38,6 +38,8 @@ class Counter:
     is_shared: bool
     is_full: bool = False
     """Whether all weights are tuned."""
+    may_quantise: bool = True
+    """Whether the spec takes an NF4 base."""
 
     def tokens(self, sizes: Sizes, *, has_end: bool) -> int:
         """Return the tokens of one example in the model."""

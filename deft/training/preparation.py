@@ -90,13 +90,13 @@ def prepare(
     """
     report.phase("load")
     tokenizer = load_tokenizer(inputs["model"])
-    q_diff = _q_diff(inputs, tokenizer, is_needed=needs_distribution)
     numbered = _examples(spec, inputs["data"])
     rows = [example for _, example in numbered]
     rewards, source = training_rewards(spec.method, rows) if isinstance(spec.method, ProMethod) else (None, None)
     weights = row_weights(rows, are_used=spec.optimisation.row_weights)
     picks = criterion_of(spec.method).picks
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
+    q_diff = _q_diff(inputs, tokenizer, size, is_needed=needs_distribution)
     end_id = end_token_id(tokenizer, size)
     tokenized = encode_examples(rows, tokenizer, spec.tokens, size)
     examples = [with_responses(each, picks(spec.method, len(each.response_ids))) for each in tokenized]
@@ -238,9 +238,12 @@ def _examples(spec: TrainSpec | MeasureOmegaSpec, folder: Path) -> list[tuple[in
 
 
 def _q_diff(
-    inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, *, is_needed: bool
+    inputs: Mapping[str, Path], tokenizer: PreTrainedTokenizerBase, size: int, *, is_needed: bool
 ) -> NDArray[np.float64] | None:
-    """Return Q_diff from the subset itself, else from the scoring; without a term it only serves the metrics."""
+    """Return Q_diff from the subset itself, else from the scoring.
+
+    Without a term it only serves the metrics: one of another tokenizer, or of other than *size* tokens, is left out.
+    """
     path = distribution_in(inputs)
     if path is None:
         if is_needed:
@@ -253,7 +256,8 @@ def _q_diff(
         if is_needed:
             raise
         return None
-    return distribution.q_diff
+    is_left_out = not is_needed and len(distribution.q_diff) != size
+    return None if is_left_out else distribution.q_diff
 
 
 def _hash_of(examples: list[TokenizedExample], *values: list[Any] | None) -> str:

@@ -179,12 +179,38 @@ def test_both_are_named_where_one_is_not_enough(tmp_path: Path) -> None:
     assert advice._settings(spec, need, card) == {"precision": "bf16", "quantisation": "nf4"}
 
 
+@pytest.mark.parametrize("size", ["8B", "70B"])
+def test_no_four_bits_are_offered_beside_a_harness_that_takes_none(tmp_path: Path, size: str) -> None:
+    _, alone = planned(tmp_path, size, EVALUATE)
+    _, beside = planned(tmp_path, size, {**EVALUATE, "lm_eval": {"tasks": ["mmlu"]}})
+    assert "nf4" in {card.remedy for card in alone.cards}
+    assert {card.remedy for card in beside.cards} == {None}
+
+
+@pytest.mark.parametrize("stage", [{}, {"optimisation": {}}])
+def test_what_is_named_for_a_pipeline_with_a_stage_of_its_own_is_a_spec(tmp_path: Path, stage: dict[str, Any]) -> None:
+    _, need = planned(tmp_path, "70B", SPECS["train large passes in float32, merged"])
+    optimisation: dict[str, Any] = {"precision": "fp32", "gradient_checkpointing": "off"}
+    if "optimisation" in stage:
+        stage = {"optimisation": optimisation}
+    document = {"kind": "pipeline", "dataset": "d", "model": "m", "optimisation": optimisation, "sft": stage}
+    settings = advice._settings(job_spec.validate_python(document), need, card_of(need, 80))
+    assert settings["optimisation/quantisation"] == "nf4"
+    assert settings["optimisation/micro_batch_size"] == "13"
+    own = {name.removeprefix("sft/"): value for name, value in settings.items() if name.startswith("sft/")}
+    arms = {name: value for name, value in settings.items() if name.startswith("optimisation/")}
+    assert own == (arms if "optimisation" in stage else {})
+    job_spec.validate_python(changed(document, settings))
+
+
 def test_a_pipeline_that_tunes_all_weights_is_not_offered_four_bits(tmp_path: Path) -> None:
     _, need = planned(tmp_path, "70B", SCORE)
     assert need.cards[0].remedy == "nf4"
     shape = shape_of({**TINY_CONFIG, **LAYERS, **LLAMA_3_70B})
     assert shape is not None
     sample, spec = capped(TokenOptions()), ScoreSpec.model_validate(SCORE)
-    full = passes.scoring_memory(Counter(shape, 0, True, is_full=True), sample, 5000, spec, shape.parameters)
+    full = passes.scoring_memory(
+        Counter(shape, 0, True, is_full=True, may_quantise=False), sample, 5000, spec, shape.parameters
+    )
     assert full.peak_bytes == need.peak_bytes
     assert [card.remedy for card in full.cards] == [None] * 4

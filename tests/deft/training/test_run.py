@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,27 @@ def test_a_distribution_of_another_tokenizer_or_vocabulary_is_refused(inputs: di
     distributions.save(folder / "distribution.safetensors", short)
     with pytest.raises(ModelNotUsable, match="200 tokens"):
         small_runs.train(small_runs.spec_of(), {**inputs, "scoring": folder}, tmp_path / "two")
+
+
+@pytest.mark.parametrize("change", ["tokenizer", "vocabulary"])
+def test_without_the_term_a_distribution_that_does_not_fit_is_left_out(
+    change: str, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    found = distributions.load(inputs["scoring"] / "distribution.safetensors")
+    if change == "tokenizer":
+        found = replace(found, facts={"tokenizer_sha256": "0" * 64})
+    else:
+        counts = distributions.Counts(found.counts.chosen[:200], found.counts.rejected[:200], found.counts.rows)
+        found = distributions.Distribution(counts, distributions.difference(counts), found.facts)
+    (tmp_path / "scoring").mkdir()
+    distributions.save(tmp_path / "scoring" / "distribution.safetensors", found)
+    told = {}
+    for name, folder in (("fitting", inputs["scoring"]), ("not", tmp_path / "scoring")):
+        report = small_runs.Record()
+        spec = small_runs.spec_of(deft=None, optimisation={"epochs": 1})
+        small_runs.train(spec, {**inputs, "scoring": folder}, tmp_path / name, report=report)
+        told[name] = {metric for metric in report.steps[1] if metric.startswith("deft/")}
+    assert told["fitting"] > told["not"]
 
 
 @pytest.mark.parametrize("names", [["q_proj", "query"], ["lm_head"]])
