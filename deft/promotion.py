@@ -227,7 +227,7 @@ class _Question:
             return f"{what}: {objection}"
         if not change.may_decide:
             is_judged = told_by(self.metric) == "judging"
-            why = "most of what the judge said cannot be read" if is_judged else "it was trained on, or is not valid"
+            why = "its judging says why (`not_valid_because`)" if is_judged else "it was trained on, or is not valid"
             return f"{what} may not decide: {why}"
         bound = self._bound(change)
         if bound is None:
