@@ -16,7 +16,6 @@ from deft.memory import OnHalving, in_halves, unheard
 from deft.models.loading import causal_model
 from deft.packing import plan
 from deft.specs import TokenOptions
-from deft.tokens import end_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -62,11 +61,11 @@ class Decoding:
     on_halving: OnHalving = unheard
 
 
-def end_ids(model: nn.Module, tokenizer: "Tokenizer") -> frozenset[int]:
-    """Return the tokens that end an answer: what training appends, and what the model's own settings name."""
+def end_ids(model: nn.Module, end_id: int) -> frozenset[int]:
+    """Return the tokens that end an answer: *end_id*, which training appends, and those of the model's own settings."""
     named = getattr(causal_model(model).generation_config, "eos_token_id", None)
     more = [] if named is None else named if isinstance(named, list) else [named]
-    return frozenset([end_token_id(tokenizer), *more])
+    return frozenset([end_id, *more])
 
 
 def is_cut_at_marks(example: Example, options: TokenOptions) -> bool:

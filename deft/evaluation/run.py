@@ -136,7 +136,7 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     tokenizer = load_tokenizer(inputs["model"])
     rows, left_out = held_out_rows(spec, inputs)
     size = check_settings(inputs["model"], tokenizer, spec.tokens)
-    end_token_id(tokenizer)
+    end_id = end_token_id(tokenizer, size)
     pairs, prompts = load_held_out(spec, inputs["dataset"], rows, tokenizer, size)
     if answers_prompts(spec):
         asked = [metric for metric in REFERENCE_METRICS if metric in measurable(spec)]
@@ -147,10 +147,10 @@ def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, rep
     _refuse_long_prompts(spec, base, prompts)
     q_diff = _q_diff(spec, tokenizer, inputs.get("scoring"))
     is_shared = shares_prompts(base, longest_row(pairs.tokenized))
-    how = _passes(base, tokenizer, q_diff, report, is_shared=is_shared)
+    how = _passes(base, end_id, q_diff, report, is_shared=is_shared)
     warnings = warnings_in(inputs["scoring"]) if "scoring" in inputs else []
     together = GENERATION_TOKENS.get(base.device.type, GENERATION_TOKENS["cpu"])
-    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, tokenizer), together, how.on_halving)
+    decoding = Decoding(spec.options.max_new_tokens, end_ids(base, end_id), together, how.on_halving)
     resident = Resident(base, spec.quantisation)
     return Run(
         *(spec, resident, tokenizer, adapters, pairs, prompts, how, decoding, report, left_out, warnings, q_diff),
@@ -178,14 +178,12 @@ def _q_diff(spec: EvaluateSpec, tokenizer: "Tokenizer", scoring: Path | None) ->
     return counted.q_diff
 
 
-def _passes(
-    base: "PreTrainedModel", tokenizer: "Tokenizer", q_diff: Array | None, report: Report, *, is_shared: bool
-) -> Pass:
+def _passes(base: "PreTrainedModel", end_id: int, q_diff: Array | None, report: Report, *, is_shared: bool) -> Pass:
     """Return how the forward passes of the base and its adapters are made."""
     head = head_of(base)
     direction = None if q_diff is None else direction_of(head, q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
-    return Pass(head, end_token_id(tokenizer, len(head.weight)), is_shared, budget, direction, noted(report))
+    return Pass(head, end_id, is_shared, budget, direction, noted(report))
 
 
 def _likelihoods(run: Run) -> list[PairScores]:

@@ -60,3 +60,21 @@ def test_no_model_is_loaded_for_rows_that_it_has_no_embedding_for(
         own = {name: inputs[name] for name in input_names(spec)}
         with pytest.raises(ModelNotUsable, match="13 rows hold a token"):
             run_operation(spec, inputs=own, out=tmp_path, checkpoints=None, report=small_runs.Record())
+
+
+def test_no_model_is_loaded_that_has_no_embedding_for_the_end_of_a_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = small_runs.make_inputs(tmp_path)
+    save_tiny_llama(folders["model"], vocabulary_size=258)
+    (folders["model"] / "chat_template.jinja").unlink()
+    tokenizer = byte_tokenizer(has_chat_template=False)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(258)
+    tokenizer.save_pretrained(folders["model"])
+    for operation in (preparation, evaluation):
+        monkeypatch.setattr(operation, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    inputs = {**folders, "dataset": folders["data"]}
+    for spec in (small_runs.spec_of(deft=None), EvaluateSpec(dataset="ds_1", model="m", rows=Rows())):
+        own = {name: inputs[name] for name in input_names(spec)}
+        with pytest.raises(ModelNotUsable, match="end in token 258"):
+            run_operation(spec, inputs=own, out=tmp_path, checkpoints=None, report=small_runs.Record())

@@ -100,13 +100,15 @@ def test_a_second_turn_follows_the_models_own_first_answer(evaluated: tuple, inp
     from deft.evaluation.generation import Decoding, end_ids
     from deft.examples import Example
     from deft.models.loading import load_tokenizer
-    from deft.tokens import encode_examples
+    from deft.tokens import encode_examples, end_token_id
 
     lines = [line for line in _lines(evaluated[0] / "generations.jsonl") if line["set"] == "ds_bench"]
     said = {(line["row"], line["turn"]): line["text"] for line in lines if line["system"] == "base"}
     model, tokenizer, spec = load_base(inputs["model"]), load_tokenizer(inputs["model"]), spec_of()
     speaker = Speaker(
-        in_memory(model, tokenizer, Decoding(6, end_ids(model, tokenizer))), tokenizer, layout(spec.tokens, tokenizer)
+        in_memory(model, tokenizer, Decoding(6, end_ids(model, end_token_id(tokenizer)))),
+        tokenizer,
+        layout(spec.tokens, tokenizer),
     )
     messages = [
         {"role": "user", "content": "Write line 1."},

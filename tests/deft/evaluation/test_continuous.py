@@ -17,6 +17,7 @@ from deft.evaluation.engines import Engines
 from deft.evaluation.generation import Decoding, end_ids, generate, greedy_ids
 from deft.models.loading import load_base, load_policy
 from deft.specs import Sampling
+from deft.tokens import end_token_id
 from tests.families import FAMILIES, V, tiny
 from tests.models import byte_tokenizer, save_tiny_llama, tiny_llama
 
@@ -79,7 +80,7 @@ def test_adapters_on_one_base_are_swapped(tmp_path: Path) -> None:
             parameter.data.normal_(std=0.2)
     trained.save_pretrained(tmp_path / "adapter")
     base = load_base(model)
-    prompts, decoding = prompts_of(259, 3), Decoding(12, end_ids(base, byte_tokenizer()))
+    prompts, decoding = prompts_of(259, 3), Decoding(12, end_ids(base, end_token_id(byte_tokenizer())))
     plain = greedy_ids(base, prompts, decoding)
     policy = load_policy(base, tmp_path / "adapter")
     tuned = greedy_ids(policy, prompts, decoding)
@@ -92,7 +93,7 @@ def test_adapters_on_one_base_are_swapped(tmp_path: Path) -> None:
 
 def test_answers_to_transcripts_are_cut_at_the_next_turn_and_stopped_there(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer, prompts = tiny_llama(), byte_tokenizer(), prompts_of(259, 3)
-    decoding, cut = Decoding(40, end_ids(model, tokenizer)), [True] * 7 + [False]
+    decoding, cut = Decoding(40, end_ids(model, end_token_id(tokenizer))), [True] * 7 + [False]
     texts = [answer.text for answer in generate(model, tokenizer, prompts, [False] * 8, decoding)]
     letters = sorted({letter for text in texts[:7] for letter in text[5:20] if letter.isascii() and letter.isalnum()})
     monkeypatch.setattr(generation, "TURN_MARK", re.compile(f"[{''.join(letters[:3])}]"))
