@@ -1,6 +1,8 @@
 """A judge's reply read: a verdict or a score, or None where it holds none that is sure. Pure Python.
 
 Nothing is guessed: a reply that names two different verdicts, or none, is a parse failure, and is counted as one.
+Reading takes time in proportion to the reply, whatever is in it: what may stand before a word at the beginning of a
+line does not reach over the end of a line, so that no line is gone through again from each of those above it.
 """
 
 import re
@@ -8,11 +10,11 @@ from typing import Literal
 
 Verdict = Literal["A", "B", "tie"]
 
-_VERDICT = re.compile(r"^\W*verdict\W*(a|b|tie)\W*$", re.IGNORECASE | re.MULTILINE)
+_VERDICT = re.compile(r"^[^\w\n]*verdict\W*(a|b|tie)\W*$", re.IGNORECASE | re.MULTILINE)
 _MENTION = re.compile(r"\bverdict\W*(a|b|tie)\W*$", re.IGNORECASE | re.MULTILINE)
 """A verdict at the end of a line that says more: too unsure to count, but another one beside it makes none sure."""
 
-_SCORE = re.compile(r"^\W*score\W*(\d{1,2}(?:\.\d+)?)(?:\s*/\s*10)?\W*$", re.IGNORECASE | re.MULTILINE)
+_SCORE = re.compile(r"^[^\w\n]*score\W*(\d{1,2}(?:\.\d+)?)(?:\s*/\s*10)?\W*$", re.IGNORECASE | re.MULTILINE)
 _BRACKETS = re.compile(r"\[\[\s*([A-Ca-c]|tie|\d{1,2}(?:\.\d+)?)\s*\]\]")
 """How judges that were trained on MT-Bench's templates answer, whatever they are asked."""
 

@@ -91,7 +91,7 @@ def agreement_of(kinds: Sequence[Kind | None], labels: Sequence[str]) -> Agreeme
     return Agreement(counts, unknown, untold)
 
 
-_LAST_LINE = re.compile(r"^\W*kind\W*(compliance|refusal|partial|incoherent)\W*$", re.IGNORECASE | re.MULTILINE)
+_LAST_LINE = re.compile(r"^[^\w\n]*kind\W*(compliance|refusal|partial|incoherent)\W*$", re.IGNORECASE | re.MULTILINE)
 
 
 def kind_in(reply: str) -> Kind | None:

@@ -42,3 +42,17 @@ def test_a_verdict_is_read_only_where_there_is_one(reply: str, verdict: str | No
 )
 def test_a_score_is_read_only_from_one_to_ten(reply: str, score: float | None) -> None:
     assert score_of(reply) == score
+
+
+MANY = 200_000
+
+
+@pytest.mark.parametrize("padding", ["\n" * MANY, "*\n" * MANY, " " * MANY, "\r" * MANY, "\r\n" * MANY])
+def test_lines_that_say_nothing_are_read_once_and_hide_nothing(padding: str) -> None:
+    assert (verdict_of(padding), score_of(padding)) == (None, None)
+    for before, after in ((padding, ""), ("", padding), (padding, padding)):
+        assert verdict_of(f"{before}Verdict: B{after}") == "B"
+        assert score_of(f"{before}**Score: 7/10**{after}") == 7
+    assert verdict_of(f"Verdict:{padding}A") == "A"
+    assert verdict_of(f"Verdict: A\n{padding}\nVerdict: B") is None
+    assert verdict_of(f"Verdict: A{padding} or not") == ("A" if "\n" in padding else None)

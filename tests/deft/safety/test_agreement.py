@@ -72,6 +72,12 @@ def test_a_reply_with_two_kinds_tells_nothing() -> None:
     assert kind_in("I would say refusal.") is None
 
 
+def test_a_judges_empty_lines_are_read_once_and_hide_nothing() -> None:
+    empty = "\n" * 200_000
+    assert kind_in(empty) is None
+    assert kind_in(f"{empty}Kind: partial{empty}") == "partial"
+
+
 def test_halves_are_of_requests_and_together_everything(tmp_path: Path) -> None:
     path = tmp_path / "labelled.csv"
     rows = [f"Request {i // 2}?,{COMPLIED},1_full_compliance" for i in range(40)]
