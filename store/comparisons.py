@@ -17,14 +17,14 @@ from deft.evaluation.intervals import holm
 from deft.evaluation.metrics import BASE
 from deft.specs import spec_json
 from deft.specs.comparisons import ComparisonSpec, Side
-from store import artifacts, judgings
+from store import judgings
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.finite import finite
 from store.ids import new_id
+from store.named import artifact_named
 from store.paging import Order, Page, page_of
 from store.release_tables import Comparison
-from store.tables import Artifact
 
 Json = dict[str, Any]
 
@@ -99,7 +99,7 @@ class _Read:
 
 
 def _read(session: Session, files: ArtifactFiles, team_id: str, side: Side, pointer: str) -> _Read:
-    row = _evaluation(session, team_id, side, pointer)
+    row = artifact_named(session, team_id, side.evaluation, ("evaluation",), f"{pointer}/evaluation")
     measured = read_measured(files.folder(row))
     if side.judging is not None:
         measured = judgings.with_judging(session, files, row, measured, side.judging, f"{pointer}/judging")
@@ -112,15 +112,6 @@ def _read(session: Session, files: ArtifactFiles, team_id: str, side: Side, poin
         )
         raise InvalidInput("the evaluation has no such system", code="unknown_system", findings=[finding])
     return _Read(side, measured, runs)
-
-
-def _evaluation(session: Session, team_id: str, side: Side, pointer: str) -> Artifact:
-    try:
-        return artifacts.get(session, team_id, side.evaluation, "evaluation")
-    except NotFound:
-        expected, fix = "the id of an evaluation that your team has", "list them: GET /v1/evaluations"
-        finding = Finding("reference_not_found", side.evaluation, expected, fix, pointer=f"{pointer}/evaluation")
-        raise NotFound("there is no such evaluation", code="reference_not_found", findings=[finding]) from None
 
 
 def _metrics(spec: ComparisonSpec, left: _Read, right: _Read) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from deft.errors import Finding, NotFound, shown
+from deft.errors import NotFound
 from deft.evaluation.changes import Measured, together
 from deft.specs.studies import StudySpec
 from deft.studies.items import turns_of
@@ -19,6 +19,7 @@ from deft.studies.preferences import Texts
 from deft.studies.results import Results, results
 from store import studies
 from store.judgings import another_evaluation
+from store.named import absent
 from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
 from store.tables import Artifact
 
@@ -88,9 +89,7 @@ def with_study(
     try:
         study = studies.get(session, evaluation.team_id, study_id)
     except NotFound:
-        expected, fix = "the id of a study that your team has", "list them: GET /v1/studies"
-        finding = Finding("reference_not_found", shown(study_id), expected, fix, pointer="/study")
-        raise NotFound("there is no such study", code="reference_not_found", findings=[finding]) from None
+        raise absent(study_id, ("study",), "/study") from None
     if study.evaluation_id != evaluation.id:
         raise another_evaluation(study.id, evaluation.id, "study", "/study")
     found = results_of(session, study)

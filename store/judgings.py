@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from deft.errors import Finding, InvalidInput, NotFound, shown
+from deft.errors import Finding, InvalidInput
 from deft.evaluation.changes import Measured, read_judging, together
-from store import artifacts
 from store.artifacts import ArtifactFiles
+from store.named import artifact_named
 from store.tables import Artifact, JobInput, Score
 
 JUDGED_INPUT = "evaluation"
@@ -44,12 +44,7 @@ def with_judging(
         NotFound: the team has no such judging.
         InvalidInput: `other_evaluation`: it judged the answers of another evaluation.
     """
-    try:
-        row = artifacts.get(session, evaluation.team_id, judging_id, "judging")
-    except NotFound:
-        expected, fix = "the id of a judging that your team has", "list them: GET /v1/judgings"
-        finding = Finding("reference_not_found", shown(judging_id), expected, fix, pointer=pointer)
-        raise NotFound("there is no such judging", code="reference_not_found", findings=[finding]) from None
+    row = artifact_named(session, evaluation.team_id, judging_id, ("judging",), pointer)
     if row.id not in {own.id for own in of_evaluation(session, evaluation.team_id, evaluation.id)}:
         raise another_evaluation(row.id, evaluation.id, "judging", pointer)
     return together(measured, read_judging(files.folder(row)))

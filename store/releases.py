@@ -11,17 +11,18 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, Finding, InvalidInput, NotFound, NotPermitted, shown
+from deft.errors import Conflict, Finding, InvalidInput, NotFound, NotPermitted
 from deft.evaluation.changes import Measured, read_measured
 from deft.promotion import decide, is_passed
-from deft.specs import ArtifactKind, spec_json
+from deft.specs import spec_json
 from deft.specs.releases import ReleaseSpec
-from store import apart, artifacts, judgements, judgings, policies
+from store import apart, judgements, judgings, policies
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.evaluations import adapters_of
 from store.finite import finite
 from store.ids import new_id
+from store.named import absent, artifact_named
 from store.paging import Order, Page, page_of
 from store.release_tables import Policy, Release, ReleaseEvent
 from store.tables import Artifact, Job
@@ -42,8 +43,8 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
             the study is of another one.
         Conflict: `release_recalled`: the adapter has been recalled.
     """
-    adapter = _named(session, caller.team_id, spec.adapter, "/adapter", ("adapter", "tuned_model"))
-    evaluation = _named(session, caller.team_id, spec.evaluation, "/evaluation", ("evaluation",))
+    adapter = artifact_named(session, caller.team_id, spec.adapter, ("adapter", "tuned_model"), "/adapter")
+    evaluation = artifact_named(session, caller.team_id, spec.evaluation, ("evaluation",), "/evaluation")
     policy = _policy(session, caller.team_id, spec.policy)
     _refuse_recalled(session, adapter.id)
     system = _system_of(session, caller.team_id, adapter, evaluation)
@@ -263,25 +264,11 @@ def _is_recalled(session: Session, adapter_id: str) -> bool:
     return session.scalars(recalled).first() is not None
 
 
-def _named(session: Session, team_id: str, artifact_id: str, pointer: str, kinds: Sequence[ArtifactKind]) -> Artifact:
-    try:
-        row = artifacts.get(session, team_id, artifact_id)
-        if row.kind in kinds:
-            return row
-    except NotFound:
-        pass
-    expected = f"the id of one of your team's: {', '.join(kinds)}"
-    finding = Finding("reference_not_found", shown(artifact_id), expected, "list what there is", pointer=pointer)
-    raise NotFound(f"there is no such {kinds[0]}", code="reference_not_found", findings=[finding])
-
-
 def _policy(session: Session, team_id: str, id_or_name: str) -> Policy:
     try:
         return policies.get(session, team_id, id_or_name)
     except NotFound:
-        expected, fix = "the id or name of a policy", "list them: GET /v1/policies"
-        finding = Finding("reference_not_found", shown(id_or_name), expected, fix, pointer="/policy")
-        raise NotFound("there is no such policy", code="reference_not_found", findings=[finding]) from None
+        raise absent(id_or_name, ("policy",), "/policy", by="id or name") from None
 
 
 def _system_of(session: Session, team_id: str, adapter: Artifact, evaluation: Artifact) -> str:

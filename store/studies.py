@@ -17,6 +17,7 @@ from store import artifacts
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.ids import new_id
+from store.named import artifact_named
 from store.paging import Order, Page, page_of
 from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
 from store.tables import Artifact, JobInput
@@ -52,7 +53,7 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
         NotFound: the team has no such evaluation.
         InvalidInput: it has no stored answers, no such system, or its prompts are not on record.
     """
-    evaluation = _evaluation(session, team_id, spec.evaluation)
+    evaluation = artifact_named(session, team_id, spec.evaluation, ("evaluation",), "/evaluation")
     dataset = _dataset_of(session, team_id, evaluation)
     found = answered_prompts(files.folder(evaluation), files.folder(dataset), spec.systems, spec.prompt_set)
     seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
@@ -156,20 +157,6 @@ def is_verdict() -> ColumnElement[bool]:
 def items_of(session: Session, study: Study) -> Sequence[StudyItem]:
     """Return all items of the study, in the order in which they were made."""
     return session.scalars(select(StudyItem).where(StudyItem.study_id == study.id).order_by(StudyItem.id)).all()
-
-
-def _evaluation(session: Session, team_id: str, evaluation_id: str) -> Artifact:
-    try:
-        return artifacts.get(session, team_id, evaluation_id, "evaluation")
-    except NotFound:
-        finding = Finding(
-            "reference_not_found",
-            evaluation_id,
-            "the id of an evaluation that your team has",
-            "list what there is: GET /v1/evaluations",
-            pointer="/evaluation",
-        )
-        raise NotFound("there is no such evaluation", code="reference_not_found", findings=[finding]) from None
 
 
 def _dataset_of(session: Session, team_id: str, evaluation: Artifact) -> Artifact:

@@ -170,6 +170,31 @@ def test_a_judging_of_other_answers_is_refused(
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (status, "/judging")
 
 
+@pytest.mark.parametrize(
+    ("pointer", "expected", "lists"),
+    [
+        ("/adapter", "the id of an adapter or a tuned model", ["adapters", "tuned_models"]),
+        ("/evaluation", "the id of an evaluation", ["evaluations"]),
+        ("/policy", "the id or name of a policy", ["policies"]),
+        ("/judging", "the id of a judging", ["judgings"]),
+        ("/study", "the id of a study", ["studies"]),
+    ],
+)
+def test_what_a_release_names_and_the_team_has_not_is_refused_with_where_to_look(
+    client: TestClient, evaluate: Callable[[], Evaluated], pointer: str, expected: str, lists: list[str]
+) -> None:
+    one = evaluate()
+    gain = "human_win_rate" if pointer == "/study" else "judge_win_rate"
+    client.post("/v1/policies", json={"name": "p", "gain": {"metric": gain, "at_least": 0.0}, **RULES})
+    named = {"adapter": one.adapters["deft"], "evaluation": one.id, "policy": "p", pointer[1:]: "none"}
+    answer = client.post("/v1/releases", json=named)
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["code"], error["pointer"]) == (404, "reference_not_found", pointer)
+    assert (error["found"], error["expected"]) == ("none", f"{expected} that your team has")
+    assert error["fix"] == f"list them: {', '.join(f'GET /v1/{name}' for name in lists)}"
+    assert [client.get(f"/v1/{name}").status_code for name in lists] == [200] * len(lists)
+
+
 def test_a_win_rate_by_a_judge_that_people_agree_with_decides_the_gain(
     client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
 ) -> None:
