@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new or empty folder for the output")
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where training resumes from and writes to")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="what trainings keep for each other")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="what jobs keep for each other")
     parser.add_argument(
         "--accept", action="append", default=[], metavar="CODE", help="do not pause for this again: somebody has looked"
     )

@@ -43,7 +43,7 @@ class Operation(Protocol):
         out: Path,
         checkpoints: Path | None,
         report: Report,
-        **own: Any,  # noqa: ANN401 -- a training's cache, a judge's endpoint
+        **own: Any,  # noqa: ANN401 -- the cache of a training, the endpoint of a judge
     ) -> dict[str, Any]:
         """Write the output's files into *out* and return the summary, a JSON object."""
 
@@ -141,7 +141,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the operation of *spec* and return its summary; *out* exists and is empty, and is not sealed here.
 
-    *cache* is a folder of this machine for what a training computes and another may use; it may be lost at any time.
+    *cache* is a folder of this machine for what a job computes and another may use; it may be lost at any time.
     *endpoint* is the one that the spec names.
 
     Raises:
@@ -162,5 +162,5 @@ def run(
 
 def _own(kind: str, cache: Path | None, endpoint: Endpoint | None) -> dict[str, Any]:
     """Return what only some kinds are given."""
-    own: dict[str, Any] = {"cache": cache} if kind in ("train", "judge") and cache is not None else {}
+    own: dict[str, Any] = {"cache": cache} if kind in ("train", "judge", "evaluate") and cache is not None else {}
     return own | ({"endpoint": endpoint} if kind in ("judge", "evaluate") and endpoint is not None else {})

@@ -84,11 +84,11 @@ class KeptAnswers:
 def kept_answers(run: Run, settings_hash: str, root: Path | None) -> KeptAnswers:
     """Return where the answers of *run* are kept: below *root*; nowhere if there are none.
 
-    *settings_hash* is of everything that its numbers depend on but the systems, whose files are read here.
+    *settings_hash* is of everything that its numbers depend on but the systems, whose files have hashes of their own.
     """
     if root is None or not (answers_prompts(run.spec) or run.sets or run.spec.lm_eval):
         return KeptAnswers(None, {})
-    systems = "".join(adapter.files_hash() for adapter in run.adapters)
+    systems = "".join(adapter.files_hash for adapter in run.adapters)
     return KeptAnswers(
         root,
         {

@@ -7,7 +7,7 @@ generations.jsonl, comparison.json and evaluation.json. No text of a row goes in
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,14 @@ from deft.evaluation.answers import measure_against_references, measure_answers
 from deft.evaluation.asked import HELD_OUT
 from deft.evaluation.conversations import read_sets
 from deft.evaluation.engines import Engines
-from deft.evaluation.files import Part, write_comparison, write_generations, write_json, write_pairs
-from deft.evaluation.general_text import load_texts, measure_texts
+from deft.evaluation.files import write_comparison, write_generations, write_json, write_pairs
+from deft.evaluation.general_text import load_texts
 from deft.evaluation.generation import Answer, Decoding, end_ids
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
 from deft.evaluation.kept_answers import KeptAnswers, kept_answers
-from deft.evaluation.likelihoods import AnswerSums, Pass, answer_sums, score_pairs
+from deft.evaluation.kept_likelihoods import KeptLikelihoods
+from deft.evaluation.likelihoods import AnswerSums, Pass, answer_sums
 from deft.evaluation.metrics import (
     Measurement,
     PairScores,
@@ -45,6 +46,7 @@ from deft.evaluation.metrics import (
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
 from deft.evaluation.sampling import seed_of
+from deft.evaluation.scored_rows import facts_of, likelihoods, text_measurements
 from deft.evaluation.set_metrics import Answered as AnsweredSets
 from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
@@ -55,7 +57,6 @@ from deft.models.fit import (
     answers_prompts,
     check_answers_fit,
     check_measurable,
-    judges_pairs,
     measurable,
 )
 from deft.models.loading import check_settings, load_base, load_tokenizer, weights_hash
@@ -80,11 +81,13 @@ def run_evaluate(
     out: Path,
     checkpoints: Path | None,
     report: Report,
+    cache: Path | None = None,
     endpoint: Endpoint | None = None,
 ) -> dict[str, Any]:
     """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
 
-    Answers are kept in *checkpoints* system by system: an evaluation that was interrupted goes on from there.
+    Answers are kept in *checkpoints* system by system: an evaluation that was interrupted goes on from there. In
+    *cache* likelihoods are kept for other evaluations, which take them for the same systems and rows.
 
     Raises:
         InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
@@ -97,9 +100,10 @@ def run_evaluate(
     report.phase("loading")
     base_hash = weights_hash(inputs["model"])
     run = replace(_prepare(spec, inputs, base_hash, report), sets=read_sets(spec, inputs), endpoint=endpoint)
+    run = replace(run, likelihoods=KeptLikelihoods(cache, facts_of(run, base_hash)))
     check_sets_fit(run)
-    scores = _likelihoods(run)
-    texts = _text_measurements(run)
+    scores = likelihoods(run)
+    texts = text_measurements(run)
     settings, of_sets = settings_of(run, base_hash), settings_of_sets(run, base_hash)
     kept = kept_answers(run, hash_of([settings, of_sets]), checkpoints)
     answers = _answers(run, kept)
@@ -123,7 +127,8 @@ def run_evaluate(
         measured = _by_harness(run, program, inputs["model"], kept, answers, answered_sets)
         told, of_harness = harness.write_results(run, measured, base_hash, out)
         summary, settings = summary | told, settings | of_harness
-    summary |= {"generated_by": run.engines.used, "seconds": round(time.monotonic() - started, 1)}
+    summary |= {"generated_by": run.engines.used, "reused": asdict(run.reused)}
+    summary |= {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
     return summary
 
@@ -184,37 +189,6 @@ def _passes(base: "PreTrainedModel", end_id: int, q_diff: Array | None, report: 
     direction = None if q_diff is None else direction_of(head, q_diff)
     budget = EVALUATION_TOKENS.get(head.weight.device.type, EVALUATION_TOKENS["cpu"])
     return Pass(head, end_id, is_shared, budget, direction, noted(report))
-
-
-def _likelihoods(run: Run) -> list[PairScores]:
-    """Score the held-out pairs under every system, the base first."""
-    if not judges_pairs(run.spec):
-        return []
-    run.report.phase("likelihoods")
-    return [_scored(run, index) for index in range(len(run.systems))]
-
-
-def _scored(run: Run, index: int) -> PairScores:
-    """Score the held-out pairs under one system, whose model is gone when this returns."""
-    adapter = run.systems[index]
-    on_progress = run.progress(index, len(run.pairs.rows), "pairs")
-    with run.resident.system(adapter) as model:
-        return score_pairs(model, run.pairs.tokenized, run.how_of(adapter, model), on_progress)
-
-
-def _text_measurements(run: Run) -> list[Part]:
-    """Measure every system on the general text, where there is one."""
-    if run.texts is None or "perplexity" not in run.spec.options.metrics:
-        return []
-    run.report.phase("general_text")
-    found = []
-    for index, adapter in enumerate(run.systems):
-        on_progress = run.progress(index, len(run.texts.rows), "texts")
-        with run.resident.system(adapter) as model:
-            how = replace(run.how_of(adapter, model), direction=None)
-            scores = score_pairs(model, run.texts.tokenized, how, on_progress)
-        found.append(measure_texts(who_is(adapter), scores, run.texts))
-    return [(run.texts, found)]
 
 
 def _answers(run: Run, kept: KeptAnswers) -> list[Answered]:

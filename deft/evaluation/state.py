@@ -20,6 +20,7 @@ from deft.evaluation.generation import RECIPE as GREEDY
 from deft.evaluation.generation import Answer, Decoding
 from deft.evaluation.held_out import HeldOut
 from deft.evaluation.intervals import Array
+from deft.evaluation.kept_likelihoods import KeptLikelihoods
 from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, COMPANIONS, RULES, Who
 from deft.evaluation.reward_judges import RewardJudge
@@ -48,6 +49,15 @@ class NamedModel:
 
     folder: Path
     weights_hash: str
+
+
+@dataclass(slots=True)
+class Reused:
+    """How much was there already: *answers*, held-out *pairs* and general *texts*, counted over all systems."""
+
+    answers: int = 0
+    pairs: int = 0
+    texts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,9 @@ class Run:
     engines: Engines = field(default_factory=Engines)
     config_hash: str = ""
     """Of the base's config.json (`deft.models.files`)."""
+    likelihoods: KeptLikelihoods = field(default_factory=KeptLikelihoods)
+    """Those of earlier evaluations."""
+    reused: Reused = field(default_factory=Reused)
 
     @property
     def systems(self) -> list[Adapter | None]:

@@ -35,16 +35,8 @@ class Adapter:
     has_reward_term: bool
     is_whole: bool = False
     """Whether the folder is a model by itself, whose weights were all tuned."""
-
-    def files_hash(self) -> str:
-        """Return the SHA-256 (hex) of settings and weights as they lie in the folder, whatever is on record of them.
-
-        Raises:
-            ModelNotUsable: a tuned model has no weights.
-        """
-        if not self.is_whole:
-            return adapter_hash(self.folder)
-        return hashlib.sha256(f"{weights_hash(self.folder)} {config_hash(self.folder)}".encode()).hexdigest()
+    files_hash: str = ""
+    """SHA-256 (hex) of settings and weights as they lie in the folder, whatever is on record of them."""
 
 
 def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], base_hash: str) -> list[Adapter]:
@@ -54,6 +46,7 @@ def open_adapters(systems: Sequence[System], folders: Sequence[Path | None], bas
 
     Raises:
         InvalidInput: a folder is missing, or holds no adapter, or one that was trained on another base.
+        ModelNotUsable: a tuned model has no weights.
     """
     pairs = enumerate(zip(systems, folders, strict=True))
     return [_open(index, system, folder, base_hash) for index, (system, folder) in pairs]
@@ -64,7 +57,12 @@ def _open(index: int, system: System, folder: Path | None, base_hash: str) -> Ad
     if folder is None or not (is_whole or (folder / "adapter_config.json").is_file()):
         raise refusal(index, system, "no adapter", "the output of a training job", "unknown_adapter")
     require_trained_on(index, system, folder, base_hash)
-    return Adapter(system, folder, record_of(folder).get("omega") != 0, is_whole)
+    files_hash = _hash_of_model(folder) if is_whole else adapter_hash(folder)
+    return Adapter(system, folder, record_of(folder).get("omega") != 0, is_whole, files_hash)
+
+
+def _hash_of_model(folder: Path) -> str:
+    return hashlib.sha256(f"{weights_hash(folder)} {config_hash(folder)}".encode()).hexdigest()
 
 
 class Resident:

@@ -3,31 +3,26 @@
 What is kept lies in a folder of this machine, one file a run that computed something: the keys of examples, and two
 numbers each. On a CPU a key holds everything that the numbers depend on to the last bit, the forward pass included, so
 that a run ends the same whether they were found or not; on a GPU, whose passes differ in the last digits anyway, it is
-the example. A file is named by its own SHA-256: what is damaged or half-written is not believed, and computed again.
+the example. A file that is damaged or half-written is not believed (`deft.cache`), and its numbers are computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import time
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import peft
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
-from deft.folders import sha256_of, sync
+from deft import cache as files
+from deft.folders import sha256_of
 from deft.memory import with_one_retry
+from deft.models.arithmetic import arithmetic_of
 from deft.models.loading import causal_model
 from deft.reports import Report, stop_if_asked
 from deft.tokens import TokenizedExample
@@ -35,12 +30,6 @@ from deft.training import checkpoints as resume
 from deft.training.methods import criterion_of
 from deft.training.objective import reference_logps
 from deft.training.preparation import Prepared
-
-LARGEST_BYTES = 64 * 2**20
-"""What one folder may hold; beyond it the files that were used longest ago go. A pair takes 40 bytes."""
-
-_FILE = ".safetensors"
-_LITTER_SECONDS = 3600.0
 
 _WAY = 1
 """Another number whenever what computes log-probabilities changes in its last digits."""
@@ -80,15 +69,7 @@ class KeptReference:
         if not self.fresh:
             return
         keys = torch.tensor([list(bytes.fromhex(key)) for key in self.fresh], dtype=torch.uint8)
-        content = save({"keys": keys, "logps": torch.stack(list(self.fresh.values()))})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staged = self.folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            staged.write_bytes(content)
-            sync(staged)
-            staged.rename(self.folder / (hashlib.sha256(content).hexdigest() + _FILE))
-        finally:
-            staged.unlink(missing_ok=True)
+        files.put(self.folder, save({"keys": keys, "logps": torch.stack(list(self.fresh.values()))}))
         self.fresh = {}
 
     def _keys(self, examples: Sequence[TokenizedExample], threads: int) -> list[str]:
@@ -101,16 +82,9 @@ class KeptReference:
 
 def open_kept(root: Path, context: Mapping[str, str], *, is_by_pass: bool) -> KeptReference:
     """Return what is kept below *root* for *context*; a file that is not what its name says is removed."""
-    name = hashlib.sha256(json.dumps(dict(context), sort_keys=True).encode()).hexdigest()
-    kept = KeptReference(root / name[:32], is_by_pass)
-    for path in sorted(kept.folder.glob("*" + _FILE)):
-        with suppress(OSError):
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != path.stem:
-                path.unlink()
-                continue
-            os.utime(path)
-            kept.found.update(_read(content))
+    kept = KeptReference(files.folder_of(root, context), is_by_pass)
+    for content in files.contents(kept.folder):
+        kept.found.update(_read(content))
     return kept
 
 
@@ -122,51 +96,19 @@ def _read(content: bytes) -> dict[str, Tensor]:
         return {}
 
 
-def forget_oldest(root: Path, largest: int = LARGEST_BYTES) -> None:
-    """Remove what killed runs left below *root*, and the files used longest ago until *largest* bytes are left."""
-    for path in root.glob("*/.*.tmp"):
-        if path.stat().st_mtime < time.time() - _LITTER_SECONDS:
-            path.unlink(missing_ok=True)
-    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in root.glob(f"*/*{_FILE}")]
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= largest:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
-
-
 def context_of(prepared: Prepared, inputs: Mapping[str, Path]) -> dict[str, str]:
     """Return what log-probabilities depend on besides the example and its pass: weights, layout, machine, libraries."""
     objective, base = prepared.objective, causal_model(prepared.model)
-    files = ("adapter_model.safetensors", "adapter_config.json") if "adapter" in inputs else ()
+    own = ("adapter_model.safetensors", "adapter_config.json") if "adapter" in inputs else ()
     return {
         "base": prepared.base_hash,
-        "adapter": " ".join(sha256_of(inputs["adapter"] / name) for name in files),
-        "modules": " ".join(_kinds(base)),
-        "config": json.dumps({**base.config.to_dict(), "_name_or_path": ""}, sort_keys=True, default=str),
-        "attention": str(base.config._attn_implementation),
+        "adapter": " ".join(sha256_of(inputs["adapter"] / name) for name in own),
+        **arithmetic_of(base, objective.head.weight.device),
         "layout": "shared" if objective.shares_prompts else "separate",
         "end": str(objective.end_id),
-        "device": _device(objective.head.weight.device),
-        "libraries": " ".join([torch.__version__, transformers.__version__, peft.__version__]),
         "computed": f"{objective.computed_in}, {'frozen' if objective.trained is None else 'trained'} head",
         "way": str(_WAY),
     }
-
-
-def _kinds(base: nn.Module) -> list[str]:
-    """Return the kinds and precisions of the modules of *base*: a quantised layer is not the one it stands for."""
-    kinds = {
-        f"{type(module).__name__}:{p.dtype}" for module in base.modules() for p in module.parameters(recurse=False)
-    }
-    return sorted(kind for kind in kinds if not kind.startswith("Lora"))
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.node()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def set_reference(
@@ -229,6 +171,6 @@ def _computed(prepared: Prepared, kept: KeptReference | None, report: Report) ->
 def _save(kept: KeptReference, report: Report) -> None:
     try:
         kept.save()
-        forget_oldest(kept.folder.parent)
+        files.forget_oldest(kept.folder.parent)
     except OSError as error:
         report.note(f"the reference's log-probabilities were not kept for other runs: {error.strerror}")

@@ -1,9 +1,7 @@
 """The reference is computed once for runs that share rows, and what is kept changes no bit and hides no damage."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,7 @@ import pytest
 import torch
 
 from deft.tokens import TokenizedExample
-from deft.training import reference
-from deft.training.reference import KeptReference, forget_oldest, open_kept
+from deft.training.reference import KeptReference, open_kept
 from tests.deft import small_runs
 from tests.models import byte_tokenizer, save_tiny_llama
 
@@ -146,28 +143,3 @@ def test_a_damaged_file_is_not_believed_and_goes(damage: Any, tmp_path: Path) ->
     assert kept_in(tmp_path).take([PAIR], 1) is None
     assert not path.exists()
     assert filled(tmp_path) == path
-
-
-def test_a_process_killed_while_it_writes_leaves_nothing_to_believe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(reference, "sync", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-        filled(tmp_path)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".tmp"]
-    assert kept_in(tmp_path).take([PAIR], 1) is None
-
-
-def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
-    for number, name in enumerate(("old", "new", "newest")):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "f.safetensors").write_bytes(b"x" * 100)
-        os.utime(folder / "f.safetensors", (number, number))
-    (tmp_path / "old" / ".1-a.tmp").write_bytes(b"")
-    os.utime(tmp_path / "old" / ".1-a.tmp", (0, 0))
-    forget_oldest(tmp_path, largest=200)
-    assert sorted(path.parent.name for path in tmp_path.rglob("*") if path.is_file()) == ["new", "newest"]

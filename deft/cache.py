@@ -1,0 +1,78 @@
+"""What jobs on one machine keep for each other, in a folder that may be lost at any time. Torch-free.
+
+Each context, which is all that some numbers depend on, has a folder of its own. A file there is named by its own
+SHA-256 and appears by one rename: what is damaged or half-written is not believed. It knows bytes, not what they say.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from deft.folders import sync
+
+LARGEST_BYTES = 64 * 2**20
+"""What all contexts of one kind may hold together; beyond it the files that were used longest ago go."""
+
+SAFETENSORS = ".safetensors"
+_LITTER_SECONDS = 3600.0
+
+
+def name_of(context: Mapping[str, str]) -> str:
+    """Return the SHA-256, in hex, of *context*."""
+    return hashlib.sha256(json.dumps(dict(context), sort_keys=True).encode()).hexdigest()
+
+
+def folder_of(root: Path, context: Mapping[str, str]) -> Path:
+    """Return where below *root* the files of *context* lie."""
+    return root / name_of(context)[:32]
+
+
+def put(folder: Path, content: bytes) -> None:
+    """Write *content* as a file of *folder* under its own hash, by one rename.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        staged.write_bytes(content)
+        sync(staged)
+        staged.rename(folder / (hashlib.sha256(content).hexdigest() + SAFETENSORS))
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def contents(folder: Path) -> Iterator[bytes]:
+    """Yield the files of *folder*, which now count as used; one that is not what its name says is removed."""
+    for path in sorted(folder.glob("*" + SAFETENSORS)):
+        with suppress(OSError):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != path.stem:
+                path.unlink()
+                continue
+            os.utime(path)
+            yield content
+
+
+def forget_oldest(root: Path, largest: int = LARGEST_BYTES, files: str = "*/*" + SAFETENSORS) -> None:
+    """Remove what killed jobs left below *root*, and of its *files* those used longest ago until *largest* bytes stay.
+
+    Raises:
+        OSError: a file went meanwhile, or cannot be removed.
+    """
+    for path in root.glob("*/.*.tmp"):
+        if path.stat().st_mtime < time.time() - _LITTER_SECONDS:
+            path.unlink(missing_ok=True)
+    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in root.glob(files)]
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= largest:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
