@@ -52,6 +52,13 @@ def have_scores(folder: Path, rows: Sequence[int]) -> bool:
     return scored.issuperset(rows)
 
 
+def have_lists(folder: Path, rows: Sequence[int]) -> bool:
+    """Return whether any of *rows* of the dataset in *folder* has three responses or more."""
+    table = pq.read_table(folder / "examples.parquet", columns=["row", "responses"])
+    listed = table.filter(pc.greater(pc.list_value_length(table["responses"]), 2))
+    return not set(listed["row"].to_pylist()).isdisjoint(rows)
+
+
 def values_in(folder: Path, column: Literal["source", "aspect"], rows: Sequence[int]) -> set[str]:
     """Return the distinct values of *column* in *rows* of the dataset or scoring in *folder*; "": rows without one."""
     table = pq.read_table(folder / "examples.parquet", columns=["row", column])

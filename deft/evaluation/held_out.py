@@ -19,6 +19,7 @@ from deft.data.splits import chosen_rows, held_out_of
 from deft.errors import Finding, InvalidInput
 from deft.evaluation.generation import is_cut_at_marks
 from deft.examples import Example, prompt_text
+from deft.models.fit import chosen_metrics, require_lists
 from deft.specs import EvaluateSpec, TokenOptions
 from deft.tokens import TokenizedExample, encode_examples
 
@@ -99,13 +100,15 @@ def load_held_out(
     answer may be asked of a row whose pair is not judged.
 
     Raises:
-        InvalidInput: a row does not become tokens.
+        InvalidInput: a row does not become tokens; or the ranking accuracy was chosen, and no pair is of a list.
         ModelNotUsable: a row holds a token of *vocabulary_size* or beyond.
     """
     wanted = set(rows)
     found = [(row, example) for row, example in read_examples(folder) if row in wanted]
     seed = spec.options.seed
     pairs = sorted(_shuffled(len(found), seed)[: spec.options.pairs])
+    has_lists = any(len(found[place][1].responses) > 2 for place in pairs)
+    require_lists(chosen_metrics(spec), has_lists=has_lists, pointer="/options/metrics")
     answered = _distinct_prompts([example for _, example in found], spec.options.prompts, seed)
     needed = sorted({*pairs, *answered})
     chosen = [found[place] for place in needed]

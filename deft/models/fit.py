@@ -4,6 +4,8 @@ The same checks are made when a job is posted (`deft.planning`) and when its mod
 (`deft.models.loading`).
 """
 
+from collections.abc import Sequence
+
 from deft.errors import Finding, InvalidInput, ModelNotUsable
 from deft.specs import ALL_METRICS, EvaluateSpec, Metric, TokenOptions
 
@@ -20,6 +22,13 @@ TEXT_METRICS: frozenset[Metric] = frozenset({"perplexity"})
 
 REFERENCE_METRICS: tuple[Metric, ...] = ("bleu", "bleu_char_pro", "bartscore")
 """Metrics that set an answer beside the chosen response to its prompt."""
+
+OF_PROMPT_SETS: tuple[Metric, ...] = ("length",)
+"""Metrics of answers to prompt sets too."""
+
+RELATIVE_METRICS: frozenset[Metric] = frozenset({"margin", "ranking_accuracy", "chosen_logp_change", "kl"})
+"""Metrics that the base has by definition: measured of other systems alone (the preference accuracy also of the
+length baseline)."""
 
 NEEDED_FIELDS: dict[Metric, tuple[str, ...]] = {
     "r_d_accuracy": ("scoring",),
@@ -148,45 +157,68 @@ def answers_prompts(spec: EvaluateSpec) -> bool:
     return bool(measurable(spec) & GENERATED_METRICS)
 
 
-def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
-    """Check that the other settings leave something of the metrics asked for; *pointer* is that of the metrics.
+def chosen_metrics(spec: EvaluateSpec) -> list[Metric]:
+    """Return the metrics that were chosen: none where all are asked for, which is the default and leaves out unsaid."""
+    asked = spec.options.metrics
+    return [] if set(asked) == set(ALL_METRICS) else list(asked)
 
-    Prompt sets are measured whatever the metrics, by length and ended answers: a metric that sets answers beside
-    references is of held-out prompts alone.
+
+def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:
+    """Check that the other settings leave every metric that was chosen; *pointer* is that of the metrics.
+
+    What a metric needs of the rows is checked where they are known (`require_lists`, `deft.evaluation.held_out`).
 
     Raises:
-        InvalidInput: they leave nothing; or a metric that was chosen needs references, and no held-out prompt is
-            answered.
+        InvalidInput: they leave some of them nothing to measure; or no held-out prompt is answered whose chosen
+            response is a reference. One finding a metric.
     """
-    if measurable(spec) or spec.prompt_sets:
-        _require_answers_beside_references(spec, pointer)
+    lacking = {metric: _lacking(spec, metric) for metric in chosen_metrics(spec)}
+    findings = [
+        Finding(code, found, expected, f"{fix}, or leave {metric} out", pointer=f"{pointer}/{place}")
+        for place, (metric, told) in enumerate(lacking.items())
+        if told is not None
+        for code, found, expected, fix in [told]
+    ]
+    if findings:
+        names = ", ".join(metric for metric, told in lacking.items() if told is not None)
+        codes = {finding.code for finding in findings}
+        code = codes.pop() if len(codes) == 1 else "nothing_to_measure"
+        raise InvalidInput(f"nothing would be measured of {names}", code=code, findings=findings)
+
+
+def require_lists(metrics: Sequence[Metric], *, has_lists: bool, pointer: str) -> None:
+    """Check that rows *has_lists* of three responses or more where the ranking accuracy is among chosen *metrics*.
+
+    Raises:
+        InvalidInput: they have none: each ranking is of two, which the preference accuracy judges.
+    """
+    if has_lists or "ranking_accuracy" not in metrics:
         return
-    needed = ", ".join(f"{metric} {' or '.join(fields)}" for metric, fields in NEEDED_FIELDS.items())
     finding = Finding(
         code="nothing_to_measure",
-        pointer=pointer,
-        found=", ".join(spec.options.metrics),
-        expected=f"a metric that can be measured: metrics of answers need prompts, {needed}",
-        fix="ask for prompts above 0, name what the metric needs, or ask for another metric",
+        pointer=f"{pointer}/{list(metrics).index('ranking_accuracy')}",
+        found="held-out rows of two responses at most",
+        expected="ranked lists: some held-out row with three responses or more",
+        fix="ask for preference_accuracy, which is the same of pairs, or evaluate on ranked lists",
     )
-    raise InvalidInput("none of the metrics can be measured", code="nothing_to_measure", findings=[finding])
+    message = "nothing would be measured of ranking_accuracy"
+    raise InvalidInput(message, code="nothing_to_measure", findings=[finding])
 
 
-def _require_answers_beside_references(spec: EvaluateSpec, pointer: str) -> None:
-    """Refuse metrics beside references that were chosen, and that no answer to a held-out prompt serves."""
-    asked = spec.options.metrics
-    chosen = [metric for metric in REFERENCE_METRICS if metric in asked]
-    if spec.options.prompts or not chosen or set(asked) == set(ALL_METRICS):  # the default leaves out what it cannot
-        return
-    findings = [
-        Finding(
-            code="missing_references",
-            pointer=f"{pointer}/{asked.index(metric)}",
-            found=f"{metric} with prompts 0, and prompt sets are not set beside references",
-            expected="answers to held-out prompts, whose chosen responses are the references",
-            fix=f"ask for prompts above 0, or leave {metric} out",
-        )
-        for metric in chosen
-    ]
-    message = f"nothing is answered that has references for {', '.join(chosen)}"
-    raise InvalidInput(message, code="missing_references", findings=findings)
+def _lacking(spec: EvaluateSpec, metric: Metric) -> tuple[str, str, str, str] | None:
+    """Return why nothing would be measured of *metric* (code, found, expected, fix), None where something would."""
+    if metric in GENERATED_METRICS and not spec.options.prompts and not (metric in OF_PROMPT_SETS and spec.prompt_sets):
+        beside = ", and prompt sets are measured by length and ended answers alone" if spec.prompt_sets else ""
+        if metric in REFERENCE_METRICS:
+            expected = "answers to held-out prompts, whose chosen responses are the references"
+            return "missing_references", f"{metric} with prompts 0{beside}", expected, "ask for prompts above 0"
+        expected = "answers to held-out prompts"
+        return "nothing_to_measure", f"{metric} with prompts 0{beside}", expected, "ask for prompts above 0"
+    fields = NEEDED_FIELDS.get(metric, ())
+    if fields and not any(getattr(spec, field) for field in fields):
+        named = " or ".join(fields)
+        return "nothing_to_measure", f"{metric} without {named}", f"{named}, which it is measured with", f"name {named}"
+    if metric in RELATIVE_METRICS and not spec.systems:
+        expected = "systems: it sets each beside the base"
+        return "nothing_to_measure", f"{metric} without systems", expected, "name a system"
+    return None

@@ -5,11 +5,12 @@ A pipeline is planned as the child jobs that `deft.arms` makes of it. Knows spec
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from deft.arms import submit_children
 from deft.errors import InvalidInput
-from deft.models.fit import check_answers_fit, check_fit, check_measurable, measurable
+from deft.models.fit import check_answers_fit, check_fit, check_measurable, chosen_metrics, measurable, require_lists
 from deft.planning import passes, work
 from deft.planning.documents import Memory
 from deft.planning.judges import reading_flops
@@ -19,6 +20,7 @@ from deft.planning.source import DataSource, Examples, ModelSource
 from deft.planning.work import Cost, Counter
 from deft.selection import resolve_keep
 from deft.specs import (
+    ApartFrom,
     CheckDataSpec,
     EvaluateSpec,
     JobSpec,
@@ -199,6 +201,7 @@ class Planner:
         options = spec.options
         check_measurable(spec, pointer="/options/metrics")
         found = self.facts.held_out = self._held_out(spec)
+        self._require_lists(spec)
         counter = self._counter(spec)
         is_counted = bool(options.prompts) and found.sample.basis == "counted"
         if self.model is not None and (is_counted or spec.prompt_sets):
@@ -250,10 +253,17 @@ class Planner:
         source = self.data.get(spec.dataset)
         if source is None:
             return self._unknown()
+        return source.examples(spec.rows, self._apart(spec))
+
+    def _require_lists(self, spec: EvaluateSpec) -> None:
+        source, chosen = self.data.get(spec.dataset), chosen_metrics(spec)
+        if source is not None and "ranking_accuracy" in chosen:
+            has_lists = source.has_lists(spec.rows, self._apart(spec))
+            require_lists(chosen, has_lists=has_lists, pointer="/options/metrics")
+
+    def _apart(self, spec: EvaluateSpec) -> tuple[Path, ApartFrom] | None:
         trained = None if spec.apart_from is None else self.data.get(spec.apart_from.dataset)
-        if spec.apart_from is None or trained is None:
-            return source.examples(spec.rows)
-        return source.examples(spec.rows, (trained.folder, spec.apart_from))
+        return None if spec.apart_from is None or trained is None else (trained.folder, spec.apart_from)
 
     def _rows(self, name: str, spec: ScoreSpec | TrainSpec | MeasureOmegaSpec) -> Examples:
         """Return what is known of the rows of *name*: another operation's output, or those that the spec asks for."""

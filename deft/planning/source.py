@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from deft.data.datasets import have_scores
+from deft.data.datasets import have_lists, have_scores
 from deft.data.splits import chosen_rows, held_out_of
 from deft.errors import InvalidInput, ModelNotUsable
 from deft.models.files import CONFIG, Weights, read_settings, read_weights, refuse_code
@@ -159,6 +159,10 @@ class DataSource:
             numbers = self.numbers(rows, apart)
             self._known[key] = Examples(len(numbers), self._sample(numbers, rows.seed), self._prompts(numbers))
         return self._known[key]
+
+    def has_lists(self, rows: Rows, apart: tuple[Path, ApartFrom] | None = None) -> bool:
+        """Return whether any row that *rows* asks for, and *apart* leaves, has three responses or more."""
+        return have_lists(self.folder, self.numbers(rows, apart))
 
     def has_scores(self, rows: Rows) -> bool:
         """Return whether every row that *rows* asks for has scores."""

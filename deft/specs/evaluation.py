@@ -46,7 +46,7 @@ ALL_METRICS: list[Metric] = [
     "reward_logit",
     "perplexity",
 ]
-"""The default. A metric whose field is not given (r_d_accuracy: scoring) is left out."""
+"""The default. Of all together, a metric whose field is not given (r_d_accuracy: scoring) is left out."""
 
 
 RewardModels = Annotated[list[Id], EachOnce, Field(max_length=8)]
@@ -144,7 +144,12 @@ GenerationEngine = Literal["auto", "continuous_batching", "sorted_batches"]
 class EvaluationOptions(Spec):
     """What is measured, and on how much."""
 
-    metrics: Annotated[list[Metric], EachOnce] = Field(default_factory=lambda: list(ALL_METRICS), min_length=1)
+    metrics: Annotated[list[Metric], EachOnce] = Field(
+        default_factory=lambda: list(ALL_METRICS),
+        min_length=1,
+        description="All of them, the default, are measured as far as the other settings and the rows let them be; one "
+        "that is chosen and of which nothing would be measured is refused.",
+    )
     pairs: int | None = Field(
         None, ge=1, description="Held-out rows judged by likelihood, each with all its responses; null means all."
     )

@@ -153,11 +153,23 @@ REFUSED: dict[str, tuple[Callable[[Path], None], Body, str, str]] = {
         "unknown_target_module",
         "/lora/target_modules",
     ),
-    "nothing to measure": (
+    "chosen metrics of answers where no held-out prompt is answered": (
         nothing,
-        {"evaluation": {"metrics": ["bleu"], "prompts": 0}},
+        {"evaluation": {"metrics": ["margin", "kl"], "prompts": 0}},
         "nothing_to_measure",
-        "/evaluation/metrics",
+        "/evaluation/metrics/1",
+    ),
+    "a chosen metric without what it is measured with": (
+        nothing,
+        {"evaluation": {"metrics": ["reward"]}},
+        "nothing_to_measure",
+        "/evaluation/metrics/0",
+    ),
+    "a ranking accuracy that is chosen where no list is held out": (
+        nothing,
+        {"evaluation": {"metrics": ["ranking_accuracy"]}},
+        "nothing_to_measure",
+        "/evaluation/metrics/0",
     ),
     "metrics beside references where no held-out prompt is answered": (
         nothing,
