@@ -9,10 +9,9 @@ from sqlalchemy.dialects.postgresql import insert as insert_on_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.orm import Session
 
-from deft.errors import NotPermitted
 from store.accounts import Caller
-from store.release_tables import Download, Release
-from store.tables import ApiKey, Artifact
+from store.release_tables import Download
+from store.tables import ApiKey
 from store.types import database_now
 
 
@@ -26,17 +25,6 @@ class Fetched:
     times: int
     first_at: datetime
     last_at: datetime
-
-
-def refuse_recalled(session: Session, artifact: Artifact) -> None:
-    """Refuse to hand out what has been recalled.
-
-    Raises:
-        NotPermitted: `recalled`.
-    """
-    recalled = select(Release.id).where(Release.artifact_id == artifact.id, Release.recalled_at.is_not(None))
-    if session.scalars(recalled).first() is not None:
-        raise NotPermitted(f"This {artifact.kind} has been recalled: it is no longer handed out.", code="recalled")
 
 
 def record(session: Session, caller: Caller, artifact_id: str, path: str) -> None:

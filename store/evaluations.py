@@ -12,7 +12,6 @@ from deft.evaluation.directions import BETTER, better_of, is_known, told_by
 from deft.evaluation.leaderboard import Board, Entry, boards
 from store import judgings, models
 from store.paging import Order, Page, page_of
-from store.release_tables import Release
 from store.tables import Artifact, Job, JobInput, Score
 
 ADAPTER_INPUT = "adapter."
@@ -165,12 +164,6 @@ def require_known(metric: str) -> None:
         expected = f"one of {', '.join(known)}; of one that is there several times `<metric>:<of what>`"
         finding = Finding("unknown_metric", shown(metric), expected, "name one of these", column="metric")
         raise InvalidInput(f"there is no such metric: {expected}", code="unknown_metric", findings=[finding])
-
-
-def recalled(session: Session, team_id: str) -> set[str]:
-    """Return the team's adapters and tuned models that have been recalled."""
-    statement = select(Release.artifact_id).where(Release.team_id == team_id, Release.recalled_at.is_not(None))
-    return set(session.scalars(statement))
 
 
 def _entry(score: Score, source: Artifact, evaluation: Artifact, adapter_id: str) -> Entry:

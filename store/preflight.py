@@ -17,7 +17,7 @@ from deft.planning.source import DataSource, Examples, ModelSource, open_model
 from deft.planning.speed import given
 from deft.planning.summary import plan_document
 from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions, endpoint_named, spec_json
-from store import jobs, models, named_models, on_record, queue_wait
+from store import jobs, models, named_models, on_record, queue_wait, recalls
 from store.artifacts import ArtifactFiles
 from store.earlier import last_scoring, noise_in, pace_of
 from store.expansion import Resolved, resolve
@@ -49,11 +49,13 @@ def prepare(
         InvalidInput: what is named has another kind or has failed; no row is left; a row does not become tokens; the
             model is no causal language model or has an unknown head; its tokenizer, its context or its modules do not
             fit what is asked; what is on record of an input shows that the job cannot succeed (`store.on_record`).
+        Conflict: `adapter_recalled`: it would start from a recalled adapter.
     """
     _require_endpoint(settings, spec)
     resolved = resolve(session, files, team_id, spec) if isinstance(spec, PipelineSpec) else None
     own = spec if resolved is None else resolved.spec
     inputs = jobs.check(session, team_id, own)
+    recalls.refuse_as_start(session, inputs)
     named_models.check_heads(session, settings, team_id, own)
     named_models.check_apart(session, files, settings, team_id, own, inputs)
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})
@@ -82,7 +84,7 @@ def plan(
     """Return the plan of *spec*; *flops_per_second* is the caller's own knowledge of the device.
 
     Raises:
-        NotFound, InvalidInput: as `prepare`.
+        NotFound, InvalidInput, Conflict: as `prepare`.
     """
     prepared = prepare(session, files, settings, team_id, spec, has_weights=True)
     known = [] if flops_per_second is None else [given(flops_per_second)]

@@ -24,6 +24,7 @@ from store.finite import finite
 from store.ids import new_id
 from store.named import absent, artifact_named
 from store.paging import Order, Page, page_of
+from store.recalls import is_recalled
 from store.release_tables import Policy, Release, ReleaseEvent
 from store.tables import Artifact, Job
 from store.types import database_now
@@ -171,7 +172,7 @@ def page(
 
 def status_of(session: Session, row: Release) -> Status:
     """Return what the release is by the database's clock; of a recalled adapter every release is recalled."""
-    if _is_recalled(session, row.artifact_id):
+    if is_recalled(session, row.artifact_id):
         return "recalled"
     if row.released_at is None:
         return "held"
@@ -255,13 +256,8 @@ def _refuse_trainer(row: Release, caller: Caller) -> None:
 
 
 def _refuse_recalled(session: Session, adapter_id: str) -> None:
-    if _is_recalled(session, adapter_id):
+    if is_recalled(session, adapter_id):
         raise Conflict("the adapter has been recalled", code="release_recalled")
-
-
-def _is_recalled(session: Session, adapter_id: str) -> bool:
-    recalled = select(Release.id).where(Release.artifact_id == adapter_id, Release.recalled_at.is_not(None))
-    return session.scalars(recalled).first() is not None
 
 
 def _policy(session: Session, team_id: str, id_or_name: str) -> Policy:

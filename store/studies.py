@@ -13,9 +13,10 @@ from deft.specs import spec_hash, spec_json
 from deft.specs.studies import StudySpec
 from deft.studies.generations import LaterTurn, answered_prompts
 from deft.studies.items import Item, make_items
-from store import artifacts
+from store import artifacts, recalls
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
+from store.evaluations import adapters_of
 from store.ids import new_id
 from store.named import artifact_named
 from store.paging import Order, Page, page_of
@@ -52,9 +53,12 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
     Raises:
         NotFound: the team has no such evaluation.
         InvalidInput: it has no stored answers, no such system, or its prompts are not on record.
+        Conflict: `adapter_recalled`: a system has been recalled, so that nobody is to see its answers.
     """
     evaluation = artifact_named(session, team_id, spec.evaluation, ("evaluation",), "/evaluation")
     dataset = _dataset_of(session, team_id, evaluation)
+    adapters = adapters_of(session, team_id, [evaluation.job_id] if evaluation.job_id else [])
+    recalls.refuse_in_study(session, spec.systems, adapters.get(evaluation.job_id or "", {}))
     found = answered_prompts(files.folder(evaluation), files.folder(dataset), spec.systems, spec.prompt_set)
     seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
     settled = spec.model_copy(update={"seed": seed})

@@ -29,7 +29,7 @@ from api.routes.jobs import post_job
 from api.services import CallerOf, Reading, Rings, Services, ServicesOf
 from deft.errors import ArtifactCorrupt
 from deft.specs import TUNED, ArtifactKind, SelectSpec
-from store import artifacts, downloads
+from store import artifacts, downloads, recalls
 from store.finite import finite
 from store.tables import Artifact
 
@@ -108,7 +108,7 @@ def _add_files(router: APIRouter, kind: ArtifactKind, *more: ArtifactKind) -> No
     ) -> Response:
         row = artifacts.get(session, caller.team_id, artifact_id, (kind, *more))
         if kind in TUNED:
-            downloads.refuse_recalled(session, row)
+            recalls.refuse_download(session, row)
         answered = file_response(request, services.files.folder(row), entry_of(row.files, path))
         if kind in TUNED and request.method == "GET" and answered.status_code in (200, 206):
             with services.database.write() as writing:

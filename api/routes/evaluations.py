@@ -14,7 +14,7 @@ from api.evaluation_documents import (
 from api.lists import DEFAULT_LIMIT, After, Limit, Order
 from api.services import CallerOf, Reading
 from deft.evaluation.directions import better_of
-from store import evaluations
+from store import evaluations, recalls
 from store.evaluations import Measured
 
 router = APIRouter(tags=["evaluations"])
@@ -72,6 +72,6 @@ def get_leaderboard(
     found = evaluations.leaderboard(
         session, caller.team_id, metric, model=model, settings_hash=settings_hash, part=slice, order=order
     )
-    recalled = evaluations.recalled(session, caller.team_id)
+    recalled = recalls.recalled(session, caller.team_id)
     boards = [board_document(board, recalled, limit) for board in found]
     return LeaderboardDocument(metric=metric, better=better_of(metric), slice=slice, boards=boards)

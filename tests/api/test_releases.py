@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from store import accounts
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.release_tables import Release
 from store.settings import Settings
-from store.tables import Job, JobInput
+from store.tables import Artifact, Job, JobInput
 from store.types import database_now
 from tests.evaluations import Evaluated, publish_adapter, publish_dataset, publish_evaluation, score
 from tests.recorded import accuracies, writer
@@ -265,6 +265,61 @@ def test_a_recalled_adapter_is_not_asked_for_again_and_is_marked_on_the_leaderbo
     assert (again.status_code, again.json()["code"]) == (409, "release_recalled")
     (board,) = client.get("/v1/leaderboard").json()["boards"]
     assert [one["is_recalled"] for one in board["places"]] == [True]
+
+
+@pytest.mark.parametrize("kind", ["score", "train", "measure_omega", "pipeline"])
+@pytest.mark.parametrize("through", ["its id", "its job's"])
+def test_no_job_starts_from_a_recalled_adapter(
+    client: TestClient,
+    colleague: TestClient,
+    database: Database,
+    evaluate: Callable[..., Evaluated],
+    upload: Callable[..., Json],
+    model: str,
+    kind: str,
+    through: str,
+) -> None:
+    evaluated = evaluate()
+    adapter = evaluated.adapters["good"]
+    release = ask(client, evaluated, approvals=0)
+    assert post(colleague, release, "recall", reason="it lies").status_code == 200
+    named = adapter
+    if through != "its id":
+        with database.write() as session:
+            job = session.scalars(select(Job).join(Artifact, Artifact.job_id == Job.id).where(Artifact.id == adapter))
+            named = _with_output(job.one(), adapter)
+    data = {"data" if kind in ("train", "measure_omega") else "dataset": upload(40)["id"]}
+    for address in ("/v1/plans", "/v1/jobs"):
+        refused = client.post(address, json={"kind": kind, "model": model, **data, "adapter": named})
+        (error,) = refused.json()["errors"]
+        assert (refused.status_code, error["code"], error["pointer"]) == (409, "adapter_recalled", "/adapter")
+        assert error["found"] == f"{adapter}, recalled"
+        assert "by the key colleague: it lies" in refused.json()["detail"]
+        assert f"{release['id']}" in refused.json()["detail"]
+        assert "evaluation may still measure" in error["fix"]
+    assert client.get("/v1/jobs", params={"kind": kind, "status": "queued"}).json()["data"] == []
+
+
+def _with_output(job: Job, artifact_id: str) -> str:
+    job.artifact_id = artifact_id
+    return job.id
+
+
+def test_a_recalled_adapter_is_still_evaluated_and_shown_to_nobody(
+    client: TestClient, evaluate: Callable[..., Evaluated], upload: Callable[..., Json], model: str
+) -> None:
+    evaluated = evaluate()
+    study = {"evaluation": evaluated.id, "systems": ["good", "base"]}
+    before = client.post("/v1/studies", json=study)
+    assert (before.status_code, before.json().get("code")) == (422, "unknown_system")
+    post(client, ask(client, evaluated, approvals=0), "recall", reason="it lies")
+    refused = client.post("/v1/studies", json=study)
+    (error,) = refused.json()["errors"]
+    assert (refused.status_code, error["code"], error["pointer"]) == (409, "adapter_recalled", "/systems/0")
+    assert "it lies" in refused.json()["detail"]
+    systems = [{"name": "good", "arm": "good", "adapter": evaluated.adapters["good"]}]
+    body = {"kind": "evaluate", "model": model, "dataset": upload(40)["id"], "systems": systems}
+    assert client.post("/v1/jobs", json=body).status_code == 202
 
 
 def test_a_policy_is_never_changed(client: TestClient, stranger: TestClient) -> None:
