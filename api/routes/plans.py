@@ -15,7 +15,7 @@ from store import preflight
 router = APIRouter(prefix="/plans", tags=["plans"])
 
 
-@router.post("", response_model=Plan, responses=errors(413, 415), openapi_extra=json_body(job_spec))
+@router.post("", response_model=Plan, responses=errors(409, 413, 415), openapi_extra=json_body(job_spec))
 def make_plan(
     spec: Annotated[JobSpec, Depends(body_of(job_spec))],
     session: Reading,
