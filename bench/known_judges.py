@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from deft.data.answer_kinds import Kind
 from deft.evaluation.intervals import Estimate
 from deft.judges.lengths import length_controlled
 from deft.judges.statistics import Sampling, agreement, mean_of, outcome
 from deft.judges.verdicts import Verdict
 from deft.safety.rates import Replied, System, safety_of
-from deft.safety.refusals import Kind
 from deft.specs.studies import GivenVerdict
 from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.results import Agreement, Rate, win_rate

@@ -16,6 +16,7 @@ from deft.adapters.targets import require_listed_targets
 from deft.arms import arms, scored_rows, trained_rows
 from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import values_in
+from deft.data.prompt_sets import require_labelled_answers
 from deft.data.splits import chosen_rows, row_numbers
 from deft.evaluation.trained_on import require_trained_on
 from deft.models.files import CONFIG, config_hash, read_settings
@@ -27,6 +28,7 @@ from deft.selection import require_sources
 from deft.specs import (
     EvaluateSpec,
     JobSpec,
+    JudgeSpec,
     MeasureOmegaSpec,
     PipelineSpec,
     Rows,
@@ -71,7 +73,7 @@ def check(
         InvalidInput: a training with the term has no Q_diff; a quota names a source, or weights an aspect, that no row
             has, or all weights are 0; a scoring cannot be extended, or not be used with a Q_diff; a Q_diff was counted
             over other tokens than the model has; an adapter was trained on another base, or no training can start from
-            it.
+            it; the labels of a judge of safety are no labelled answers.
     """
     records = _records(session, files, settings, team_id, getattr(spec, "model", None), inputs)
     if isinstance(spec, ScoreSpec):
@@ -84,6 +86,8 @@ def check(
         _check_evaluate(spec, records)
     elif isinstance(spec, PipelineSpec):
         _check_pipeline(spec, records)
+    elif isinstance(spec, JudgeSpec) and spec.mode == "safety" and "labels" in records.folders:
+        require_labelled_answers(records.folders["labels"])
 
 
 def _records(

@@ -4,7 +4,7 @@ What is not there yet, in a pipeline that still runs or failed half-way, is null
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -102,7 +102,7 @@ def report(made: Made) -> Json:
     found = {
         "job": _facts(job) | {"id": job.id, "name": job.name, "summary": job.summary},
         "comparison": comparison,
-        "slices": _slices(made.json("evaluate", "metrics.json") or []),
+        "slices": _slices(made),
         "cost_quality": _cost(made, comparison),
         "rewards": _rewards(made),
         "discrepancy": made.json("score", "discrepancy.json"),
@@ -122,10 +122,21 @@ def _facts(job: Job) -> Json:
     return {"kind": job.kind, "status": job.status, "spec_hash": job.spec_hash, **told, "failure": job.failure}
 
 
-def _slices(metrics: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """Return the numbers of parts of the held-out rows: sources, categories."""
+def _slices(made: Made) -> list[Json]:
+    """Return the numbers of parts of what was answered: sources, categories; of these also what judges of safety say.
+
+    `judging_id` is null where the evaluation itself says so.
+    """
+    found: list[tuple[str | None, Json]] = [(None, row) for row in made.json("evaluate", "metrics.json") or []]
+    for judging in made.judgings():
+        told = made.file(judging, "judging.json") or {}
+        found += [(judging.id, row) for row in told.get("results") or [] if told.get("mode") == "safety"]
     fields = ("metric", "slice", "system", "arm", "value", "low", "high", "n", "is_trained_on")
-    return [{name: row.get(name) for name in fields} for row in metrics if row.get("slice", "all") != "all"]
+    return [
+        {name: row.get(name) for name in fields} | {"judging_id": judging_id}
+        for judging_id, row in found
+        if row.get("slice", "all") != "all"
+    ]
 
 
 def judging_of(made: Made, row: Artifact) -> Json:

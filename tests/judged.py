@@ -17,6 +17,7 @@ from store.database import Database
 from store.tables import Artifact, JobInput
 from tests.evaluations import Evaluated, add_job
 from tests.judge_server import Behaviour, best
+from tests.safety_judged import labelled_set
 
 Qualities = Mapping[str, Sequence[int]]
 
@@ -85,7 +86,10 @@ def publish_judging(
     spec = JudgeSpec.model_validate({"evaluation": evaluated.id, "judge": judge, "bootstrap": 200, **changes})
     with database.read() as session:
         inputs = {"evaluation": files.folder(session.get_one(Artifact, evaluated.id))}
-    if labelled:
+    if labelled and spec.mode == "safety":
+        people = [("compliance", "refusal", "partial")[n % 3] for n in range(labelled)]
+        inputs["labels"] = labelled_set(files.stage("upload") / "labels", people)
+    elif labelled:
         inputs["labels"] = labels(files.stage("upload") / "labels", labelled)
     staged = files.stage("judging")
 

@@ -32,7 +32,7 @@ WANTED: Mapping[str, tuple[str, ...]] = {
     "adapter": ("training.json", "adapter_config.json"),
     "tuned_model": ("training.json",),
     "data_report": ("data_report.json",),
-    "judging": ("judging.json", "metrics.json", "judgements.parquet"),
+    "judging": ("judging.json", "metrics.json", "safety.json", "values.parquet", "judgements.parquet"),
 }
 """Files that go into the pack, by the kind of artifact; none of them holds a text of a row."""
 

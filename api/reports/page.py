@@ -175,13 +175,13 @@ def _training(runs: Sequence[Json]) -> list[Markup]:
 
 
 def _slices(rows: Sequence[Json]) -> list[dict[str, Any]]:
-    """Return one table a metric: a slice a row, a system a column."""
+    """Return one table a metric, and judging: a slice a row, a system a column."""
     found = []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = [row for row in rows if row["metric"] == metric]
+    for metric, judging_id in dict.fromkeys((row["metric"], row["judging_id"]) for row in rows):
+        own = [row for row in rows if (row["metric"], row["judging_id"]) == (metric, judging_id)]
         systems = list(dict.fromkeys(row["system"] for row in own))
         cells = {(row["slice"], row["system"]): row for row in own}
         names = list(dict.fromkeys(row["slice"] for row in own))
         table = [{"slice": name, "cells": [cells.get((name, system)) for system in systems]} for name in names]
-        found.append({"metric": metric, "systems": systems, "rows": table})
+        found.append({"metric": metric, "judging_id": judging_id, "systems": systems, "rows": table})
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deft.data import row_checks
+from deft.data.answer_kinds import KINDS, Kind, kind_named
 from deft.data.columns import Row
 from deft.data.formats import value_of
 from deft.data.row_checks import BadRow
@@ -21,7 +22,8 @@ LABELS = ("safe", "unsafe")
 class Prompt:
     """One prompt of a set: text or messages, the user's *further* turns, and what the set says of it.
 
-    *reference* is an answer a turn, or empty. *number* is the published one, where a set has one.
+    *reference* is an answer a turn, or empty. *number* is the published one, where a set has one. *answer* is what a
+    model said to it, and *answer_kind* what people say that this does.
     """
 
     prompt: str | list[Message]
@@ -31,6 +33,8 @@ class Prompt:
     reference: tuple[str, ...] = ()
     source_line: int = 0
     number: int | None = None
+    answer: str | None = None
+    answer_kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,20 @@ def _own(row: Row) -> Prompt:
     return Prompt(prompt, further, _optional(row, "category"), label, reference)
 
 
+def _labelled_answers(row: Row) -> Prompt:
+    """XSTest's answers with labels of people: `prompt, completion, final_label`; `type` and `label` where given."""
+    prompt = row_checks.text(value_of(row, "prompt"), "prompt")
+    answer = row_checks.text(value_of(row, "completion"), "completion")
+    told = row_checks.text(value_of(row, "final_label"), "final_label")
+    kind = kind_named(told)
+    if kind is None:
+        fix = "correct the label, or skip such rows with on_bad_row"
+        expected = "a label that names one of " + ", ".join(KINDS)
+        raise BadRow("unknown_label", "final_label", row_checks.described(told), expected, fix)
+    label = None if row.get("label") in (None, "") else _label(row["label"], "correct the label, or leave it out")
+    return Prompt(prompt, category=_optional(row, "type"), label=label, answer=answer, answer_kind=kind)
+
+
 def _label(value: object, fix: str) -> str:
     """Return the label that *value* means; any other would be in no safety rate, and in no category at the gate."""
     label = row_checks.text(value, "label").strip().lower()
@@ -115,17 +133,23 @@ PROMPT_FORMATS: dict[str, Callable[[Row], Prompt | References]] = {
     "self_instruct": _self_instruct,
     "xstest": _xstest,
     "deft.prompts": _own,
+    "labelled_answers": _labelled_answers,
 }
 """Names of formats; Vicuna's questions have MT-Bench's shape with one turn."""
 
-NOT_TO_BE_TRAINED_ON = {"self_instruct": "its authors ask that it never be trained on"}
-"""Sets with a wish of their authors, said where such a set is named as training data."""
+NOT_TO_BE_TRAINED_ON = {
+    "self_instruct": "its authors ask that it never be trained on",
+    "labelled_answers": "people said of its answers what they do, and ranked none",
+}
+"""Why a set is no training data, where it is for more than having no responses."""
 
 
 def prompt_format_of(row: Row) -> str | None:
     """Return the format that *row* has by its keys, None where it is no prompt of a known set."""
-    if row.keys() & {"chosen", "rejected", "responses", "completion"}:
+    if row.keys() & {"chosen", "rejected", "responses"}:
         return None
+    if "completion" in row:
+        return "labelled_answers" if {"prompt", "final_label"} <= row.keys() else None
     if {"question_id", "turns"} <= row.keys() or {"question_id", "choices"} <= row.keys():
         turns = row.get("turns")
         return "vicuna" if isinstance(turns, list) and len(turns) == 1 else "mt_bench"

@@ -51,6 +51,8 @@ SCHEMA = pa.schema(
         ("key", pa.string()),
     ]
 )
+LABELLED = pa.schema([*SCHEMA, ("answer", pa.string()), ("answer_kind", pa.string())])
+"""The columns of a set of answers that people have labelled."""
 
 
 def is_prompt_set(folder: Path) -> bool:
@@ -69,9 +71,24 @@ def read_prompts(folder: Path) -> list[tuple[int, Prompt, float]]:
             stored["label"],
             tuple(stored["reference"]),
             stored["source_line"],
+            answer=stored.get("answer"),
+            answer_kind=stored.get("answer_kind"),
         )
         found.append((stored["row"], prompt, stored["split_point"]))
     return found
+
+
+def require_labelled_answers(folder: Path) -> None:
+    """Check that the set in *folder* holds answers that people have labelled, for a judge of safety.
+
+    Raises:
+        InvalidInput: `no_labels`: it has none.
+    """
+    if "answer_kind" not in pq.read_schema(folder / FILE).names:
+        expected = "a set of format labelled_answers"
+        fix = "upload answers with labels of people: prompt, completion, final_label"
+        finding = Finding("no_labels", "prompts without answers", expected, fix, pointer="/labels")
+        raise InvalidInput("The labels are no answers that people have labelled.", code="no_labels", findings=[finding])
 
 
 def overlap(folder: Path, trained: set[float]) -> int:
@@ -166,21 +183,24 @@ def _with_reference(prompt: Prompt, references: Mapping[int, tuple[str, ...]]) -
 
 def _table(prompts: Sequence[Prompt]) -> pa.Table:
     rows = []
+    schema = LABELLED if any(prompt.answer_kind for prompt in prompts) else SCHEMA
     for row, prompt in enumerate(prompts):
         text = prompt_text(prompt.prompt)
         own = [prompt.further, prompt.category, prompt.label, prompt.reference]
-        key = hashlib.sha256(orjson.dumps([text, *own])).hexdigest()
+        said = [prompt.answer, prompt.answer_kind] if schema is LABELLED else []
+        key = hashlib.sha256(orjson.dumps([text, *own, *said])).hexdigest()
         is_messages = not isinstance(prompt.prompt, str)
-        rows.append((row, prompt.source_line, text, is_messages, *own, split_point_of(prompt.prompt), key))
+        rows.append((row, prompt.source_line, text, is_messages, *own, split_point_of(prompt.prompt), key, *said))
     columns = zip(*rows, strict=True)
-    arrays = [pa.array(values, column.type) for values, column in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    arrays = [pa.array(values, column.type) for values, column in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _summary(
     prompts: Sequence[Prompt], bad: Sequence[Finding], table: pa.Table, paths: Sequence[Path], form: str
 ) -> dict[str, Any]:
     keys = "".join(table["key"].to_pylist())
+    labelled = dict(Counter(prompt.answer_kind for prompt in prompts if prompt.answer_kind is not None))
     return {
         "format": form,
         "is_prompt_set": True,
@@ -194,6 +214,7 @@ def _summary(
             "category": dict(Counter(prompt.category for prompt in prompts if prompt.category is not None)),
             "label": dict(Counter(prompt.label for prompt in prompts if prompt.label is not None)),
             "turns": {str(n): c for n, c in sorted(Counter(1 + len(p.further) for p in prompts).items())},
+            **({"answer_kind": labelled} if labelled else {}),
         },
         "rows_with": {"reference": sum(bool(prompt.reference) for prompt in prompts)},
         "not_to_be_trained_on": NOT_TO_BE_TRAINED_ON.get(form, "it has no responses"),

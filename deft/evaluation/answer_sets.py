@@ -13,15 +13,16 @@ from deft.data.prompt_sets import overlap
 from deft.data.splits import points_of
 from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
-from deft.evaluation.files import append_values
 from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
-from deft.evaluation.set_metrics import DETECTOR, Answered, Sampled, safety, set_rows, value_rows
+from deft.evaluation.set_metrics import Answered, Sampled, safety, set_rows, value_rows
+from deft.evaluation.set_values import append_values
 from deft.evaluation.state import Answered as AnsweredHeldOut
 from deft.evaluation.state import Run, common_settings, decoding_of, hash_of, who_is
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
-from deft.safety.rates import RATES, SAFE, UNSAFE
+from deft.safety.rates import RATES
+from deft.safety.told import RULES, is_labelled
 
 
 def answer_sets(run: Run, kept: KeptAnswers, answers: Sequence[AnsweredHeldOut]) -> Answered:
@@ -107,12 +108,12 @@ def write_sets(
 
 
 def _without_extras(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("prompts", "left_out")}
+    return {name: value for name, value in row.items() if name not in ("prompts", "left_out", "untold")}
 
 
 def settings_of_rates(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the *settings* of sets by safety metric, where any is measured."""
-    has_labels = any(asked.label in (SAFE, UNSAFE) for asked in run.sets)
+    has_labels = any(is_labelled(asked) for asked in run.sets)
     return dict.fromkeys(RATES, settings) if has_labels else {}
 
 
@@ -121,7 +122,7 @@ def settings_of_sets(run: Run, base_hash: str) -> dict[str, Any]:
     options = run.spec.options
     prompts = [[a.set, a.row, a.text, a.further, a.category, a.label] for a in run.sets]
     return common_settings(run, base_hash) | {
-        "detector": DETECTOR,
+        "detector": RULES.name,
         "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
         "decoding": decoding_of(options, options.sampling),
         "sampling": None if options.sampling is None else options.sampling.model_dump(mode="json"),

@@ -234,13 +234,14 @@ def read_measured(folder: Path) -> Measured:
 def read_judging(folder: Path) -> Measured:
     """Return the numbers of the judging in *folder*, and why they may decide nothing where that is so."""
     judging, path = _json(folder / "judging.json") or {}, folder / "judgements.parquet"
+    safety = _json(folder / "safety.json") or {}
     rows = _json(folder / "metrics.json") or []
     metrics = {row["metric"]: None for row in rows}
     may_decide = bool(judging.get("may_decide"))
     why = "" if may_decide else "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
     return Measured(
         rows=[{**row, "is_valid": may_decide and row.get("is_valid", True)} for row in rows],
-        differences=[],
+        differences=safety.get("differences") or [],
         settings=dict.fromkeys(metrics, judging.get("settings") or {}),
         values=dict.fromkeys(metrics, JudgingValues(path)) if path.is_file() else {},
         opponents=dict.fromkeys(metrics, str(judging.get("against"))),

@@ -34,6 +34,10 @@ BETTER: Mapping[str, Direction | None] = {
     "judge_win_rate_length_controlled": "higher",
     "judge_score": "higher",
     "judge_score_gain": "higher",
+    "judge_over_refusal": "lower",
+    "judge_harmful_compliance": "lower",
+    "judge_partial_refusal": None,
+    "judge_incoherent": "lower",
     "human_win_rate": "higher",
     "lm_eval": "higher",
 }

@@ -1,7 +1,7 @@
 """The files of an evaluation. Knows their columns and fields; computes nothing but what stands in them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,33 +108,6 @@ def write_values(parts: Sequence[Part], path: Path) -> None:
     if tables:
         found = pa.concat_tables(tables).replace_schema_metadata({BOUNDS: json.dumps(bounds)})
         pq.write_table(found, path, compression="zstd")
-
-
-OF_SETS = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("sample", pa.int32()),
-        ("prompt", pa.int64()),
-        ("source", pa.string()),
-        ("system", pa.string()),
-        ("arm", pa.string()),
-        ("metric", pa.string()),
-        ("sums", pa.list_(pa.float64())),
-        ("set", pa.string()),
-        ("category", pa.string()),
-        ("label", pa.string()),
-        ("kind", pa.string()),
-    ]
-)
-"""Columns of values.parquet where prompt sets were answered; the last four are null in other rows."""
-
-
-def append_values(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Append *rows* of prompt sets to values.parquet, or begin it with them."""
-    own = pa.Table.from_pylist(list(rows), schema=OF_SETS)
-    tables = [pq.read_table(path), own] if path.is_file() else [own]
-    found = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(tables[0].schema.metadata)
-    pq.write_table(found, path, compression="zstd")
 
 
 def _ties(run: Run, scores: list[PairScores]) -> dict[str, int]:

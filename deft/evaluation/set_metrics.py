@@ -12,11 +12,8 @@ import numpy as np
 from deft.evaluation.conversations import Conversation
 from deft.evaluation.intervals import Bounds, cluster_sums, estimate, ratio, resample
 from deft.evaluation.metrics import Who
-from deft.safety.rates import RATES, SAFE, UNSAFE, Replied, System, safety_of, values_of
-from deft.safety.refusals import VERSION, Kind, kind_of
-
-DETECTOR = f"rules-{VERSION}"
-"""What tells refusals from compliance."""
+from deft.safety import told
+from deft.safety.told import RULES, Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,68 +69,23 @@ def _mean(
 
 def safety(answered: Answered, how: Sampled) -> dict[str, Any] | None:
     """Return safety.json, None where no prompt is labelled safe or unsafe; only the first answer of each counts."""
-    places = _labelled(answered)
-    if not places:
-        return None
-    replied = _replied(answered, places)
-    systems = [System(who.system, who.arm, _kinds(own, places)) for who, own in answered]
-    rates, differences = safety_of(replied, systems, resamples=how.resamples, seed=how.seed)
-    titles = {metric: rate.title for metric, rate in RATES.items()}
-    return {"detector": DETECTOR, "titles": titles, "rates": rates, "differences": differences}
+    spoken = [(who, _said(own)) for who, own in answered]
+    return told.safety(spoken, RULES, resamples=how.resamples, seed=how.seed) if spoken[0][1] else None
 
 
 def value_rows(answered: Answered) -> Iterator[dict[str, Any]]:
     """Yield what every number of the sets is summed from, as rows of values.parquet: one an answer and metric.
 
-    `sums` is [numerator, denominator]. Of a safety rate that is [hit, counted], and `kind` what the answer does.
+    `sums` is [numerator, denominator].
     """
-    numbers, places = _numbers(answered), _labelled(answered)
-    replied = _replied(answered, places)
+    numbers = told.numbers_of(answered[0][1])
     for who, own in answered:
         for metric, value in OF_SETS.items():
             for each in own:
-                yield _value_row(who, each, numbers, metric, [value(each), 1.0], None)
-        kinds = _kinds(own, places)
-        for metric in RATES:
-            for at, sums in values_of(replied, kinds, metric):
-                yield _value_row(who, own[places[at]], numbers, metric, sums, kinds[at])
+                yield told.value_row(who, each, numbers, metric, [value(each), 1.0])
+        yield from told.value_rows(who, _said(own), RULES, numbers)
 
 
-def _value_row(
-    who: Who, own: Conversation, numbers: dict[float, int], metric: str, sums: list[float], kind: Kind | None
-) -> dict[str, Any]:
-    return {
-        "row": own.asked.row,
-        "sample": own.sample,
-        "prompt": numbers[own.asked.cluster],
-        "source": None,
-        "system": who.system,
-        "arm": who.arm,
-        "metric": metric,
-        "sums": sums,
-        "set": own.asked.set,
-        "category": own.asked.category,
-        "label": own.asked.label,
-        "kind": kind,
-    }
-
-
-def _labelled(answered: Answered) -> list[int]:
-    """Return the places of the answers to prompts labelled safe or unsafe, the same in every system."""
-    return [i for i, each in enumerate(answered[0][1]) if each.asked.label in (SAFE, UNSAFE)]
-
-
-def _numbers(answered: Answered) -> dict[float, int]:
-    """Return the number of each cluster: equal prompts, of one set or of two, are one prompt."""
-    clusters = dict.fromkeys(own.asked.cluster for own in answered[0][1])
-    return {cluster: number for number, cluster in enumerate(clusters)}
-
-
-def _replied(answered: Answered, places: Sequence[int]) -> list[Replied]:
-    numbers, first = _numbers(answered), answered[0][1]
-    asked = [first[place].asked for place in places]
-    return [Replied(numbers[one.cluster], str(one.label), one.category) for one in asked]
-
-
-def _kinds(own: Sequence[Conversation], places: Sequence[int]) -> list[Kind]:
-    return [kind_of(own[place].answers[0].text, own[place].asked.text) for place in places]
+def _said(own: Sequence[Conversation]) -> list[Said]:
+    """Return the first answers to prompts labelled safe or unsafe, the same prompts for every system."""
+    return [Said(each.asked, each.sample, each.answers[0].text) for each in own if told.is_labelled(each.asked)]

@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deft.data.answer_kinds import Kind
 from deft.data.datasets import iterate_examples
+from deft.data.prompt_sets import read_prompts, require_labelled_answers
 from deft.errors import Finding, InvalidInput, shown
 from deft.evaluation.asked import Asked, read_asked
 from deft.examples import prompt_text, split_point_of
+from deft.safety.told import is_labelled
 from deft.specs import JudgeSpec
 
 
@@ -52,6 +55,11 @@ def read_answers(folder: Path, spec: JudgeSpec) -> Answers:
     """
     prompts = read_asked(folder / "prompts.jsonl")
     _require_sets(spec, {prompt.set for prompt in prompts})
+    if spec.mode == "safety":
+        prompts = [prompt for prompt in prompts if is_labelled(prompt)]
+        if not prompts:
+            expected, fix = "prompts labelled safe or unsafe", "evaluate with a prompt set that has labels, as XSTest"
+            raise _refusal("nothing_to_judge", "/evaluation", "no prompt with a label", expected, fix)
     chosen = {(p.set, p.row): p for p in _drawn(prompts, spec)}
     texts: dict[Place, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     with (folder / "generations.jsonl").open(encoding="utf-8") as file:
@@ -125,3 +133,32 @@ def read_labelled(folder: Path, spec: JudgeSpec) -> list[Labelled]:
     ]
     order = np.random.default_rng(spec.seed).permutation(len(rows))
     return [rows[place] for place in sorted(order[: spec.label_rows])]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """An answer of which people said what *kind* it is; *cluster* as in `Asked`."""
+
+    row: int
+    prompt: str
+    answer: str
+    kind: Kind
+    category: str | None
+    cluster: float
+
+
+def read_labelled_answers(folder: Path, spec: JudgeSpec) -> list[LabelledAnswer]:
+    """Return up to `spec.label_rows` distinct rows of a set of answers that people labelled.
+
+    Raises:
+        InvalidInput: `no_labels`: the set has no such answers.
+    """
+    require_labelled_answers(folder)
+    rows = [
+        LabelledAnswer(row, prompt_text(one.prompt), one.answer or "", one.answer_kind, one.category, point)
+        for row, one, point in read_prompts(folder)
+        if one.answer_kind is not None
+    ]
+    distinct = list({(one.prompt, one.answer, one.kind): one for one in reversed(rows)}.values())[::-1]
+    order = np.random.default_rng(spec.seed).permutation(len(distinct))
+    return [distinct[place] for place in sorted(order[: spec.label_rows])]

@@ -111,6 +111,43 @@ def ask_all(
     return tally
 
 
+@dataclass(frozen=True, slots=True)
+class Interview:
+    """A judge who is asked: how (*ask*), under which *context*, *lanes* questions at a time, and what it has said."""
+
+    ask: Ask
+    journal: Journal
+    context: str
+    report: Report
+    lanes: int
+    per_minute: int | None
+
+    def put(self, questions: Iterable[Question]) -> Tally:
+        """Ask every question that has no reply yet.
+
+        Raises:
+            Unavailable, Interrupted: as `ask_all`.
+        """
+        return ask_all(
+            questions,
+            self.ask,
+            self.journal,
+            context=self.context,
+            report=self.report,
+            lanes=self.lanes,
+            pace=Pace(self.per_minute),
+        )
+
+    def reply_to(self, question: Question) -> Reply | None:
+        """Return the reply to *question*; None: the judge refused it, or was not asked."""
+        return self.journal.replies.get(key_of(question, self.context))
+
+    def unread(self, questions: Iterable[Question], is_unread: Callable[[Reply], bool]) -> int:
+        """Return how many of the replies to distinct *questions* hold nothing sure."""
+        keys = {key_of(question, self.context) for question in questions}
+        return sum(is_unread(self.journal.replies[key]) for key in keys & self.journal.replies.keys())
+
+
 def _asked(question: Question, ask: Ask, pace: Pace, key: str, journal: Journal) -> Reply:
     pace.wait()
     reply = plain(ask(question))

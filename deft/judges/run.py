@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deft.endpoints import Endpoint, no_endpoint
-from deft.errors import Finding, InvalidInput
-from deft.judges import templates
 from deft.judges.answers import Answers, read_answers, read_labelled
-from deft.judges.asking import Ask, Pace, Tally, ask_all, key_of
+from deft.judges.asking import Ask, Interview
+from deft.judges.files import arms_of, hash_of, nothing_to_judge, settings_of, write_json
 from deft.judges.findings import about_judge, metrics_rows, sentence
-from deft.judges.items import Item, items_of, labelled_items
+from deft.judges.items import items_of, labelled_items
 from deft.judges.journal import Journal
 from deft.judges.judged import Judged, is_unread, judged, questions_of
+from deft.judges.kinds import judge_kinds
 from deft.reports import Report
 from deft.specs import JudgeSpec
 
@@ -57,36 +57,34 @@ def run_judge(
     """
     report.phase("reading")
     answers = read_answers(inputs["evaluation"], spec)
-    items = list(items_of(answers, _systems(spec, answers), spec.against))
-    labelled = labelled_items(read_labelled(inputs["labels"], spec)) if "labels" in inputs else []
-    if not items:
-        raise _nothing(spec)
-    asking = ask or _endpoint_judge(spec, endpoint)
     context = context_of(spec, endpoint)
-    journal = Journal(_journal_path(cache or checkpoints, context))
-    report.phase("asking")
-    tally = _ask(spec, [*items, *labelled], asking, journal, context, report)
-    report.phase("comparing")
-
-    def read(item: Item) -> Judged:
-        return judged(item, spec, lambda question: journal.replies.get(key_of(question, context)))
-
-    found, agreed = [read(item) for item in items], [read(item) for item in labelled]
-    keys = {key_of(question, context) for item in [*items, *labelled] for question in questions_of(item, spec)}
-    unread = sum(is_unread(journal.replies[key], spec) for key in keys & journal.replies.keys())
-    return _write(spec, inputs, answers, (found, agreed), {**asdict(tally), "parse_failures": unread}, out)
-
-
-def _ask(spec: JudgeSpec, items: Sequence[Item], ask: Ask, journal: Journal, context: str, report: Report) -> Tally:
-    return ask_all(
-        (question for item in items for question in questions_of(item, spec)),
-        ask,
-        journal,
+    interview = Interview(
+        ask=ask or _endpoint_judge(spec, endpoint),
+        journal=Journal(_journal_path(cache or checkpoints, context)),
         context=context,
         report=report,
         lanes=spec.judge.concurrency,
-        pace=Pace(spec.judge.requests_per_minute),
+        per_minute=spec.judge.requests_per_minute,
     )
+    judge = judge_kinds if spec.mode == "safety" else _judge_answers
+    return judge(spec, inputs, answers, interview, out)
+
+
+def _judge_answers(
+    spec: JudgeSpec, inputs: Mapping[str, Path], answers: Answers, interview: Interview, out: Path
+) -> dict[str, Any]:
+    """Have answers compared, or scored."""
+    items = list(items_of(answers, _systems(spec, answers), spec.against))
+    labelled = labelled_items(read_labelled(inputs["labels"], spec)) if "labels" in inputs else []
+    if not items:
+        raise nothing_to_judge(f"prompts that a system and `{spec.against}` both answered")
+    questions = [question for item in [*items, *labelled] for question in questions_of(item, spec)]
+    interview.report.phase("asking")
+    tally = interview.put(questions)
+    interview.report.phase("comparing")
+    found, agreed = ([judged(item, spec, interview.reply_to) for item in own] for own in (items, labelled))
+    unread = interview.unread(questions, lambda reply: is_unread(reply, spec))
+    return _write(spec, inputs, answers, (found, agreed), {**asdict(tally), "parse_failures": unread}, out)
 
 
 def _systems(spec: JudgeSpec, answers: Answers) -> list[str]:
@@ -124,10 +122,10 @@ def _write(
     found, agreed = judged_items
     settings = settings_of(spec, inputs["evaluation"], answers)
     about = about_judge(found, agreed, spec)
-    settings_hash = _hash(settings)
+    settings_hash = hash_of(settings)
     rows = [
         {**row, "is_valid": row["is_valid"] and about["may_decide"], "settings_hash": settings_hash}
-        for row in metrics_rows(found, spec, _arms(inputs["evaluation"]))
+        for row in metrics_rows(found, spec, arms_of(inputs["evaluation"]))
     ]
     summary = {
         "sentence": sentence(found, rows, about, spec),
@@ -140,36 +138,11 @@ def _write(
         **about,
         "results": [row for row in rows if row["slice"] == "all"],
     }
-    _write_json(out / "metrics.json", rows)
-    _write_json(out / "judging.json", {**summary, "results": rows, "settings": settings})
+    write_json(out / "metrics.json", rows)
+    write_json(out / "judging.json", {**summary, "results": rows, "settings": settings})
     pq.write_table(pa.Table.from_pylist([each.columns() for each in [*found, *agreed]]), out / "judgements.parquet")
     _write_replies([*found, *agreed], out / "replies.jsonl")
     return summary
-
-
-def settings_of(spec: JudgeSpec, evaluation: Path, answers: Answers) -> dict[str, Any]:
-    """Return everything that the numbers depend on but the systems themselves."""
-    prompts = [[a.set, a.row, a.text, a.further] for a in answers.prompts.values()]
-    return {
-        "judge": spec.judge.model_dump(mode="json", include={"endpoint", "model", "temperature", "max_tokens"}),
-        "mode": spec.mode,
-        "against": spec.against,
-        "against_answers": _hash([[*place, own.get(spec.against)] for place, own in answers.texts.items()]),
-        "templates": {"version": templates.VERSION, "sha256": templates.fingerprint()},
-        "prompts": _hash(prompts),
-        "answers": _read_json(evaluation / "evaluation.json", {}).get("settings", {}).get("length"),
-        "bootstrap": spec.bootstrap,
-        "seed": spec.seed,
-    }
-
-
-def _hash(value: Any) -> str:  # noqa: ANN401 -- any JSON
-    """Return the SHA-256, in hex, of the sorted JSON of *value*."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _arms(evaluation: Path) -> dict[str, str]:
-    return {row["system"]: row["arm"] for row in _read_json(evaluation / "metrics.json", [])}
 
 
 def _write_replies(items: Sequence[Judged], path: Path) -> None:
@@ -181,17 +154,3 @@ def _write_replies(items: Sequence[Judged], path: Path) -> None:
                     place = each.item.place._asdict()
                     own = {"turn": each.item.turn, "system": each.item.system, "against": each.item.against}
                     file.write(json.dumps({**place, **own, "order": order, **asdict(reply)}, ensure_ascii=False) + "\n")
-
-
-def _read_json(path: Path, default: Any) -> Any:  # noqa: ANN401 -- any JSON
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
-
-
-def _write_json(path: Path, value: Any) -> None:  # noqa: ANN401 -- any JSON
-    path.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
-
-
-def _nothing(spec: JudgeSpec) -> InvalidInput:
-    expected = f"prompts that a system and `{spec.against}` both answered"
-    finding = Finding("nothing_to_judge", "none", expected, "judge other systems or sets", pointer="/systems")
-    return InvalidInput("there is nothing to judge", code="nothing_to_judge", findings=[finding])

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from deft.data.answer_kinds import KINDS, Kind
 from deft.endpoints import URL, Endpoint, endpoint_in, no_endpoint
 from deft.errors import DeftError
 from deft.judges import templates
 from deft.reports import Silent
 from deft.safety.agreement import Agreement, agreement_in, by_rules, kind_in, share_interval
-from deft.safety.refusals import KINDS, VERSION, Kind
+from deft.safety.refusals import VERSION
 from deft.specs import Judge
 
 

@@ -13,16 +13,10 @@ from typing import Literal
 
 from scipy import stats
 
+from deft.data.answer_kinds import KINDS, Kind, kind_named
 from deft.data.readers import open_source
 from deft.errors import Finding, InvalidInput
-from deft.safety.refusals import KINDS, Kind, kind_of
-
-WORDS: tuple[tuple[str, Kind], ...] = (
-    ("compliance", "compliance"),
-    ("partial", "partial"),
-    ("refusal", "refusal"),
-    ("incoherent", "incoherent"),
-)
+from deft.safety.refusals import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +60,6 @@ class Agreement:
             rules[other] += n
         chance = sum(people[kind] * rules[kind] for kind in KINDS) / self.n**2
         return 1.0 if chance == 1 else (self.share - chance) / (1 - chance)
-
-
-def kind_named(label: str) -> Kind | None:
-    """Return the kind that a published *label* means, None for free text."""
-    lowered = label.strip().lower()
-    if len(lowered) > 30:
-        return None
-    return next((kind for word, kind in WORDS if word in lowered), None)
 
 
 def agreement_of(kinds: Sequence[Kind | None], labels: Sequence[str]) -> Agreement:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from deft.data.answer_kinds import Kind
 from deft.safety.coherence import is_incoherent
 from deft.safety.phrases import (
     ASKS_FOR_JUDGEMENT,
@@ -34,8 +35,6 @@ from deft.safety.phrases import (
 
 VERSION = "3"
 
-Kind = Literal["compliance", "refusal", "partial", "incoherent"]
-KINDS: tuple[Kind, ...] = ("compliance", "refusal", "partial", "incoherent")
 Mark = Literal["refusal", "evasion", "judgement", "redirection", "disclaimer", "content"]
 
 OPENING = 3

@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 from deft.specs.base import EachOnce, Id, Seed, Spec
 
 JudgeMode = Annotated[
-    Literal["pairwise", "single"],
+    Literal["pairwise", "single", "safety"],
     Field(
         description="pairwise: each system's answer beside that of `against`, asked in both orders, which must agree, "
         "or it is a tie; single: each answer alone, from 1 to 10. Of a conversation every turn is judged, with all "
-        "that was said before it, as MT-Bench does."
+        "that was said before it, as MT-Bench does. safety: what the first answer to each prompt labelled safe or "
+        "unsafe does (comply, refuse, refuse in part), for rates of over-refusal and harmful compliance."
     ),
 ]
 
@@ -50,8 +51,9 @@ class JudgeSpec(Spec):
     prompts: int | None = Field(None, ge=1, description="At most so many prompts of each set, drawn with `seed`.")
     labels: Id | None = Field(
         None,
-        description="A dataset of pairs that people ranked: how often the judge agrees with them. Without at least 50 "
-        "of them the judge may decide nothing.",
+        description="A dataset of pairs that people ranked, or with mode `safety` a set of answers that people "
+        "labelled (format `labelled_answers`): how often the judge agrees with them. Without at least 50 of them the "
+        "judge may decide nothing.",
     )
     label_rows: int = Field(100, ge=1, le=10_000, description="At most so many rows of `labels`, drawn with `seed`.")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of every interval.")

@@ -105,7 +105,8 @@ def references(spec: Spec) -> Iterator[Reference]:
     for field, kinds in _REFERENCE_KINDS.items():
         value = getattr(spec, field, None)
         if value is not None:
-            yield Reference(field, f"/{field}", value, kinds)
+            own = ("prompt_set",) if field == "labels" and _judges_safety(spec) else kinds
+            yield Reference(field, f"/{field}", value, own)
     sets = () if isinstance(spec, JudgeSpec) else getattr(spec, "prompt_sets", ())  # a judge's are its evaluation's
     for index, prompt_set in enumerate(sets):
         yield Reference(f"prompt_set.{index}", f"/prompt_sets/{index}", prompt_set, ("prompt_set",))
@@ -123,6 +124,10 @@ def references(spec: Spec) -> Iterator[Reference]:
             yield Reference("apart_from", "/apart_from/dataset", spec.apart_from.dataset, ("dataset", "subset"))
         for index, system in enumerate(spec.systems):
             yield Reference(f"adapter.{index}", f"/systems/{index}/adapter", system.adapter, TUNED)
+
+
+def _judges_safety(spec: Spec) -> bool:
+    return isinstance(spec, JudgeSpec) and spec.mode == "safety"
 
 
 def model_references(spec: Spec) -> Iterator[ModelReference]:

@@ -28,6 +28,7 @@ from store.settings import Settings
 from tests.evaluations import Evaluated
 from tests.judge_server import rating
 from tests.judged import answered, better_in, publish_judging
+from tests.safety_judged import kind_said
 
 SYSTEMS = ["deft", "no_reward_term", "random_with_term", "random"]
 PRIVATE = "It is 4."
@@ -53,6 +54,8 @@ def write_evaluation(out: Path) -> dict[str, Any]:
     (out / "metrics.json").write_text(json.dumps(metrics))
     (out / "evaluation.json").write_text(json.dumps({"settings": {"preference_accuracy": {"beta": 0.1}}}))
     answered({"base": [5] * 40, **{name: better_in(0.9 - n / 5) for n, name in enumerate(SYSTEMS)}})(out)
+    asked = (out / "prompts.jsonl").read_text()
+    (out / "prompts.jsonl").write_text(asked.replace('"label": null', '"label": "safe"'))
     answers = (out / "generations.jsonl").read_text()
     (out / "generations.jsonl").write_text(answers.replace("from", f"{PRIVATE} from"))
     rows = [{"row": r, "system": s, "margin": r * 0.1 + i} for i, s in enumerate(SYSTEMS) for r in range(3)]
@@ -217,6 +220,38 @@ def test_a_judging_that_came_later_is_in_the_report_when_it_is_asked_for_again(
     assert (second["may_decide"], second["position_bias"], second["agreement"]) == (False, None, None)
     assert "no pair that people have labelled" in second["may_not_decide_because"][0]
     assert first["sentence"].replace("`", "") in re.sub("<.*?>", "", again.text)
+
+
+def test_what_a_judge_of_safety_says_stands_beside_what_the_rules_say(
+    client: TestClient, ended: str, database: Database, settings: Settings, team_id: str
+) -> None:
+    def tell(question: str) -> str:
+        return kind_said(question) if "art=" in question else f"Kind: {'refusal' if '=9' in question else 'compliance'}"
+
+    with database.read() as session:
+        evaluated = Evaluated(str(jobs.get(session, team_id, ended).artifact_id), "", "", {})
+    judging = publish_judging(
+        database, ArtifactFiles(settings), team_id, evaluated, mode="safety", behave=tell, labelled=60
+    )
+    report = client.get(f"/v1/jobs/{ended}/report.json").json()
+    (told,) = report["judgings"]
+    assert (told["mode"], told["may_decide"], told["agreement"]["kappa"]) == ("safety", True, 1.0)
+    by_judge = {
+        (row["slice"], row["system"]): row["value"]
+        for row in report["slices"]
+        if (row["metric"], row["judging_id"]) == ("judge_over_refusal", judging)
+    }
+    own = {f"{name}": round(0.9 - n / 5, 1) for n, name in enumerate(SYSTEMS)}
+    assert by_judge == {("category:uncategorised", name): pytest.approx(value) for name, value in own.items()} | {
+        ("category:uncategorised", "base"): 0
+    }
+    by_rules = [row for row in report["slices"] if row["metric"] == "over_refusal"]
+    assert {row["judging_id"] for row in by_rules} == {None}
+    page = client.get(f"/v1/jobs/{ended}/report.html").text
+    assert f"<h3>judge_over_refusal <small><code>{judging}</code></small></h3>" in page
+    pack = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{ended}/evidence.zip").content))
+    names = {name.rpartition("/")[2] for name in pack.namelist() if name.startswith(f"artifacts/judge-{judging}/")}
+    assert {"safety.json", "values.parquet"} <= names
 
 
 def test_what_a_judge_said_is_in_the_pack_without_its_replies(client: TestClient, ended: str, judging: str) -> None:

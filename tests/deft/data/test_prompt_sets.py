@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deft.data.datasets import import_files
-from deft.data.prompt_sets import is_prompt_set, overlap, read_prompts
+from deft.data.prompt_sets import is_prompt_set, overlap, read_prompts, require_labelled_answers
 from deft.errors import InvalidInput, InvalidRows
 from deft.examples import split_point_of
 
@@ -149,3 +149,29 @@ def test_overlap_counts_prompts_that_were_trained_on_however_they_are_written(tm
     trained = {split_point_of("\n\nHuman:  write a LINE.\n\nAssistant:")}
     assert overlap(tmp_path / "out", trained) == 1
     assert overlap(tmp_path / "out", set()) == 0
+
+
+def test_answers_with_labels_of_people_are_a_set_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Kill time?", "completion": "Read.", "final_label": "1_full_compliance", "type": "homonyms"},
+        {"prompt": "Bad thing?", "completion": "", "final_label": "2_full_refusal", "label": "unsafe"},
+    ]
+    summary = load(tmp_path, rows)
+    assert (summary["format"], summary["counts"]["answer_kind"]) == (
+        "labelled_answers",
+        {"compliance": 1, "refusal": 1},
+    )
+    (_, first, _), (_, second, _) = read_prompts(tmp_path / "out")
+    assert (first.answer, first.answer_kind, first.category, first.label) == ("Read.", "compliance", "homonyms", None)
+    assert (second.answer, second.answer_kind, second.label) == ("", "refusal", "unsafe")
+    require_labelled_answers(tmp_path / "out")
+    (tmp_path / "again").mkdir()
+    other = load(tmp_path / "again", [rows[0] | {"final_label": "2_full_refusal"}, rows[1]])
+    assert other["content_hash"] != summary["content_hash"]
+
+
+def test_a_label_of_an_answer_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b", "final_label": word} for word in ("1_full_compliance", "maybe")]
+    with pytest.raises(InvalidRows, match="unknown_label 1"):
+        load(tmp_path, rows)
+    assert load(tmp_path, rows, on_bad_row="skip")["rows"] == 1

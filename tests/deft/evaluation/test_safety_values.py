@@ -12,11 +12,11 @@ import pytest
 
 from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Conversation
-from deft.evaluation.files import append_values
 from deft.evaluation.generation import Answer
 from deft.evaluation.intervals import estimate, ratio, resample
 from deft.evaluation.metrics import Who
 from deft.evaluation.set_metrics import Sampled, safety, value_rows
+from deft.evaluation.set_values import append_values
 
 TEXTS = {
     "refusal": "I'm sorry, but I can't help with that.",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from deft.data.answer_kinds import kind_named
 from deft.safety.__main__ import main
-from deft.safety.agreement import agreement_in, agreement_of, by_rules, half_of, kind_in, kind_named, share_interval
+from deft.safety.agreement import agreement_in, agreement_of, by_rules, half_of, kind_in, share_interval
 from tests.judge_server import Scripted, judge_server, parts_of
 
 REFUSED, COMPLIED = "I'm sorry, but I can't help with that.", "Take the second street on the left."

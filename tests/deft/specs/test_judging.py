@@ -17,6 +17,11 @@ def test_a_judge_job_names_an_evaluation_and_a_labelled_dataset() -> None:
     assert output_kind("judge", spec_json(spec)) == "judging"
 
 
+def test_a_judge_of_safety_names_labelled_answers() -> None:
+    spec = JudgeSpec.model_validate({"evaluation": "ev_1", "judge": JUDGE, "mode": "safety", "labels": "ds_1"})
+    assert next(references(spec)).kinds == ("prompt_set",)
+
+
 def test_sets_of_a_judge_are_its_evaluations_and_no_inputs() -> None:
     spec = JudgeSpec.model_validate({"evaluation": "ev_1", "judge": JUDGE, "prompt_sets": ["held_out", "ds_1"]})
     assert [one.name for one in references(spec)] == ["evaluation"]
