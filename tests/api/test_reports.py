@@ -241,7 +241,7 @@ def test_what_a_judge_of_safety_says_stands_beside_what_the_rules_say(
         for row in report["slices"]
         if (row["metric"], row["judging_id"]) == ("judge_over_refusal", judging)
     }
-    own = {f"{name}": round(0.9 - n / 5, 1) for n, name in enumerate(SYSTEMS)}
+    own = {name: better_in(0.9 - n / 5).count(9) / 40 for n, name in enumerate(SYSTEMS)}
     assert by_judge == {("category:uncategorised", name): pytest.approx(value) for name, value in own.items()} | {
         ("category:uncategorised", "base"): 0
     }

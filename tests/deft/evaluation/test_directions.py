@@ -7,7 +7,7 @@ from deft.safety.rates import RATES
 
 def test_every_metric_that_anything_measures_has_its_direction():
     told = {"judge_win_rate_length_controlled", "human_win_rate", "lm_eval"}
-    assert set(BETTER) == {*RULES, *JUDGED, *RATES, *told}
+    assert set(BETTER) == {*RULES, *JUDGED, *RATES, *(f"judge_{name}" for name in RATES), *told}
 
 
 @pytest.mark.parametrize(
