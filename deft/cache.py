@@ -1,7 +1,8 @@
 """What jobs on one machine keep for each other, in a folder that may be lost at any time. Torch-free.
 
 Each context, which is all that some numbers depend on, has a folder of its own. A file there is named by its own
-SHA-256 and appears by one rename: what is damaged or half-written is not believed. It knows bytes, not what they say.
+SHA-256 and appears by one rename: what is damaged or half-written is not believed. A journal is a file that grows by
+lines. It knows bytes, not what they say.
 """
 
 import hashlib
@@ -58,6 +59,25 @@ def contents(folder: Path) -> Iterator[bytes]:
                 continue
             os.utime(path)
             yield content
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Append whole *lines* to a journal in one write, on the disk before this returns; it is made where there is none.
+
+    They begin a line of their own where a crash has cut the one before.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, b"\n" + lines if is_cut else lines)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def forget_oldest(root: Path, largest: int = LARGEST_BYTES, files: str = "*/*" + SAFETENSORS) -> None:

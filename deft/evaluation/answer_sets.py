@@ -34,6 +34,7 @@ def answer_sets(run: Run, kept: KeptAnswers, answers: Sequence[AnsweredHeldOut])
         return []
     run.report.phase("prompt_sets")
     found = kept.found_sets(run)
+    run.reused.answers += sum(len(each.answers) for own in found for each in own)
     for index in range(len(found), len(run.systems)):
         found.append(_answered(run, index))
         kept.keep(run, answers, found)

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from deft.evaluation.generation import Answer, Decoding, as_answer, has_mark
+from deft.evaluation.generation import Answer, Decoding, Keep, as_answer, has_mark, unkept
 from deft.models.loading import causal_model
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def generate_continuously(
     cut_at_marks: Sequence[bool],
     decoding: Decoding,
     on_progress: Callable[[int], None] = lambda _: None,
+    keep: Keep = unkept,
 ) -> list[Answer]:
-    """Answer *prompts* greedily, as `deft.evaluation.generation.generate` does.
+    """Answer *prompts* greedily, as `deft.evaluation.generation.generate` does; *keep* gets each answer by itself.
 
     Raises:
         EngineFailed: the model cannot be run so, or an answer failed.
@@ -86,10 +87,14 @@ def generate_continuously(
     def is_done(place: int, ids: list[int]) -> bool:
         return cut_at_marks[place] and has_mark(tokenizer, ids)
 
-    found = continuous_ids(model, prompts, decoding, is_done, cut_at_marks, on_progress)
-    return [
-        as_answer(tokenizer, ids, decoding.end_ids, is_cut) for ids, is_cut in zip(found, cut_at_marks, strict=True)
-    ]
+    answers: dict[int, Answer] = {}
+
+    def on_answer(place: int, ids: list[int]) -> None:
+        answers[place] = as_answer(tokenizer, ids, decoding.end_ids, cut_at_marks[place])
+        keep({place: answers[place]})
+
+    continuous_ids(model, prompts, decoding, is_done, cut_at_marks, on_progress, on_answer)
+    return [answers[place] for place in range(len(prompts))]
 
 
 def continuous_ids(
@@ -99,17 +104,18 @@ def continuous_ids(
     is_done: Callable[[int, list[int]], bool] = lambda _place, _ids: False,
     watched: Sequence[bool] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    on_answer: Callable[[int, list[int]], None] = lambda _place, _ids: None,
 ) -> list[list[int]]:
     """Return the tokens that follow each of *prompts*: as `deft.evaluation.generation.greedy_ids`.
 
-    Of *watched* places alone every token is looked at by *is_done*.
+    Of *watched* places alone every token is looked at by *is_done*; *on_answer* gets each place that is done.
 
     Raises:
         EngineFailed: the model cannot be run so, or an answer failed.
     """
     manager, restore = _started(model, prompts, decoding)
     try:
-        return _collected(manager, prompts, is_done, watched or [False] * len(prompts), on_progress)
+        return _collected(manager, prompts, is_done, watched or [False] * len(prompts), on_progress, on_answer)
     finally:
         manager.stop(block=True, hard_stop=True)
         manager.destroy()
@@ -160,6 +166,7 @@ def _collected(
     is_done: Callable[[int, list[int]], bool],
     watched: Sequence[bool],
     on_progress: Callable[[int], None],
+    on_answer: Callable[[int, list[int]], None],
 ) -> list[list[int]]:
     """Ask everything, the longest prompts first, and return the answers as they come, in the order of *prompts*."""
     for place in sorted(range(len(prompts)), key=lambda place: -len(prompts[place])):
@@ -181,6 +188,7 @@ def _collected(
             if not result.is_finished():
                 manager.cancel_request(result.request_id)
             found[place] = ids
+            on_answer(place, ids)
             on_progress(len(found))
     return [found[place] for place in range(len(prompts))]
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 from torch import nn
 
 from deft.data.prompt_sets import read_prompts
+from deft.evaluation.answer_journals import AnswerJournal
 from deft.evaluation.asked import Asked
 from deft.evaluation.continuous import EngineFailed, generate_continuously
-from deft.evaluation.engines import Engines
-from deft.evaluation.generation import Answer, Choose, Decoding, generate, is_cut_at_marks, likeliest
+from deft.evaluation.engines import Engines, Used
+from deft.evaluation.generation import Answer, Choose, Decoding, Keep, generate, is_cut_at_marks, likeliest
 from deft.evaluation.metrics import BASE
 from deft.evaluation.sampling import sampled, seed_of
+from deft.evaluation.served import rows_named
 from deft.examples import Example, Message
 from deft.specs import EvaluateSpec, Sampling, TokenOptions
 from deft.tokens import encode_examples
@@ -86,9 +88,37 @@ def in_memory(
     sampling: Sampling | None = None,
     engines: Engines | None = None,
     system: str = BASE,
+    journal_of: Callable[[Used], AnswerJournal] = AnswerJournal,
 ) -> Answering:
-    """Return what answers by *model*, which stays where it is, as *system*, by one of *engines*, where it is noted."""
+    """Return what answers by *model*, which stays where it is, as *system*, by one of *engines*, where it is noted.
+
+    *journal_of* returns where the answers of an engine are kept.
+    """
     choice = engines or Engines()
+
+    def continuously(
+        prompts: Sequence[Sequence[int]],
+        cut_at_marks: Sequence[bool],
+        seeds: Sequence[int] | None,
+        on_progress: Callable[[int], None],
+        keep: Keep,
+    ) -> list[Answer]:
+        del seeds
+        return generate_continuously(model, tokenizer, prompts, cut_at_marks, decoding, on_progress, keep)
+
+    def in_batches(
+        prompts: Sequence[Sequence[int]],
+        cut_at_marks: Sequence[bool],
+        seeds: Sequence[int] | None,
+        on_progress: Callable[[int], None],
+        keep: Keep,
+    ) -> list[Answer]:
+        def chooser(batch: Sequence[int]) -> Choose:
+            if seeds is None or sampling is None:
+                return likeliest
+            return sampled(sampling, [seeds[place] for place in batch])
+
+        return generate(model, tokenizer, prompts, cut_at_marks, decoding, on_progress, keep, chooser)
 
     def answer(
         prompts: Sequence[Sequence[int]],
@@ -99,20 +129,15 @@ def in_memory(
         why = choice.why_sorted(model, is_sampled=seeds is not None and sampling is not None)
         if why is None:
             try:
-                answers = generate_continuously(model, tokenizer, prompts, cut_at_marks, decoding, on_progress)
+                journal = journal_of("continuous_batching")
+                answers = journal.complete(continuously, prompts, cut_at_marks, seeds, on_progress)
             except EngineFailed as error:
                 why = f"continuous batching failed: {error}"
             else:
                 choice.note(system, "continuous_batching")
                 return answers
         choice.note(system, "sorted_batches", why)
-
-        def chooser(batch: Sequence[int]) -> Choose:
-            if seeds is None or sampling is None:
-                return likeliest
-            return sampled(sampling, [seeds[place] for place in batch])
-
-        return generate(model, tokenizer, prompts, cut_at_marks, decoding, on_progress, chooser)
+        return journal_of("sorted_batches").complete(in_batches, prompts, cut_at_marks, seeds, on_progress)
 
     return answer
 
@@ -149,12 +174,18 @@ def _turn(
     whole = speaker.options.model_copy(update={"max_prompt_tokens": 999_999, "max_total_tokens": 1_000_000})
     encoded = encode_examples(examples, speaker.tokenizer, speaker.options)
     sizes = [len(each.prompt_ids) for each in encode_examples(examples, speaker.tokenizer, whole)]
-    answers = speaker.answering(
-        [each.prompt_ids for each in encoded],
-        [is_cut_at_marks(example, speaker.options) for example in examples],
-        _seeds(speaker.sampling, open_ones, turn),
-        on_progress,
-    )
+
+    def name_of(place: int) -> str:
+        asked = open_ones[place].asked
+        return f"turn {turn + 1} of row {asked.row} of {asked.set}"
+
+    with rows_named(name_of):
+        answers = speaker.answering(
+            [each.prompt_ids for each in encoded],
+            [is_cut_at_marks(example, speaker.options) for example in examples],
+            _seeds(speaker.sampling, open_ones, turn),
+            on_progress,
+        )
     return [
         replace(own, answers=(*own.answers, answer), is_cut=own.is_cut or len(each.prompt_ids) < size)
         for own, answer, each, size in zip(open_ones, answers, encoded, sizes, strict=True)

@@ -4,7 +4,7 @@ Knows a causal model, its tokenizer and token ids; it must not know files, adapt
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -50,6 +50,15 @@ class Answer:
         return self.ids if self.end is None else [*self.ids, self.end]
 
 
+Keep = Callable[[Mapping[int, Answer]], None]
+"""Given answers as soon as they are there, by the places of their prompts."""
+
+
+def unkept(answers: Mapping[int, Answer]) -> None:
+    """Keep nothing: the default of the library functions."""
+    del answers
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """Greedy decoding of at most *max_new_tokens*, ended by any of *end_ids*."""
@@ -91,13 +100,16 @@ def generate(
     cut_at_marks: Sequence[bool],
     decoding: Decoding,
     on_progress: Callable[[int], None] = lambda _: None,
+    keep: Keep = unkept,
     chooser: Callable[[Sequence[int]], Choose] = lambda _: likeliest,
 ) -> list[Answer]:
     """Answer *prompts* (token ids), prompts of similar length together; *on_progress* gets the number done.
 
-    *chooser* makes what chooses the tokens of a batch, from the places of its prompts.
+    *keep* gets the answers of each batch: the longest prompts are the first, so that those which are left fall into the
+    batches that they would have been in. *chooser* makes what chooses the tokens of a batch, from the places of its
+    prompts.
     """
-    answers: list[Answer | None] = [None] * len(prompts)
+    answers: dict[int, Answer] = {}
     lengths = [len(prompt) + decoding.max_new_tokens for prompt in prompts]
     done = 0
 
@@ -111,9 +123,10 @@ def generate(
 
     for batch in plan(lengths, decoding.token_budget):
         in_halves(batch, answer, decoding.on_halving)
+        keep({index: answers[index] for index in batch})
         done += len(batch)
         on_progress(done)
-    return [answer for answer in answers if answer is not None]
+    return [answers[index] for index in range(len(prompts))]
 
 
 def has_mark(tokenizer: "Tokenizer", ids: list[int]) -> bool:

@@ -16,6 +16,7 @@ from deft.budgets import EVALUATION_TOKENS, GENERATION_TOKENS
 from deft.distribution import require_same_tokenizer
 from deft.endpoints import Endpoint
 from deft.evaluation import harness
+from deft.evaluation.answer_journals import AnswerJournals
 from deft.evaluation.answer_sets import (
     answer_sets,
     check_sets_fit,
@@ -46,7 +47,8 @@ from deft.evaluation.metrics import (
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
 from deft.evaluation.sampling import seed_of
-from deft.evaluation.scored_rows import facts_of, likelihoods, text_measurements
+from deft.evaluation.scored_rows import base_facts, likelihoods, pass_facts, text_measurements
+from deft.evaluation.served import rows_named
 from deft.evaluation.set_metrics import Answered as AnsweredSets
 from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
 from deft.evaluation.systems import Adapter, Resident, open_adapters
@@ -66,8 +68,8 @@ from deft.reports import Report, stop_if_asked
 from deft.reward import direction_of, head_of
 from deft.reward_models.heads import require_encoder_decoder
 from deft.scoring.counting import warnings_in
-from deft.specs import EvaluateSpec, Sampling
-from deft.tokens import TokenizedExample, end_token_id
+from deft.specs import EvaluateSpec, Sampling, spec_hash
+from deft.tokens import TokenizedExample, end_token_id, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,7 +89,8 @@ def run_evaluate(
     """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
 
     Answers are kept in *checkpoints* system by system: an evaluation that was interrupted goes on from there. In
-    *cache* likelihoods are kept for other evaluations, which take them for the same systems and rows.
+    *cache* likelihoods and, prompt by prompt, answers are kept for other evaluations, which take them for the same
+    systems; without one, answers in *checkpoints*.
 
     Raises:
         InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
@@ -100,7 +103,7 @@ def run_evaluate(
     report.phase("loading")
     base_hash = weights_hash(inputs["model"])
     run = replace(_prepare(spec, inputs, base_hash, report), sets=read_sets(spec, inputs), endpoint=endpoint)
-    run = replace(run, likelihoods=KeptLikelihoods(cache, facts_of(run, base_hash)))
+    run = _with_kept(run, base_hash, cache, checkpoints)
     check_sets_fit(run)
     scores = likelihoods(run)
     texts = text_measurements(run)
@@ -130,7 +133,25 @@ def run_evaluate(
     summary |= {"generated_by": run.engines.used, "reused": asdict(run.reused)}
     summary |= {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "evaluation.json", {**summary, "settings": settings})
+    _end(run)
     return summary
+
+
+def _end(run: Run) -> None:
+    """Put on record what was reused, and let go of what only another try of this job would have taken."""
+    run.journals.forget_served()
+    if run.reused.words():
+        run.report.note(run.reused.words())
+
+
+def _with_kept(run: Run, base_hash: str, cache: Path | None, checkpoints: Path | None) -> Run:
+    """Return *run* with what was kept of earlier evaluations, and where it keeps its own."""
+    facts = base_facts(run, base_hash)
+    likelihoods = KeptLikelihoods(cache, facts | pass_facts(run.how))
+    facts_of_answers = facts | {"tokenizer": tokenizer_hash(run.tokenizer)}
+    root, job = cache or checkpoints, spec_hash(run.spec)
+    journals = AnswerJournals(root, facts_of_answers, job, run.reused, run.report.note)
+    return replace(run, likelihoods=likelihoods, journals=journals)
 
 
 def _prepare(spec: EvaluateSpec, inputs: Mapping[str, Path], base_hash: str, report: Report) -> Run:
@@ -197,6 +218,7 @@ def _answers(run: Run, kept: KeptAnswers) -> list[Answered]:
         return []
     run.report.phase("answers")
     answers = kept.found(run)
+    run.reused.answers += sum(len(own.answers) for own in answers)
     for index in range(len(answers), len(run.systems)):
         answers.append(_answered(run, index))
         kept.keep(run, answers)
@@ -211,7 +233,8 @@ def _answered(run: Run, index: int) -> Answered:
     sampling = run.spec.options.held_out_sampling
     with run.resident.system(adapter) as model:
         answering = run.answering(adapter, model, sampling)
-        answers = answering(prompts, run.prompts.cut_at_marks, _seeds(run, sampling), on_progress)
+        with rows_named(lambda place: f"row {run.prompts.rows[place]} of {HELD_OUT}"):
+            answers = answering(prompts, run.prompts.cut_at_marks, _seeds(run, sampling), on_progress)
         has_kl = adapter is not None and "kl" in run.spec.options.metrics
         has_entropy = "entropy" in run.spec.options.metrics
         if not has_kl and not has_entropy:

@@ -18,17 +18,17 @@ from deft.models.arithmetic import arithmetic_of
 from deft.models.fit import judges_pairs
 
 
-def facts_of(run: Run, base_hash: str) -> dict[str, str]:
-    """Return what all likelihoods of *run* depend on: the base, how it computes, how passes of it are made."""
-    base, how = run.resident.base, run.how
-    return {
-        "base": base_hash,
-        **arithmetic_of(base, how.head.weight.device),
-        "layout": "shared" if how.shares_prompts else "separate",
-        "tokens": str(how.token_budget),
-        "end": str(how.end_id),
-        "threads": str(torch.get_num_threads()) if how.head.weight.device.type == "cpu" else "",
-    }
+def base_facts(run: Run, base_hash: str) -> dict[str, str]:
+    """Return what everything that is computed of *run* depends on: the base, and how it computes here."""
+    base, device = run.resident.base, run.how.head.weight.device
+    threads = str(torch.get_num_threads()) if device.type == "cpu" else ""
+    return {"base": base_hash, **arithmetic_of(base, device), "threads": threads}
+
+
+def pass_facts(how: Pass) -> dict[str, str]:
+    """Return what likelihoods depend on besides: how passes are made."""
+    layout = "shared" if how.shares_prompts else "separate"
+    return {"layout": layout, "tokens": str(how.token_budget), "end": str(how.end_id)}
 
 
 def likelihoods(run: Run) -> list[PairScores]:

@@ -6,21 +6,21 @@ of tokens and KL can tell. Knows no adapter: the server has the systems loaded u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deft.endpoints import Endpoint, RequestRefused, no_endpoint, not_understood, open_client, told
 from deft.errors import Finding, InvalidInput
-from deft.evaluation.generation import Answer, Decoding, as_answer
+from deft.evaluation.generation import Answer, Decoding, Keep, as_answer, unkept
 from deft.tokens import encode_texts
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
-    from deft.evaluation.conversations import Answering
     from deft.specs import Sampling, Server
 
 RECIPE = "served-1"
@@ -29,9 +29,44 @@ RECIPE = "served-1"
 POINTER = "/options/server"
 
 
+class PromptsRefused(Exception):
+    """A server does not take a *number* of prompts, the *first* at that place; all others are answered."""
+
+    def __init__(self, endpoint: str, number: int, first: int, reason: str) -> None:
+        super().__init__(reason)
+        self.endpoint, self.number, self.first, self.reason = endpoint, number, first, reason
+
+    def told(self, first: str) -> InvalidInput:
+        """Return it as the failure of an evaluation; *first* names the first prompt."""
+        finding = Finding(
+            code="server_refused",
+            pointer=POINTER,
+            found=f"{self.number:,} refused, the first of them {first}: {self.reason}",
+            expected="a server that takes every prompt, as token ids, with room for its answer",
+            fix="have the server's longest context raised and post the same job again, which asks for these alone; or "
+            "ask for smaller tokens.max_prompt_tokens or options.max_new_tokens",
+        )
+        prompts = "a prompt" if self.number == 1 else f"{self.number:,} prompts"
+        message = f"the server `{self.endpoint}` refuses {prompts} ({self.reason})"
+        return InvalidInput(message, code=finding.code, findings=[finding])
+
+
+@contextmanager
+def rows_named(name_of: Callable[[int], str]) -> Iterator[None]:
+    """Have refusals within told with the name of the first prompt, by its place.
+
+    Raises:
+        InvalidInput: in place of PromptsRefused.
+    """
+    try:
+        yield
+    except PromptsRefused as error:
+        raise error.told(name_of(error.first)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Answers as one *system* by the server's model of that name; see `deft.evaluation.conversations.Answering`."""
+    """Answers as one *system* by the server's model of that name; see `deft.evaluation.answer_journals.Asking`."""
 
     client: OpenAI
     endpoint: Endpoint
@@ -47,23 +82,33 @@ class Served:
         cut_at_marks: Sequence[bool],
         seeds: Sequence[int] | None,
         on_progress: Callable[[int], None],
+        keep: Keep = unkept,
     ) -> list[Answer]:
-        """Answer *prompts*, several at a time.
+        """Answer *prompts*, several at a time; *keep* gets each answer by itself, in the thread that received it.
 
         Raises:
-            InvalidInput: the server refuses the key, the model or a prompt.
+            InvalidInput: the server refuses the key or the model.
+            PromptsRefused: it refuses some prompts, and has answered all others.
             Unavailable: it does not answer.
         """
         each_seed: Sequence[int | None] = [None] * len(prompts) if seeds is None else seeds
+        answers: dict[int, Answer] = {}
+
+        def answer(place: int) -> None:
+            answers[place] = self._one(prompts[place], cut_at_marks[place], each_seed[place])
+            keep({place: answers[place]})
+
         with ThreadPoolExecutor(self.server.concurrency, "server") as pool:
-            futures = [pool.submit(self._one, *each) for each in zip(prompts, cut_at_marks, each_seed, strict=True)]
+            futures = {pool.submit(answer, place): place for place in range(len(prompts))}
             try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    future.result()
-                    on_progress(done)
+                refused = _refused(futures, on_progress)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        return [future.result() for future in futures]
+        if refused:
+            first = min(refused)
+            size = f"{len(prompts[first]):,} tokens and an answer of at most {self.decoding.max_new_tokens:,}"
+            raise PromptsRefused(self.server.endpoint, len(refused), first, f"{refused[first]} for {size}")
+        return [answers[place] for place in range(len(prompts))]
 
     def _one(self, prompt: Sequence[int], is_cut: bool, seed: int | None) -> Answer:
         import openai
@@ -76,9 +121,21 @@ class Served:
             text = self.endpoint.without_key(choice.text)
             return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=choice.finish_reason == "stop")
         except openai.APIError as error:
-            raise _told(error, self.server.endpoint, len(prompt), most) from None
+            raise told(error, self.server.endpoint, POINTER) from None
         except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
             raise not_understood(self.server.endpoint) from error
+
+
+def _refused(futures: Mapping[Future[None], int], on_progress: Callable[[int], None]) -> dict[int, str]:
+    """Wait for *futures* of prompts, by their places; return why those were refused that were."""
+    found: dict[int, str] = {}
+    for done, future in enumerate(as_completed(futures), start=1):
+        try:
+            future.result()
+        except RequestRefused as error:
+            found[futures[future]] = str(error)
+        on_progress(done)
+    return found
 
 
 def by_server(
@@ -88,7 +145,7 @@ def by_server(
     tokenizer: Tokenizer,
     decoding: Decoding,
     sampling: Sampling | None = None,
-) -> Answering:
+) -> Served:
     """Return what answers as *system* at *endpoint*.
 
     Raises:
@@ -109,20 +166,3 @@ def _settings(sampling: Sampling | None, seed: int | None) -> dict[str, Any]:
 def _answer(tokenizer: Tokenizer, decoding: Decoding, text: str, is_cut: bool, *, is_ended: bool) -> Answer:
     ids = encode_texts(tokenizer, [text])[0][: decoding.max_new_tokens]
     return as_answer(tokenizer, [*ids, min(decoding.end_ids)] if is_ended else ids, decoding.end_ids, is_cut)
-
-
-def _told(error: Exception, endpoint: str, prompt_tokens: int, most: int) -> Exception:
-    found = told(error, endpoint, POINTER)
-    if not isinstance(found, RequestRefused):
-        return found
-    finding = Finding(
-        code="server_refused",
-        pointer=POINTER,
-        found=f"{found} for a prompt of {prompt_tokens:,} tokens and an answer of at most {most:,}",
-        expected="a server that takes every prompt, as token ids, with room for its answer",
-        fix="have the server's longest context raised, or ask for smaller tokens.max_prompt_tokens or "
-        "options.max_new_tokens",
-    )
-    return InvalidInput(
-        f"the server `{endpoint}` refuses a prompt ({found})", code="server_refused", findings=[finding]
-    )

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from deft.endpoints import Endpoint
 from deft.errors import ModelNotUsable
+from deft.evaluation.answer_journals import AnswerJournals
 from deft.evaluation.answers import AnswerFacts, bleu_signature
 from deft.evaluation.asked import Asked
 from deft.evaluation.conversations import Answering, in_memory
@@ -23,6 +25,7 @@ from deft.evaluation.intervals import Array
 from deft.evaluation.kept_likelihoods import KeptLikelihoods
 from deft.evaluation.likelihoods import Pass
 from deft.evaluation.metrics import BASE, COMPANIONS, RULES, Who
+from deft.evaluation.reuse import Reused
 from deft.evaluation.reward_judges import RewardJudge
 from deft.evaluation.sampling import RECIPE as SAMPLED
 from deft.evaluation.served import RECIPE as SERVED
@@ -49,15 +52,6 @@ class NamedModel:
 
     folder: Path
     weights_hash: str
-
-
-@dataclass(slots=True)
-class Reused:
-    """How much was there already: *answers*, held-out *pairs* and general *texts*, counted over all systems."""
-
-    answers: int = 0
-    pairs: int = 0
-    texts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +87,8 @@ class Run:
     """Of the base's config.json (`deft.models.files`)."""
     likelihoods: KeptLikelihoods = field(default_factory=KeptLikelihoods)
     """Those of earlier evaluations."""
+    journals: AnswerJournals = field(default_factory=AnswerJournals)
+    """The answers of earlier evaluations, and of this one as they come."""
     reused: Reused = field(default_factory=Reused)
 
     @property
@@ -114,10 +110,25 @@ class Run:
             InvalidInput: there is no endpoint.
         """
         server, system = self.spec.options.server, who_is(adapter).system
+        context = self._context_of(adapter, sampling)
         if server is None:
-            return in_memory(model, self.tokenizer, self.decoding, sampling, self.engines, system)
+            own = (model, self.tokenizer, self.decoding, sampling, self.engines, system)
+            return in_memory(*own, lambda engine: self.journals.open({**context, "engine": engine}))
         self.engines.note(system, "server")
-        return by_server(self.endpoint, server, system, self.tokenizer, self.decoding, sampling)
+        served = by_server(self.endpoint, server, system, self.tokenizer, self.decoding, sampling)
+        whom = {"url": served.endpoint.url, "model": server.models[system]}
+        return partial(self.journals.open_served(context | whom).complete, served)
+
+    def _context_of(self, adapter: Adapter | None, sampling: Sampling | None) -> dict[str, str]:
+        """Return what answers as *adapter*'s system depend on, but the base and the prompts with their seeds."""
+        drawn = {} if sampling is None else sampling.model_dump(mode="json", include={"temperature", "top_p"})
+        return {
+            "system": "" if adapter is None else adapter.files_hash,
+            "decoding": decoding_of(self.spec.options, sampling),
+            "sampling": json.dumps(drawn, sort_keys=True),
+            "max_new_tokens": str(self.decoding.max_new_tokens),
+            "end_ids": json.dumps(sorted(self.decoding.end_ids)),
+        }
 
     def progress(self, system: int, each: int, unit: str) -> Callable[[int], None]:
         """Return what a loop over *each* units of the *system*-th system calls with the number done."""

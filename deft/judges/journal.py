@@ -5,10 +5,11 @@ plain before it is kept, and again when it is read. Knows keys and replies, no q
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
+
+from deft.cache import append
 
 MOST_TOKENS = 100_000_000
 """No question and no reply costs more; an endpoint that says so is not believed."""
@@ -57,8 +58,6 @@ class Journal:
         self._path = path
         self._lock = Lock()
         self.replies: dict[str, Reply] = {} if path is None else _read(path)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, key: str, reply: Reply) -> None:
         """Keep *reply*, on the disk before this returns."""
@@ -66,19 +65,7 @@ class Journal:
             self.replies[key] = reply
             if self._path is not None:
                 line = json.dumps({"key": key, **asdict(reply)}) + "\n"
-                _append(self._path, line.encode())
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append *line* in one write, behind a line end of its own where a crash has cut the line before it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, b"\n" + line if is_cut else line)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+                append(self._path, line.encode())
 
 
 def _read(path: Path) -> dict[str, Reply]:

@@ -1,6 +1,7 @@
 """Prompt sets in an evaluation of a tiny model: two turns, repeats, safety rates, overlap, an endpoint's answers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,9 @@ def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[s
     (finding,) = refusal.value.findings
     assert (refusal.value.error_code, finding.code, finding.pointer) == (*["server_refused"] * 2, "/options/server")
     tokens = len(script.asked[0]["prompt"])
-    assert finding.found == f"status 400 for a prompt of {tokens:,} tokens and an answer of at most 40"
+    told = f"1 refused, the first of them row [0-5] of held_out: status 400 for {tokens} tokens and an answer of "
+    assert re.fullmatch(f"{told}at most 40", finding.found)
+    assert len(script.asked) == 2  # the other prompt was asked too, and kept
 
 
 def test_a_server_must_serve_every_system() -> None:
