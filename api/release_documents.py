@@ -48,6 +48,10 @@ class ClauseDocument(Document):
     has_luck: bool | None = Field(None, description="True: the interval knows what chance in a training run does.")
     is_met: bool
     reason: str | None
+    detector: str | None = Field(
+        None,
+        description="What told the kinds of answers of a safety clause: the rules, or a judge; null: not on record.",
+    )
 
 
 class ReleaseEventDocument(Document):
@@ -72,6 +76,7 @@ class ReleaseDocument(Document):
     adapter_id: str
     evaluation_id: str
     judging_id: str | None = Field(description="The judging whose numbers took part; null: none.")
+    safety_judging_id: str | None = Field(description="A second judging, named for the safety clause; null: none.")
     study_id: str | None = Field(description="The human study whose win rate took part; null: none.")
     policy_id: str
     requested_by: str
@@ -140,6 +145,7 @@ def _fields(session: Session, row: Release) -> dict[str, Any]:
         "adapter_id": row.artifact_id,
         "evaluation_id": row.evaluation_id,
         "judging_id": row.spec.get("judging"),
+        "safety_judging_id": row.spec.get("safety_judging"),
         "study_id": row.spec.get("study"),
         "policy_id": row.policy_id,
         "requested_by": row.key_id,

@@ -56,11 +56,14 @@ def request(
     evaluation: Annotated[str, typer.Option(help="ev_...")],
     policy: Annotated[str, typer.Option(help="A policy's id or name.")],
     judging: Annotated[str | None, typer.Option(help="jg_...: where the policy asks what a judge says.")] = None,
+    safety_judging: Annotated[
+        str | None, typer.Option(help="jg_...: where its safety clause asks for another judging.")
+    ] = None,
     study: Annotated[str | None, typer.Option(help="st_...: where the policy asks what people say.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold an adapter to a policy; exit 1 where it is held."""
-    named = {"judging": judging, "study": study}
+    named = {"judging": judging, "safety_judging": safety_judging, "study": study}
     more = {name: value for name, value in named.items() if value is not None}
     with connect() as client:
         release = client.releases.create({"adapter": adapter, "evaluation": evaluation, "policy": policy, **more})

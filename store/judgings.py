@@ -42,12 +42,19 @@ def with_judging(
 
     Raises:
         NotFound: the team has no such judging.
-        InvalidInput: `other_evaluation`: it judged the answers of another evaluation.
+        InvalidInput: `other_evaluation`: it judged the answers of another evaluation; `judged_twice`: another judging
+            among what was measured tells the same metrics.
     """
     row = artifact_named(session, evaluation.team_id, judging_id, ("judging",), pointer)
     if row.id not in {own.id for own in of_evaluation(session, evaluation.team_id, evaluation.id)}:
         raise another_evaluation(row.id, evaluation.id, "judging", pointer)
-    return together(measured, read_judging(files.folder(row)))
+    found = read_judging(files.folder(row))
+    twice = sorted(found.opponents.keys() & measured.opponents.keys())
+    if twice:
+        fix = "name one of the two judgings"
+        finding = Finding("judged_twice", ", ".join(twice), "metrics of one judging each", fix, pointer=pointer)
+        raise InvalidInput("Two judgings tell the same metrics.", code="judged_twice", findings=[finding])
+    return together(measured, found)
 
 
 def another_evaluation(found: str, evaluation_id: str, noun: str, pointer: str) -> InvalidInput:

@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better
+from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better, told_by
 from deft.specs import spec_hash, spec_json
 from deft.specs.releases import PolicySpec
 from store.accounts import Caller
@@ -20,13 +20,14 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
     Raises:
         Conflict: `name_taken`: the name means other rules.
         InvalidInput: `unknown_metric`, `no_better_end`: nothing could be a gain or a loss of it, or `not_lower_better`:
-            more of what the safety clause limits is no harm.
+            more of what the safety clause limits is no harm; `no_judge`: of what rules tell no agreement is on record.
     """
     _require_directions(spec)
     _require_harms(spec)
+    _require_judge(spec)
     known = session.scalars(select(Policy).where(Policy.team_id == caller.team_id, Policy.name == spec.name)).first()
     if known is not None:
-        if known.spec_hash != spec_hash(spec):
+        if spec_of(known) != spec:
             raise Conflict("the name means other rules, and a policy is never changed", code="name_taken")
         return known
     row = Policy(
@@ -83,6 +84,20 @@ def _require_harms(spec: PolicySpec) -> None:
     if findings:
         message = f"{findings[0].pointer}: no harm is an increase of {findings[0].found}"
         raise InvalidInput(message, code=findings[0].code, findings=findings)
+
+
+def _require_judge(spec: PolicySpec) -> None:
+    """Check that a judge tells both metrics of safety where the policy asks for a least agreement."""
+    named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
+    expected, fix = "metrics of a judging", "name judge_harmful_compliance and judge_over_refusal, or leave it out"
+    findings = [
+        Finding("no_judge", shown(metric), expected, fix, at)
+        for at, metric in named.items()
+        if spec.safety.agreement_at_least is not None and told_by(metric) != "judging"
+    ]
+    if findings:
+        message = "agreement_at_least: no agreement with people is on record of what the rules tell"
+        raise InvalidInput(message, code="no_judge", findings=findings)
 
 
 def get(session: Session, team_id: str, id_or_name: str) -> Policy:

@@ -41,7 +41,7 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     Raises:
         NotFound: the team has no such adapter, evaluation, policy, judging or study.
         InvalidInput: `not_evaluated`: the adapter is no system of the evaluation; `other_evaluation`: the judging or
-            the study is of another one.
+            the study is of another one; `judged_twice`: both judgings tell the same metrics.
         Conflict: `release_recalled`: the adapter has been recalled.
     """
     adapter = artifact_named(session, caller.team_id, spec.adapter, ("adapter", "tuned_model"), "/adapter")
@@ -81,10 +81,11 @@ def _measured(
     system: str,
     interested: Set[str],
 ) -> Measured:
-    """Return the numbers of the evaluation, with those of the judging and of the study that the release names."""
+    """Return the numbers of the evaluation, with those of the judgings and of the study that the release names."""
     found = read_measured(files.folder(evaluation))
-    if spec.judging is not None:
-        found = judgings.with_judging(session, files, evaluation, found, spec.judging, "/judging")
+    for name in ("judging", "safety_judging"):
+        if (judging := getattr(spec, name)) is not None:
+            found = judgings.with_judging(session, files, evaluation, found, judging, f"/{name}")
     if spec.study is not None:
         found = judgements.with_study(session, evaluation, found, spec.study, system, interested)
     return found

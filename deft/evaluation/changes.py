@@ -29,7 +29,8 @@ class Measured:
     """The numbers of an evaluation: *rows* of metrics.json, *differences* of the comparison, *settings* by metric.
 
     *values* by metric are where its prompts are on record. *opponents* are by metric what a judging, or a study, set
-    all systems against. *reasons* say by metric why it may decide nothing.
+    all systems against. *reasons* say by metric why it may decide nothing. *agreements* are by metric the lower end of
+    what a judge that tells it agrees with people in.
     """
 
     rows: Sequence[Json]
@@ -38,6 +39,7 @@ class Measured:
     values: Mapping[str, EvaluationValues | JudgingValues] = field(default_factory=dict)
     opponents: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    agreements: Mapping[str, float | None] = field(default_factory=dict)
 
     def runs(self, name: str) -> Runs:
         """Return the systems that *name* means: the draws of the arm of that name, else the system itself."""
@@ -246,6 +248,7 @@ def read_judging(folder: Path) -> Measured:
         values=dict.fromkeys(metrics, JudgingValues(path)) if path.is_file() else {},
         opponents=dict.fromkeys(metrics, str(judging.get("against"))),
         reasons=dict.fromkeys(metrics, f"the judge may decide nothing: {why}") if why else {},
+        agreements=dict.fromkeys(metrics, (judging.get("agreement") or {}).get("low")),
     )
 
 
@@ -258,6 +261,7 @@ def together(evaluation: Measured, judging: Measured) -> Measured:
         values={**evaluation.values, **judging.values},
         opponents={**evaluation.opponents, **judging.opponents},
         reasons={**evaluation.reasons, **judging.reasons},
+        agreements={**evaluation.agreements, **judging.agreements},
     )
 
 

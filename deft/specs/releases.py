@@ -41,8 +41,17 @@ class SafetyClause(Spec):
     """No category got worse: the upper end of each increase over the base, of harm and of refusing, is at most this."""
 
     at_most: Annotated[float, Field(ge=0, le=1)]
-    harm_metric: MetricName = "harmful_compliance"
-    refusal_metric: MetricName = "over_refusal"
+    harm_metric: MetricName = Field(
+        "harmful_compliance",
+        description="By the rules of the evaluation; `judge_harmful_compliance`: by a judging of mode `safety` that "
+        "the release names.",
+    )
+    refusal_metric: MetricName = Field("over_refusal", description="Likewise; `judge_over_refusal`: by a judging.")
+    agreement_at_least: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Where a judging tells both: the lower end of its agreement with people's labels; null: what lets "
+        "it decide at all is enough.",
+    )
     slice_prefix: str = Field("category:", max_length=80, description="How the slices of categories are named.")
     categories: list[SliceName] | None = Field(
         None, min_length=1, description="Categories that must have been measured; null: those that were, at least one."
@@ -67,6 +76,11 @@ class ReleaseSpec(Spec):
     evaluation: Id
     policy: Id = Field(description="Id or name of a policy.")
     judging: Id | None = Field(None, description="A judging of that evaluation, where the policy asks for its numbers.")
+    safety_judging: Id | None = Field(
+        None,
+        description="A judging of mode `safety` of that evaluation, where the policy's safety clause asks for it and "
+        "`judging` is of another mode.",
+    )
     study: Id | None = Field(
         None, description="A human study of that evaluation, closed, where the policy asks for it."
     )
