@@ -10,6 +10,7 @@ from api.documents import ArtifactDocument, Document, artifact_document
 from deft.evaluation.leaderboard import Board, Place
 from store.evaluations import Scored
 from store.release_tables import Comparison
+from store.scores import study_in
 from store.tables import Score
 
 
@@ -19,7 +20,8 @@ class ScoreDocument(Document):
     system: str
     arm: str | None
     adapter_id: str | None
-    judging_id: str | None = Field(description="The judging that says so; null: the evaluation itself.")
+    judging_id: str | None = Field(description="The judging that says so; null: none.")
+    study_id: str | None = Field(description="The closed human study that says so; null: none.")
     metric: str
     slice: str
     value: float | None
@@ -49,6 +51,7 @@ class PlaceDocument(Document):
     is_recalled: bool
     evaluation_id: str
     judging_id: str | None
+    study_id: str | None
     system: str
     arm: str | None
     value: float
@@ -136,12 +139,13 @@ def scored_document(found: Scored) -> ScoredEvaluationDocument:
 
 
 def score_document(row: Score, found: Scored) -> ScoreDocument:
-    """Return *row* of an evaluation, or of a judging of it, with the adapter that its system was."""
+    """Return *row* of an evaluation, or of a judging or a study of it, with the adapter that its system was."""
     return ScoreDocument(
         system=row.system,
         arm=row.arm,
         adapter_id=found.adapters.get(row.system),
         judging_id=None if row.artifact_id == found.artifact.id else row.artifact_id,
+        study_id=study_in(row.metric),
         metric=row.metric,
         slice=row.slice,
         value=row.value,
@@ -170,6 +174,7 @@ def _place(place: Place, is_recalled: bool) -> PlaceDocument:
         is_recalled=is_recalled,
         evaluation_id=entry.evaluation_id,
         judging_id=entry.judging_id,
+        study_id=entry.study_id,
         system=entry.system,
         arm=entry.arm,
         value=entry.value,

@@ -1,7 +1,8 @@
 """Evaluations by what they measured, and the leaderboard over a team's adapters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, or_, select
@@ -12,6 +13,8 @@ from deft.evaluation.directions import BETTER, better_of, is_known, told_by
 from deft.evaluation.leaderboard import Board, Entry, boards
 from store import judgings, models
 from store.paging import Order, Page, page_of
+from store.scores import HUMAN, study_in
+from store.study_tables import Study
 from store.tables import Artifact, Job, JobInput, Score
 
 ADAPTER_INPUT = "adapter."
@@ -32,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An evaluation with its scores and those of its judgings, and by system the adapter that it was."""
+    """An evaluation with its scores and those of its judgings and studies, and by system the adapter that it was."""
 
     artifact: Artifact
     scores: list[Score]
@@ -132,8 +135,9 @@ def leaderboard(
     newest = statement.order_by(Artifact.created_at.desc(), Artifact.id.desc()).limit(MOST_SCORES)
     found = session.execute(newest).all()
     adapters = adapters_of(session, team_id, {evaluation.job_id for _, _, evaluation in found if evaluation.job_id})
+    closed = _closed(session, {study_in(score.metric) for score, _, _ in found})
     entries = [
-        _entry(score, source, evaluation, adapters[evaluation.job_id][score.system])
+        _entry(score, source, evaluation, adapters[evaluation.job_id][score.system], closed)
         for score, source, evaluation in found
         if evaluation.job_id is not None and score.system in adapters.get(evaluation.job_id, {})
     ]
@@ -159,14 +163,22 @@ def require_known(metric: str) -> None:
     Raises:
         InvalidInput: `unknown_metric`: there is none of that name.
     """
-    known = [name for name in BETTER if told_by(name) != "study"]
-    if not is_known(metric) or told_by(metric) == "study":
-        expected = f"one of {', '.join(known)}; of one that is there several times `<metric>:<of what>`"
+    if not is_known(metric):
+        expected = f"one of {', '.join(BETTER)}; of one that is there several times `<metric>:<of what>`"
         finding = Finding("unknown_metric", shown(metric), expected, "name one of these", column="metric")
         raise InvalidInput(f"there is no such metric: {expected}", code="unknown_metric", findings=[finding])
 
 
-def _entry(score: Score, source: Artifact, evaluation: Artifact, adapter_id: str) -> Entry:
+def _closed(session: Session, study_ids: Iterable[str | None]) -> dict[str | None, datetime]:
+    """Return when each of the studies was closed."""
+    own = select(Study.id, Study.closed_at).where(Study.id.in_([each for each in study_ids if each is not None]))
+    return {study_id: closed_at for study_id, closed_at in session.execute(own) if closed_at is not None}
+
+
+def _entry(
+    score: Score, source: Artifact, evaluation: Artifact, adapter_id: str, closed: Mapping[str | None, datetime]
+) -> Entry:
+    study_id = study_in(score.metric)
     return Entry(
         adapter_id=adapter_id,
         evaluation_id=evaluation.id,
@@ -178,13 +190,16 @@ def _entry(score: Score, source: Artifact, evaluation: Artifact, adapter_id: str
         n=score.n,
         settings_hash=score.settings_hash or "",
         may_rank=score.is_valid and not score.is_trained_on,
-        measured_at=source.created_at,
+        measured_at=closed.get(study_id, source.created_at),
         judging_id=source.id if source.kind == "judging" else None,
+        study_id=study_id,
     )
 
 
 def _narrowed(statement: Select, measured: Measured) -> Select:  # type: ignore[type-arg]
     named = {"slice" if name == "part" else name: value for name, value in asdict(measured).items()}
+    if measured.metric == HUMAN:  # of whichever study
+        statement = statement.where(Score.metric.startswith(f"{named.pop('metric')}:", autoescape=True))
     return statement.where(*(getattr(Score, name) == value for name, value in named.items() if value is not None))
 
 

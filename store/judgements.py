@@ -20,10 +20,10 @@ from deft.studies.results import Results, results
 from store import studies
 from store.judgings import another_evaluation
 from store.named import absent
+from store.scores import HUMAN
 from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
 from store.tables import Artifact
 
-HUMAN = "human_win_rate"
 LEAST_ITEMS = 50
 """Items that people without a part in the release must have judged before a study decides, as many as of a judge."""
 COLUMNS = (

@@ -5,6 +5,7 @@ What is not there yet, in a pipeline that still runs or failed half-way, is null
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -16,9 +17,11 @@ from deft.reporting.cost import cost_quality
 from deft.reporting.curves import training_curve
 from deft.reporting.rewards import reward_histogram
 from deft.specs import PipelineSpec
-from store import artifacts, jobs, judgings, pipelines
+from deft.studies.results import Results
+from store import artifacts, jobs, judgements, judgings, pipelines, studies
 from store.artifacts import ArtifactFiles
 from store.finite import finite
+from store.study_tables import Study
 from store.tables import Artifact, Job
 
 Json = dict[str, Any]
@@ -109,6 +112,7 @@ def report(made: Made) -> Json:
         "training": _training(made),
         "contrasts": _contrasts(made),
         "judgings": [judging_of(made, row) for row in made.judgings()],
+        "studies": _studies(made),
         "lineage": [_line(made, name, child) for name, child in made.children.items()],
         "settings": (made.json("evaluate", "evaluation.json") or {}).get("settings"),
         "spec": job.spec,
@@ -145,6 +149,21 @@ def judging_of(made: Made, row: Artifact) -> Json:
     found = {name: told.get(name) for name in JUDGING}
     results = [each for each in told.get("results") or [] if each.get("slice", "all") == "all"]
     return {"id": row.id, "created_at": row.created_at.isoformat(), **found, "results": results}
+
+
+def _studies(made: Made) -> list[Json]:
+    """Return what the closed studies of the pipeline's answers found, oldest first; who looks early sees nothing."""
+    evaluation = made.artifact("evaluate")
+    closed = [] if evaluation is None else studies.closed_of(made.session, made.job.team_id, evaluation.id)
+    return [_study(study, judgements.results_of(made.session, study)) for study in closed]
+
+
+def _study(study: Study, found: Results) -> Json:
+    times = {"created_at": study.created_at.isoformat(), "closed_at": study.closed_at and study.closed_at.isoformat()}
+    told = {"systems": found.systems, "judged_pairs": found.judged_pairs, "sentence": found.sentence}
+    told |= {"win_rate": asdict(found.win_rate), "agreement": found.agreement.alpha}
+    counted = sum(not rater.is_left_out for rater in found.raters)
+    return {"id": study.id, "name": study.name, **times, **told, "raters": counted}
 
 
 def seconds_of(session: Session, job: Job) -> float | None:

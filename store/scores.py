@@ -1,4 +1,7 @@
-"""The numbers of evaluations and judgings, as rows, copied from `metrics.json` in the transaction that publishes it."""
+"""The numbers of evaluations and judgings, as rows, copied from `metrics.json` in the transaction that publishes it.
+
+Those of a human study are rows of its evaluation too (`store.study_scores`), of metrics that name the study.
+"""
 
 import json
 from pathlib import Path
@@ -8,6 +11,15 @@ from sqlalchemy.orm import Session
 
 from store.finite import finite
 from store.tables import Artifact, Score
+
+HUMAN = "human_win_rate"
+"""The metric of human studies; that of one of them is `human_win_rate:st_...`."""
+
+
+def study_in(metric: str) -> str | None:
+    """Return the id of the study that tells *metric*; None: none does."""
+    kind, _, study_id = metric.partition(":")
+    return study_id if kind == HUMAN and study_id else None
 
 
 def of(session: Session, team_id: str, artifact_id: str) -> list[Score]:

@@ -107,6 +107,12 @@ def page(
     return page_of(session, select(Study).where(Study.team_id == team_id), Study, limit, after, order)
 
 
+def closed_of(session: Session, team_id: str, evaluation_id: str) -> Sequence[Study]:
+    """Return the team's closed studies of that evaluation, oldest first."""
+    own = (Study.team_id == team_id, Study.evaluation_id == evaluation_id, Study.closed_at.is_not(None))
+    return session.scalars(select(Study).where(*own).order_by(Study.created_at, Study.id)).all()
+
+
 def close(session: Session, team_id: str, study_id: str) -> Study:
     """End the judging; closing twice is no error."""
     study = get(session, team_id, study_id)

@@ -32,7 +32,7 @@ from api.study_documents import (
 )
 from deft.specs import Spec
 from deft.specs.studies import StudySpec
-from store import artifacts, judgements, raters, studies, study_datasets
+from store import artifacts, judgements, raters, studies, study_datasets, study_scores
 from store.idempotency import StoredReply
 from store.paging import Page
 
@@ -103,10 +103,10 @@ def get_study(request: Request, study_id: str, session: Reading, caller: CallerO
 
 @router.post("/{study_id}/close", response_model=StudyDocument, responses=errors(409))
 def close_study(study_id: str, session: Writing, caller: CallerOf, once: OnceOf) -> Response:
-    """End the judging; what was judged stays."""
+    """End the judging; what was judged stays, and the win rate becomes a score of the evaluation."""
 
     def make() -> StoredReply:
-        row = studies.close(session, caller.team_id, study_id)
+        row = study_scores.close(session, caller.team_id, study_id)
         return reply(200, study_document(row, studies.counts(session, row)))
 
     return once.do(session, make)

@@ -16,7 +16,7 @@ Order = Literal["asc", "desc"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One score of one adapter, from one evaluation, or from a judging of it.
+    """One score of one adapter, from one evaluation, or from a judging or a human study of it.
 
     *may_rank*: it is valid, and training did not aim at it.
     """
@@ -33,6 +33,7 @@ class Entry:
     may_rank: bool
     measured_at: datetime
     judging_id: str | None = None
+    study_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

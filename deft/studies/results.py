@@ -16,6 +16,9 @@ from deft.evaluation.intervals import Array, cluster_sums, estimate, ratio, resa
 from deft.studies.agreement import alpha, alpha_interval, coincidences, interval, is_defined, nominal
 from deft.studies.judgements import OUTCOMES, WINS, JudgedItem, Judgement, by_item, inattentive
 
+VERSION = 1
+"""Of the rules below: whose judgements count, what a tie counts, how intervals are made. Part of a score's settings."""
+
 RESAMPLES = 4000
 
 

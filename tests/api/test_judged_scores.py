@@ -307,6 +307,58 @@ def test_the_win_rate_of_a_closed_study_decides_the_gain(client: TestClient, eva
     assert (other["value"], other["low"]) == (pytest.approx(first["value"] - 0.5), pytest.approx(first["low"] - 0.5))
 
 
+def test_a_closed_study_is_a_score_of_its_evaluation_and_a_board(
+    client: TestClient, stranger: TestClient, evaluate: Callable[[], Evaluated]
+) -> None:
+    one, other = evaluate(), evaluate()
+    studies = [studied(client, one, ["random", "deft"], items=20), studied(client, one, ["base", "deft"])]
+    by_metric = {"metric": "human_win_rate"}
+    assert client.get("/v1/evaluations", params=by_metric).json()["data"] == []
+    assert client.get("/v1/leaderboard", params=by_metric).json()["boards"] == []
+    for study in studies * 2:
+        closed = client.post(f"/v1/studies/{study}/close").json()
+    (found,) = client.get("/v1/evaluations", params=by_metric).json()["data"]
+    assert found["id"] == one.id
+    told = {(score["study_id"], score["system"]): score for score in found["scores"]}
+    for study, first in zip(studies, ("random", "base"), strict=True):
+        results = client.get(f"/v1/studies/{study}/results").json()
+        rate, is_enough = results["win_rate"], first == "base"
+        assert (results["judged_pairs"] >= 50) == is_enough
+        ours, theirs = told[study, first], told[study, "deft"]
+        assert (ours["value"], ours["low"], ours["high"], ours["n"]) == tuple(
+            rate[name] for name in ("value", "low", "high", "n")
+        )
+        assert theirs["value"] == pytest.approx(1 - rate["value"])
+        assert (theirs["low"], theirs["high"]) == (pytest.approx(1 - rate["high"]), pytest.approx(1 - rate["low"]))
+        assert theirs["settings_hash"] == ours["settings_hash"]
+        assert (ours["metric"], ours["slice"], ours["arm"]) == (f"human_win_rate:{study}", "all", first)
+        assert (ours["is_valid"], theirs["is_valid"], ours["judging_id"]) == (is_enough, is_enough, None)
+    assert len(told) == 4
+    assert len({score["settings_hash"] for score in told.values()}) == 2
+    alone = client.get("/v1/evaluations", params={"metric": f"human_win_rate:{studies[0]}", "system": "deft"})
+    assert [score["study_id"] for score in alone.json()["data"][0]["scores"]] == [studies[0]]
+    latest, first = client.get("/v1/leaderboard", params=by_metric).json()["boards"]
+    ranks = [[(place["system"], place["rank"], place["study_id"]) for place in b["places"]] for b in (latest, first)]
+    assert ranks[0] == [("deft", 1, studies[1])]  # the base is no adapter
+    assert ranks[1] == [("deft", None, studies[0]), ("random", None, studies[0])]
+    assert latest["places"][0]["adapter_id"] == one.adapters["deft"]
+    assert latest["places"][0]["measured_at"] == closed["closed_at"]
+    assert stranger.get("/v1/evaluations", params=by_metric).json()["data"] == []
+    assert other.id not in str(client.get("/v1/leaderboard", params=by_metric).json())
+
+
+def test_a_study_of_few_items_has_a_score_without_a_rank_and_one_without_judgements_none(
+    client: TestClient, evaluate: Callable[[], Evaluated]
+) -> None:
+    one = evaluate()
+    few = studied(client, one, ["random", "deft"], items=12)
+    body = {"evaluation": one.id, "systems": ["random", "deft"], "items": 12}
+    for study in (few, client.post("/v1/studies", json=body).json()["id"]):
+        client.post(f"/v1/studies/{study}/close")
+    (board,) = client.get("/v1/leaderboard", params={"metric": "human_win_rate"}).json()["boards"]
+    assert [(place["study_id"], place["rank"], place["n"]) for place in board["places"]] == [(few, None, 12)] * 2
+
+
 @pytest.mark.parametrize(("items", "rater", "judged"), [(60, None, 0), (49, "a person", 49)])
 def test_a_study_that_others_hardly_judged_decides_nothing(
     client: TestClient, evaluate: Callable[[], Evaluated], items: int, rater: str | None, judged: int

@@ -25,6 +25,7 @@ from store import claims, jobs, telling
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
+from tests.api.test_judged_scores import studied
 from tests.evaluations import Evaluated
 from tests.judge_server import rating
 from tests.judged import answered, better_in, publish_judging
@@ -220,6 +221,24 @@ def test_a_judging_that_came_later_is_in_the_report_when_it_is_asked_for_again(
     assert (second["may_decide"], second["position_bias"], second["agreement"]) == (False, None, None)
     assert "no pair that people have labelled" in second["may_not_decide_because"][0]
     assert first["sentence"].replace("`", "") in re.sub("<.*?>", "", again.text)
+
+
+def test_a_closed_study_of_the_answers_is_in_the_report_and_an_open_one_is_not(
+    client: TestClient, ended: str, database: Database, team_id: str
+) -> None:
+    with database.read() as session:
+        evaluated = Evaluated(str(jobs.get(session, team_id, ended).artifact_id), "", "", {})
+    study = studied(client, evaluated, ["base", "deft"], items=20)
+    assert client.get(f"/v1/jobs/{ended}/report.json").json()["studies"] == []
+    before = client.get(f"/v1/jobs/{ended}/report.html")
+    client.post(f"/v1/studies/{study}/close")
+    (told,) = client.get(f"/v1/jobs/{ended}/report.json").json()["studies"]
+    results = client.get(f"/v1/studies/{study}/results").json()
+    assert (told["id"], told["systems"], told["raters"]) == (study, ["base", "deft"], 1)
+    assert (told["win_rate"], told["judged_pairs"]) == (results["win_rate"], results["judged_pairs"])
+    again = client.get(f"/v1/jobs/{ended}/report.html", headers={"If-None-Match": before.headers["etag"]})
+    assert ('id="studies"' in before.text, 'id="studies"' in again.text) == (False, True)
+    assert results["sentence"].replace("`", "") in re.sub("<.*?>", "", again.text)
 
 
 def test_what_a_judge_of_safety_says_stands_beside_what_the_rules_say(

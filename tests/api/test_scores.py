@@ -129,7 +129,7 @@ def test_where_neither_end_is_better_nobody_ranks(client: TestClient, two: list[
 
 
 @pytest.mark.parametrize("path", ["/v1/leaderboard", "/v1/evaluations"])
-@pytest.mark.parametrize("metric", ["acuracy", "human_win_rate", "reward_model:rm_1"])
+@pytest.mark.parametrize("metric", ["acuracy", "human_win", "reward_model:rm_1"])
 def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(
     client: TestClient, path: str, metric: str
 ) -> None:
@@ -138,6 +138,7 @@ def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(
     (error,) = answer.json()["errors"]
     assert "preference_accuracy, margin" in error["expected"]
     assert "judge_win_rate" in error["expected"]
+    assert "human_win_rate" in error["expected"]
     assert client.get(path, params={"metric": "reward:rm_1"}).status_code == 200
 
 
