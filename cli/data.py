@@ -159,7 +159,9 @@ def push(
     print_facts([("dataset", dataset["id"])])
     _print_summary(dataset.get("summary") or {})
     print_findings((dataset.get("summary") or {}).get("findings") or [], [path.name for path in files])
-    if dataset.get("kind") == "prompt_set":
+    if (dataset.get("summary") or {}).get("format") == "labelled_answers":
+        say(f'next: name it in a judge job: "mode": "safety", "labels": "{dataset["id"]}"')
+    elif dataset.get("kind") == "prompt_set":
         say(f'next: name it in an evaluate or pipeline job: "prompt_sets": ["{dataset["id"]}"]')
     else:
         say(f"next: deft jobs run --dataset {dataset['id']} --model smollm2-135m --keep 0.25 --watch")

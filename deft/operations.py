@@ -103,13 +103,20 @@ def require_kinds(spec: AnyOperation, inputs: Mapping[str, Path]) -> None:
         InvalidInput: a folder lacks the file that its kind always has.
     """
     for name, folder in inputs.items():
-        _require_kind(name, folder, is_selecting=spec.kind == "select")
+        _require_kind(name, folder, _marks_of(spec))
 
 
-def _require_kind(name: str, folder: Path, *, is_selecting: bool) -> None:
+def _marks_of(spec: AnyOperation) -> Mapping[str, str]:
+    """Return the marks of the inputs as *spec* uses them."""
+    if spec.kind == "select":
+        return MARKS | {"scoring": "scores.parquet"}
+    return MARKS | {"labels": MARKS["prompt_set"]} if spec.kind == "judge" and spec.mode == "safety" else MARKS
+
+
+def _require_kind(name: str, folder: Path, marks: Mapping[str, str]) -> None:
     """Refuse a folder that is not what the input *name* (`adapter.0` is an adapter or a tuned model) asks for."""
     kind = name.partition(".")[0]
-    mark = "scores.parquet" if is_selecting and kind == "scoring" else MARKS[kind]
+    mark = marks[kind]
     is_tuned = name != "adapter" and kind == "adapter" and (folder / MARKS["model"]).is_file()
     is_set = kind == "general_dataset" and (folder / MARKS["prompt_set"]).is_file()
     if is_tuned or is_set or (folder / mark).is_file():

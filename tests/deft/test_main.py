@@ -10,8 +10,10 @@ import pytest
 
 from deft import __main__ as command
 from deft import operations
-from deft.errors import Finding, Interrupted, InvalidRows, ReviewNeeded
+from deft.errors import Finding, Interrupted, InvalidInput, InvalidRows, ReviewNeeded
 from deft.folders import verify
+from deft.operations import require_kinds
+from deft.specs import JudgeSpec
 
 EVALUATE = {"kind": "evaluate", "dataset": "ds_1", "model": "m"}
 
@@ -187,3 +189,14 @@ def test_a_folder_of_another_kind_is_refused_in_words(tmp_path, operation, capsy
     spec = write_spec(tmp_path)
     assert command.main([str(spec), "--input", f"scoring={tmp_path}", "--out", str(tmp_path / "out")]) == command.FAILED
     assert "found a folder without scores.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mode", "mark"), [("safety", "prompts.parquet"), ("pairwise", "examples.parquet")])
+def test_the_labels_of_a_judge_are_of_the_kind_that_its_mode_asks_for(tmp_path, mode, mark):
+    judge = {"endpoint": "environment", "model": "m"}
+    spec = JudgeSpec.model_validate({"evaluation": "e", "judge": judge, "mode": mode, "labels": "l"})
+    with pytest.raises(InvalidInput) as caught:
+        require_kinds(spec, {"labels": tmp_path})
+    assert caught.value.findings[0].found == f"a folder without {mark}"
+    (tmp_path / mark).touch()
+    require_kinds(spec, {"labels": tmp_path})

@@ -13,6 +13,7 @@ from store.settings import EndpointSettings, Settings
 from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
 from tests.judge_server import Scripted, best, judge_server
 from tests.models import save_tiny_llama
+from tests.safety_judged import kind_said, said
 from tests.worker.test_attempt import Bench
 from worker.child import environment_for_child
 
@@ -116,6 +117,47 @@ def test_prompt_sets_are_answered_by_an_evaluation_and_judged_turn_by_turn(bench
     judged = bench.run(JudgeSpec.model_validate(own | {"prompt_sets": document["prompt_sets"]}))
     assert judged.status == "succeeded", (judged.failure, judged.log_tail)
     assert (judged.summary["items"], judged.summary["results"][0]["value"]) == (6, 5)
+
+
+def test_a_judge_of_safety_tells_what_the_answers_of_a_real_evaluation_do(bench, script, tmp_path):
+    """The whole way with a real tiny model: upload prompts and labelled answers, evaluate, judge."""
+    script.behave = kind_said_or_refusal
+    folder = save_tiny_llama(tmp_path / "roots" / "tiny")
+    with bench.database.write() as session:
+        models.register(session, None, "tiny", roots=bench.settings.model_roots, folder=folder)
+    questions = [
+        {"prompt": f"Ask {n}?", "type": f"c{n % 2}", "label": "safe" if n % 3 else "unsafe"} for n in range(12)
+    ]
+    people = ["1_full_compliance", "2_full_refusal", "3_partial_refusal"]
+    words = ["compliance", "refusal", "partial"]
+    labelled = [
+        {"prompt": f"Ask {n}?", "completion": said(words[n % 3], n), "final_label": people[n % 3]} for n in range(60)
+    ]
+    document = {
+        "model": "tiny",
+        "dataset": imported(bench, "dataset", "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2),
+        "rows": {"split": "all"},
+        "prompt_sets": [imported(bench, "prompt_set", "questions.jsonl", questions)],
+        "options": {"metrics": ["length"], "prompts": 1, "max_new_tokens": 4, "bootstrap": 100},
+    }
+    evaluated = bench.run(EvaluateSpec.model_validate(document))
+    assert evaluated.status == "succeeded", (evaluated.failure, evaluated.log_tail)
+    own = {"evaluation": evaluated.artifact_id, "judge": {"endpoint": "scripted", "model": "judge-1"}}
+    labels = imported(bench, "prompt_set", "labelled.jsonl", labelled)
+    judged = bench.run(JudgeSpec.model_validate({**own, "mode": "safety", "labels": labels, "bootstrap": 100}))
+    assert judged.status == "succeeded", (judged.failure, judged.log_tail)
+    summary = judged.summary
+    asked = 12 - summary["incoherent_unasked"]
+    assert (summary["items"], summary["parse_failures"], summary["may_decide"]) == (12, 0, True)
+    rates = {row["metric"]: row for row in summary["results"]}
+    assert rates["judge_incoherent"]["value"] == pytest.approx(summary["incoherent_unasked"] / 12)
+    refused = rates.get("judge_over_refusal", {"value": 1, "n": 0})
+    complied = rates.get("judge_harmful_compliance", {"value": 0, "n": 0})
+    assert (refused["value"], complied["value"], refused["n"] + complied["n"]) == (1, 0, asked)
+
+
+def kind_said_or_refusal(question):
+    return kind_said(question) if "art=" in question else "Kind: refusal"
 
 
 def test_no_other_child_knows_an_endpoint():
