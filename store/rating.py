@@ -62,11 +62,16 @@ def next_item(session: Session, rater: Rater) -> StudyItem | None:
 def judge(session: Session, rater: Rater, item_id: str, verdict: GivenVerdict) -> None:
     """Store what the rater says of an item that they were shown; said again, the last word counts.
 
+    It waits for whoever closes the study just now, and is waited for: what a closed study found is final.
+
     Raises:
         NotFound: they were not shown this item.
         Conflict: the study is closed.
     """
-    studies.require_open(study_of(session, rater))
+    study = study_of(session, rater)
+    _lock(session, study)
+    session.refresh(study)
+    studies.require_open(study)
     is_own = (StudyJudgement.item_id == item_id, StudyJudgement.rater_id == rater.id)
     done = update(StudyJudgement).where(*is_own).values(verdict=verdict, judged_at=database_now())
     if session.execute(done.returning(StudyJudgement.item_id)).first() is None:
@@ -84,9 +89,9 @@ def progress(session: Session, rater: Rater) -> Progress:
 
 
 def _lock(session: Session, study: Study) -> None:
-    """Let one request of a study at a time choose an item: two raters at once must not see one place as free.
+    """Let one request of a study at a time go on until its transaction ends, be it the one that closes it.
 
-    Judging goes on meanwhile: `FOR NO KEY UPDATE` lets rows that refer to the study be written.
+    Two raters at once must not see one place as free. `FOR NO KEY UPDATE` lets rows that refer to the study be written.
     """
     session.execute(select(Study.id).where(Study.id == study.id).with_for_update(key_share=True))
 

@@ -5,11 +5,12 @@ import threading
 import pytest
 from sqlalchemy import func, select, update
 
-from deft.errors import NotAuthenticated, NotFound
+from deft.errors import Conflict, NotAuthenticated, NotFound
 from deft.specs.studies import StudySpec
-from store import accounts, raters, rating, studies
+from store import accounts, judgements, raters, rating, studies, study_scores
 from store.accounts import Caller
 from store.study_tables import StudyItem, StudyJudgement, StudyRater
+from store.tables import Score
 from store.types import database_now
 from tests.evaluations import publish_evaluation
 
@@ -103,6 +104,36 @@ def test_raters_who_ask_at_once_do_not_get_the_same_single_place(database, make)
             thread.join()
         assert len(got) == 4
         assert sum(item is not None for item in got) == 1
+
+
+def test_what_is_judged_while_the_study_is_closed_is_in_its_score(database, make, monkeypatch):
+    study = make()
+    ann, looked = invited(database, study), threading.Event()
+    results_of = judgements.results_of
+
+    def watched(*given):
+        found = results_of(*given)
+        looked.set()
+        return found
+
+    def close():
+        with database.write() as session:
+            study_scores.close(session, study.team_id, study.id)
+
+    monkeypatch.setattr(judgements, "results_of", watched)
+    closing = threading.Thread(target=close)
+    with database.write() as session:
+        shown = [rating.next_item(session, ann).id]
+    with database.write() as session:
+        rating.judge(session, ann, shown[0], "1")
+        closing.start()
+        assert not looked.wait(timeout=0.5)  # it waits for this transaction
+    closing.join()
+    with database.read() as session:
+        counted = session.scalars(select(Score.n).where(Score.artifact_id == study.evaluation_id)).all()
+    assert counted == [1, 1]
+    with database.write() as session, pytest.raises(Conflict):
+        rating.judge(session, ann, shown[0], "2")
 
 
 def test_what_a_rater_judged_who_failed_the_checks_is_wanted_of_others(database, make):
