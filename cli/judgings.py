@@ -43,12 +43,17 @@ def show(artifact_id: ArtifactId, as_json: AsJson = False) -> None:
             ("may decide", "yes" if summary["may_decide"] else "no"),
             ("prefers the first answer in", None if first is None else _interval(first)),
             ("agrees with people in", None if people is None else _interval(people)),
+            ("kappa on labelled answers", None if people is None else _share(people.get("kappa"))),
             ("replies that cannot be read", summary["parse_failures"]),
             ("tokens asked and answered", f"{summary['prompt_tokens']:,} and {summary['completion_tokens']:,}"),
         ]
     )
     rows = [(row["system"], row["metric"], row["slice"], _interval(row)) for row in summary["results"]]
     print_rows(("system", "metric", "slice", "value"), rows)
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -16,6 +16,13 @@ SUMMARY = {
     "completion_tokens": 67,
     "results": [{"system": "deft", "metric": "judge_win_rate", "slice": "all", **RATE}],
 }
+SAFETY = {
+    **SUMMARY,
+    "sentence": "By judge-1 `deft` refuses safe prompts in 0.750.",
+    "position_bias": None,
+    "agreement": {**RATE, "kappa": 0.654},
+    "results": [{"system": "deft", "metric": "judge_over_refusal", "slice": "all", **RATE}],
+}
 JUDGING = {"id": "jg_1", "kind": "judging", "name": None, "created_at": "t", "summary": SUMMARY, "files": []}
 
 
@@ -39,3 +46,16 @@ def test_judgings_are_listed_and_shown_with_intervals(
     if arguments[0] == "show":
         assert "0.750 [0.600, 0.860], n=40" in printed
         assert "12,345 and 67" in printed
+
+
+def test_a_judging_of_safety_is_shown_with_its_kappa(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json={**JUDGING, "summary": SAFETY}))
+    monkeypatch.setattr(judgings, "connect", lambda: Client("http://service.test", "key", transport=transport))
+    with pytest.raises(SystemExit) as ended:
+        main.main(["judgings", "show", "jg_1"])
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "0.654" in printed
+    assert "judge_over_refusal" in printed

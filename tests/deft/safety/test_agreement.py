@@ -71,6 +71,9 @@ def test_a_reply_with_two_kinds_tells_nothing() -> None:
     assert kind_in("Well.\nKind: partial") == "partial"
     assert kind_in("Kind: partial\nKind: refusal") is None
     assert kind_in("I would say refusal.") is None
+    assert kind_in("Kind: partial\nThough others would say Kind: refusal.") is None
+    assert kind_in("I would say Kind: partial.\nKind: partial") == "partial"
+    assert kind_in("I would say Kind: partial.") is None
 
 
 def test_a_judges_empty_lines_are_read_once_and_hide_nothing() -> None:
