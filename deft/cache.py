@@ -83,16 +83,28 @@ def append(path: Path, lines: bytes) -> None:
 def forget_oldest(root: Path, largest: int = LARGEST_BYTES, files: str = "*/*" + SAFETENSORS) -> None:
     """Remove what killed jobs left below *root*, and of its *files* those used longest ago until *largest* bytes stay.
 
+    Other jobs may do the same meanwhile.
+
     Raises:
-        OSError: a file went meanwhile, or cannot be removed.
+        OSError: a file cannot be removed.
     """
-    for path in root.glob("*/.*.tmp"):
-        if path.stat().st_mtime < time.time() - _LITTER_SECONDS:
+    for used_at, _, path in _used(root, "*/.*.tmp"):
+        if used_at < time.time() - _LITTER_SECONDS:
             path.unlink(missing_ok=True)
-    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in root.glob(files)]
+    found = _used(root, files)
     total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+    for _, size, path in found:
         if total <= largest:
             break
         path.unlink(missing_ok=True)
         total -= size
+
+
+def _used(root: Path, files: str) -> list[tuple[float, int, Path]]:
+    """Return when each of *files* below *root* was used, its bytes and its path, the oldest first."""
+    found = []
+    for path in root.glob(files):
+        with suppress(FileNotFoundError):  # it went meanwhile
+            told = path.stat()
+            found.append((told.st_mtime, told.st_size, path))
+    return sorted(found)

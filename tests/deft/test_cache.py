@@ -30,6 +30,15 @@ def test_what_is_put_is_found_under_its_context_alone(tmp_path: Path) -> None:
     assert list(cache.contents(cache.folder_of(tmp_path, {"base": "c"}))) == []
 
 
+def test_a_journal_goes_on_in_a_line_of_its_own(tmp_path: Path) -> None:
+    journal = tmp_path / "new" / "journal.jsonl"
+    cache.append(journal, b"one\ntwo\n")
+    journal.write_bytes(journal.read_bytes()[:-2])
+    cache.append(journal, b"three\n")
+    assert journal.read_bytes() == b"one\ntw\nthree\n"
+    assert journal.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda _: b""])
 def test_a_damaged_file_is_not_believed_and_goes(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = filled(tmp_path)
@@ -61,6 +70,14 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     os.utime(tmp_path / "old" / ".1-a.tmp", (0, 0))
     cache.forget_oldest(tmp_path, largest=200)
     assert sorted(path.parent.name for path in tmp_path.rglob("*") if path.is_file()) == ["new", "newest"]
+
+
+def test_a_file_that_goes_meanwhile_is_no_trouble(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    (path.parent / "gone.safetensors").symlink_to(tmp_path / "nothing")  # in the list of files, and not there
+    (path.parent / ".1-a.tmp").symlink_to(tmp_path / "nothing")
+    cache.forget_oldest(tmp_path, largest=0)
+    assert not path.exists()
 
 
 def test_what_is_read_counts_as_used(tmp_path: Path) -> None:
