@@ -51,8 +51,9 @@ def _added(evidence: Evidence, sides: Sequence[Sequence[int]], lucks: Sequence[L
     known = [luck for luck in lucks if luck is not None]
     if not known:
         return None
-    variance = sum((luck or known[0]).variance * evidence.runs(side) for luck, side in zip(lucks, sides, strict=True))
-    return Luck(variance, min(luck.degrees for luck in known))
+    own = [(luck or known[0]).times(evidence.runs(side)) for luck, side in zip(lucks, sides, strict=True)]
+    degrees = min(luck.degrees for luck in known)
+    return Luck(sum(luck.between for luck in own), degrees, sum(luck.noise for luck in own))
 
 
 def _with_luck(measured: Measured, runs: Runs, metric: str, value: Value) -> tuple[Value, bool]:

@@ -63,7 +63,7 @@ class Evidence:
     def estimate_runs(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Estimate:
         """Estimate the mean of the runs *plus*, less that of *minus*, with the luck of every training run in it."""
         luck = self.luck or NO_LUCK
-        return self._estimate(plus, minus, Luck(luck.variance * self.runs(plus, minus), luck.degrees))
+        return self._estimate(plus, minus, luck.times(self.runs(plus, minus)))
 
     def runs(self, *sides: Sequence[int]) -> float:
         """Return by how much the variance of one run's luck counts: 1 / n for each trained side of n runs."""

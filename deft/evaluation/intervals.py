@@ -113,7 +113,8 @@ def estimate(
     sample, error = _where(seen, bounds if is_share else None, seed)
     deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
-    p = sign_flip_p(prompts, luck_deviates(luck, 0.0, len(deviations), seed), seed=seed)
+    tested = luck and luck_deviates(luck.for_tests(), 0.0, len(deviations), seed)
+    p = sign_flip_p(prompts, tested, seed=seed)
     error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
     return _with_effect(Estimate(value, low, high, error, p), prompts, alone)
 
@@ -210,7 +211,7 @@ def _is_constant(prompts: Array, value: float) -> bool:
 def _own_luck(resampled: Resampled, columns: list[list[int]]) -> Luck | None:
     """Return the luck of the difference of two arms as far as their own draws tell of it."""
     luck = luck_of(resampled, columns)
-    return luck and Luck(luck.variance * sum(1 / len(arm) for arm in columns if len(arm) > 1), luck.degrees)
+    return luck and luck.times(sum(1 / len(arm) for arm in columns if len(arm) > 1))
 
 
 def _constant(value: float, clusters: int, bounds: Bounds, *, is_share: bool = False) -> Estimate:
