@@ -54,7 +54,7 @@ ITEMS = 3
 
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+|\n+")
 _YES_OR_NO = re.compile(r"(?:yes|no)\b")
-_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022])\s", re.MULTILINE)
+_ITEM = re.compile(r"^[^\S\n]*(?:\d+[.)]|[-*\u2022])\s", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _QUOTED = re.compile(
@@ -62,7 +62,7 @@ _QUOTED = re.compile(
     r"(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){3,400}'(?!\w)",
     re.MULTILINE,
 )
-_SPEAKER = re.compile(r"^\W*[a-z][\w .]{0,24}:\W*\s\S.*$", re.MULTILINE)
+_SPEAKER = re.compile(r"^[^\w\n]*[a-z][\w .]{0,24}:\W*\s\S.*$", re.MULTILINE)
 _CONTRACTED = (
     (re.compile(r"\bcan ?n[o']t\b|\bcan't\b"), "cannot"),
     (re.compile(r"\bwon't\b"), "will not"),

@@ -43,3 +43,7 @@ STORY = " ".join(
 )  # fmt: skip
 def test_kinds_of_answers(answer: str, kind: str) -> None:
     assert kind_of(answer) == kind
+
+
+def test_an_answer_of_a_word_and_empty_lines_is_read_in_one_pass() -> None:
+    assert kind_of("Sure" + "\n" * 200_000 + "x") == kind_of("Sure\n\nx")
