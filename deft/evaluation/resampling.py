@@ -20,7 +20,8 @@ STEADIER = 0.2
 TESTED = 0.5
 """Share of the noise that a test takes off the variance between draws. Of few draws it is often below the noise by
 chance, and luck as large as the noise would then count for nothing: with all of it taken off, 7 to 12 in 100
-evaluations of equal arms had a finding, of this at most 5 (bench/results/familywise.md). The share is ours."""
+evaluations of equal arms had a finding, so at most 5, or 8 where one arm alone has several draws
+(bench/results/familywise.md). The share is ours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
