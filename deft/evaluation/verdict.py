@@ -208,7 +208,7 @@ def _factor(difference: Difference, drifts: Drifts) -> str:
 
 
 def _drift(focus: str, against: str | None, drifts: Drifts) -> list[str]:
-    text = f"Drift of `{focus}`: {drifts[focus].words()}"
+    text = f"Drift of `{focus}`: {drifts.get(focus, Drift()).words()}"
     if against is not None and against != BASE:
         text += f"; of `{against}`: {drifts[against].words()}"
     found = [text + "."]

@@ -262,3 +262,11 @@ def test_without_the_endpoint_the_job_says_what_is_missing(inputs: dict[str, Pat
     with pytest.raises(InvalidInput) as refusal:
         _run(spec_of(server=server), inputs, tmp_path / "out")
     assert refusal.value.findings[0].pointer == "/options/server/endpoint"
+
+
+def test_sets_alone_are_answered_and_nothing_held_out(inputs: dict[str, Path], tmp_path: Path) -> None:
+    summary = _run(spec_of(prompts=0), inputs, tmp_path / "out")
+    assert summary["sentence"].endswith("Drift of `deft`: KL not measured, log p(chosen) not measured.")
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {row["system"] for row in rows} == {"base", "deft"}
+    assert not [line for line in _lines(tmp_path / "out" / "generations.jsonl") if line["set"] == "held_out"]
