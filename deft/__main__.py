@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--input", action="append", default=[], metavar="NAME=FOLDER", help="an input: dataset, model, ..."
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new or empty folder for the output")
-    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where training resumes from and writes to")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where jobs resume from and write to")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="what jobs keep for each other")
     parser.add_argument(
         "--accept", action="append", default=[], metavar="CODE", help="do not pause for this again: somebody has looked"

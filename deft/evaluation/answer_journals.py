@@ -156,10 +156,9 @@ class AnswerJournals:
         if self.root is None:
             return self._opened(None, own)
         journal = self._opened(self.root / _IN_MEMORY, own)
-        with suppress(OSError):
-            if journal.answers and journal.path is not None:
+        if journal.answers and journal.path is not None:
+            with suppress(OSError):
                 os.utime(journal.path)
-            cache.forget_oldest(self.root / _IN_MEMORY, LARGEST_BYTES, "*.jsonl")
         return journal
 
     def open_served(self, own: Mapping[str, str]) -> AnswerJournal:
@@ -168,14 +167,19 @@ class AnswerJournals:
             return self._opened(None, own)
         every = self.root / _SERVED
         _forget_older(every, time.time() - SERVED_SECONDS)
-        with suppress(OSError):
-            cache.forget_oldest(every, LARGEST_BYTES, "*/*.jsonl")
         return self._opened(every / self.job, own)
 
-    def forget_served(self) -> None:
-        """Let go of what servers answered: the evaluation is done, and another one asks anew."""
-        if self.root is not None:
-            shutil.rmtree(self.root / _SERVED / self.job, ignore_errors=True)
+    def end(self) -> None:
+        """Let go of what servers answered, since another evaluation asks anew, and of journals beyond the bound.
+
+        Only here, when the evaluation is done: none takes what its own next attempt is to go on with.
+        """
+        if self.root is None:
+            return
+        shutil.rmtree(self.root / _SERVED / self.job, ignore_errors=True)
+        for folder, files in ((_IN_MEMORY, "*.jsonl"), (_SERVED, "*/*.jsonl")):
+            with suppress(OSError):
+                cache.forget_oldest(self.root / folder, LARGEST_BYTES, files)
 
     def _opened(self, folder: Path | None, own: Mapping[str, str]) -> AnswerJournal:
         context = cache.name_of({**self.facts, **own, "way": _WAY})

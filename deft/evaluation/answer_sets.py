@@ -13,32 +13,27 @@ from deft.data.prompt_sets import overlap
 from deft.data.splits import points_of
 from deft.evaluation.asked import HELD_OUT, Asked, write_asked
 from deft.evaluation.conversations import Conversation, Speaker, converse, layout
-from deft.evaluation.kept_answers import KeptAnswers
 from deft.evaluation.metrics import Who
 from deft.evaluation.set_metrics import Answered, Sampled, safety, set_rows, value_rows
 from deft.evaluation.set_values import append_values
-from deft.evaluation.state import Answered as AnsweredHeldOut
 from deft.evaluation.state import Run, common_settings, decoding_of, hash_of, who_is
+from deft.evaluation.system_checkpoints import SystemCheckpoints
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
 from deft.safety.rates import RATES
 from deft.safety.told import RULES, is_labelled
 
 
-def answer_sets(run: Run, kept: KeptAnswers, answers: Sequence[AnsweredHeldOut]) -> Answered:
-    """Let every system answer every prompt of the sets, the base first, or those that have not yet.
-
-    What each says is *kept* with the *answers* to the held-out prompts.
-    """
+def answer_sets(run: Run, checkpoints: SystemCheckpoints) -> Answered:
+    """Let every system answer every prompt of the sets, the base first."""
     if not run.sets:
         return []
     run.report.phase("prompt_sets")
-    found = kept.found_sets(run)
-    run.reused.answers += sum(len(each.answers) for own in found for each in own)
-    for index in range(len(found), len(run.systems)):
-        found.append(_answered(run, index))
-        kept.keep(run, answers, found)
-    return [(who_is(adapter), own) for adapter, own in zip(run.systems, found, strict=True)]
+    found = []
+    for index, adapter in enumerate(run.systems):
+        found.append((who_is(adapter), _answered(run, index)))
+        checkpoints.add_answered()
+    return found
 
 
 def _answered(run: Run, index: int) -> list[Conversation]:

@@ -6,7 +6,7 @@ generations.jsonl, comparison.json and evaluation.json. No text of a row goes in
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,6 @@ from deft.evaluation.general_text import load_texts
 from deft.evaluation.generation import Answer, Decoding, end_ids
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
-from deft.evaluation.kept_answers import KeptAnswers, kept_answers
 from deft.evaluation.kept_likelihoods import KeptLikelihoods
 from deft.evaluation.likelihoods import AnswerSums, Pass, answer_sums
 from deft.evaluation.metrics import (
@@ -47,10 +46,10 @@ from deft.evaluation.metrics import (
 from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
 from deft.evaluation.sampling import seed_of
-from deft.evaluation.scored_rows import base_facts, likelihoods, pass_facts, text_measurements
 from deft.evaluation.served import rows_named
-from deft.evaluation.set_metrics import Answered as AnsweredSets
 from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
+from deft.evaluation.system_checkpoints import SystemCheckpoints, open_checkpoints
+from deft.evaluation.system_likelihoods import base_facts, likelihoods, pass_facts, text_measurements
 from deft.evaluation.systems import Adapter, Resident, open_adapters
 from deft.memory import noted
 from deft.models.files import config_hash
@@ -88,13 +87,13 @@ def run_evaluate(
 ) -> dict[str, Any]:
     """Evaluate as *spec* asks, write the evaluation's files to *out* and return its summary.
 
-    Answers are kept in *checkpoints* system by system: an evaluation that was interrupted goes on from there. In
-    *cache* likelihoods and, prompt by prompt, answers are kept for other evaluations, which take them for the same
-    systems; without one, answers in *checkpoints*.
+    In *cache* likelihoods and, prompt by prompt, answers are kept: one that was interrupted goes on with them, and
+    others take them for the same systems. Without one, answers are kept in *checkpoints*, as what lm-evaluation-harness
+    measured always is.
 
     Raises:
         InvalidInput: nothing is held out, nothing is left to measure, an adapter is unknown or of another base, or
-            prompts and answers do not fit the model's context.
+            prompts and answers do not fit the model's context, or *checkpoints* are of another evaluation.
         ModelNotUsable: the base or an adapter does not load.
         Interrupted: the report asks to stop.
     """
@@ -105,13 +104,13 @@ def run_evaluate(
     run = replace(_prepare(spec, inputs, base_hash, report), sets=read_sets(spec, inputs), endpoint=endpoint)
     run = _with_kept(run, base_hash, cache, checkpoints)
     check_sets_fit(run)
+    settings, of_sets = settings_of(run, base_hash), settings_of_sets(run, base_hash)
+    own_checkpoints = open_checkpoints(run, hash_of([settings, of_sets]), checkpoints)
     scores = likelihoods(run)
     texts = text_measurements(run)
-    settings, of_sets = settings_of(run, base_hash), settings_of_sets(run, base_hash)
-    kept = kept_answers(run, hash_of([settings, of_sets]), checkpoints)
-    answers = _answers(run, kept)
+    answers = _answers(run, own_checkpoints)
     write_generations(run, answers, out / "generations.jsonl")
-    answered_sets = answer_sets(run, kept, answers)
+    answered_sets = answer_sets(run, own_checkpoints)
     judged = judge_answers(run, answers)
     report.phase("comparing")
     parts = [
@@ -127,7 +126,7 @@ def run_evaluate(
     summary |= write_sets(run, answered_sets, safety, inputs, of_sets, out)
     settings |= settings_of_rates(run, of_sets)
     if program is not None:
-        measured = _by_harness(run, program, inputs["model"], kept, answers, answered_sets)
+        measured = _by_harness(run, program, inputs["model"], own_checkpoints)
         told, of_harness = harness.write_results(run, measured, base_hash, out)
         summary, settings = summary | told, settings | of_harness
     summary |= {"generated_by": run.engines.used, "reused": asdict(run.reused)}
@@ -138,8 +137,8 @@ def run_evaluate(
 
 
 def _end(run: Run) -> None:
-    """Put on record what was reused, and let go of what only another try of this job would have taken."""
-    run.journals.forget_served()
+    """Put on record what was reused, and let go of answers that nobody is to take."""
+    run.journals.end()
     if run.reused.words():
         run.report.note(run.reused.words())
 
@@ -212,16 +211,15 @@ def _passes(base: "PreTrainedModel", end_id: int, q_diff: Array | None, report: 
     return Pass(head, end_id, is_shared, budget, direction, noted(report))
 
 
-def _answers(run: Run, kept: KeptAnswers) -> list[Answered]:
-    """Let every system answer the prompts, the base first, or those that have not yet."""
+def _answers(run: Run, checkpoints: SystemCheckpoints) -> list[Answered]:
+    """Let every system answer the prompts, the base first."""
     if not answers_prompts(run.spec):
         return []
     run.report.phase("answers")
-    answers = kept.found(run)
-    run.reused.answers += sum(len(own.answers) for own in answers)
-    for index in range(len(answers), len(run.systems)):
+    answers = []
+    for index in range(len(run.systems)):
         answers.append(_answered(run, index))
-        kept.keep(run, answers)
+        checkpoints.add_answered()
     return answers
 
 
@@ -243,19 +241,16 @@ def _answered(run: Run, index: int) -> Answered:
         return Answered(answers, sums.divergences, sums.entropies if has_entropy else None)
 
 
-def _by_harness(
-    run: Run, program: str, base: Path, kept: KeptAnswers, answers: Sequence[Answered], sets: AnsweredSets
-) -> list[dict[str, Any]]:
+def _by_harness(run: Run, program: str, base: Path, checkpoints: SystemCheckpoints) -> list[dict[str, Any]]:
     """Let lm-evaluation-harness measure every system, or those that it has not yet; the base makes room first."""
     if run.spec.lm_eval is None:
         return []
     run.resident.make_room()
-    results, measured = kept.found_results(run), []
-    for own in harness.measure_systems(run, program, run.spec.lm_eval, base, dict(results)):
+    known, measured = dict(checkpoints.results), []
+    for own in harness.measure_systems(run, program, run.spec.lm_eval, base, known):
         measured.append(own)
-        if "text" in own and own["system"] not in results:
-            results[own["system"]] = own["text"]
-            kept.keep(run, answers, [every for _, every in sets], results)
+        if "text" in own and own["text"] != known.get(own["system"]):
+            checkpoints.add_results(own["system"], own["text"])
     return measured
 
 

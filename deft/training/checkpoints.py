@@ -79,6 +79,11 @@ def newest(root: Path, *, run: Mapping[str, str], report: Report) -> Path | None
     return None
 
 
+def step_of(folder: Path) -> int:
+    """Return the step that the checkpoint at *folder* is of, by its name."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
 def read_document(folder: Path, name: str) -> Json:
     """Return one JSON document of the checkpoint at *folder*."""
     document: Json = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -151,7 +156,7 @@ def _group(folder: Path, name: str) -> Path:
 def _folders(root: Path) -> list[Path]:
     """Return the checkpoint folders below *root*, oldest first."""
     names = (path for path in root.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit())
-    return sorted(names, key=lambda path: int(path.name[len(PREFIX) :]))
+    return sorted(names, key=step_of)
 
 
 def _refuse_another_run(folder: Path, manifest: Mapping[str, Any], run: Mapping[str, str]) -> None:

@@ -1,10 +1,9 @@
-"""Answers are generated once: by evaluations that share prompts, after a stop, a kill, or a server that died."""
+"""Answers are generated once: by evaluations that share prompts, after a stop, or a server that died."""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -244,49 +243,6 @@ def test_a_stop_keeps_every_batch_and_what_is_left_falls_into_the_same_batches(
     assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
 
 
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-from deft import budgets, operations
-from deft.evaluation.answer_journals import AnswerJournal
-from deft.reports import Silent
-from deft.specs import EvaluateSpec
-
-spec, inputs, out, cache = json.loads(sys.argv[1])
-budgets.GENERATION_TOKENS["cpu"] = 60
-add = AnswerJournal.add
-
-def add_and_die(self, answers):
-    add(self, answers)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-AnswerJournal.add = add_and_die
-inputs = {name: Path(folder) for name, folder in inputs.items()}
-given = {"inputs": inputs, "out": Path(out), "checkpoints": None, "cache": Path(cache)}
-operations.run(EvaluateSpec.model_validate(spec), report=Silent(), **given)
-"""
-
-
-def test_a_killed_evaluation_leaves_what_it_had_answered(
-    inputs: Inputs,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(GENERATION_TOKENS, "cpu", 60)
-    root, spec = tmp_path / "cache", without_sets(prompts=6)
-    own = {name: str(inputs[name]) for name in operations.input_names(spec)}
-    (tmp_path / "killed").mkdir()
-    told = json.dumps([spec_json(spec), own, str(tmp_path / "killed"), str(root)])
-    ended = subprocess.run([sys.executable, "-c", KILLED, told], capture_output=True, check=False)
-    assert ended.returncode == -9, ended.stderr.decode()[-2000:]
-    (journal,) = (root / "answers").iterdir()
-    kept = len(journal.read_text().splitlines())
-    assert kept > 0
-    assert evaluate(spec, inputs, tmp_path / "again", root)["reused"]["answers"] == kept
-    evaluate(spec, inputs, tmp_path / "alone")
-    assert files_of(tmp_path / "again") == files_of(tmp_path / "alone")
-
-
 SERVER = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}, "concurrency": 1, "retries": 0}
 
 
@@ -431,15 +387,45 @@ def test_a_journal_that_cannot_be_written_is_said_once_and_nothing_fails(tmp_pat
     assert notes[0].startswith("answers are not kept any more: ")
 
 
-def test_journals_have_a_bound_and_those_used_longest_ago_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journals = AnswerJournals(tmp_path)
+def _fill(journals: AnswerJournals, is_served: bool) -> int:
+    """Fill the journals of three systems, all used long ago; return the bytes of one."""
+    size = 0
     for place, system in enumerate(("old", "used", "new")):
-        journal = journals.open({"system": system})
+        journal = (journals.open_served if is_served else journals.open)({"system": system})
         journal.add({"key": ANSWER})
         assert journal.path is not None
-        os.utime(journal.path, (place, place))
+        seconds = time.time() - 3600 + place
+        os.utime(journal.path, (seconds, seconds))
         size = journal.path.stat().st_size
-    monkeypatch.setattr(answer_journals, "LARGEST_BYTES", 2 * size)
+    return size
+
+
+def test_journals_have_a_bound_and_those_used_longest_ago_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journals = AnswerJournals(tmp_path)
+    monkeypatch.setattr(answer_journals, "LARGEST_BYTES", 2 * _fill(journals, is_served=False))
     assert journals.open({"system": "used"}).answers == {"key": ANSWER}
-    assert not journals.open({"system": "old"}).answers
-    assert journals.open({"system": "new"}).answers
+    journals.end()
+    found = {system: bool(journals.open({"system": system}).answers) for system in ("old", "used", "new")}
+    assert found == {"old": False, "used": True, "new": True}
+
+
+def test_of_servers_journals_those_of_other_jobs_have_a_bound_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = AnswerJournals(tmp_path, job="failed")
+    monkeypatch.setattr(answer_journals, "LARGEST_BYTES", 2 * _fill(failed, is_served=True))
+    AnswerJournals(tmp_path, job="done").end()
+    found = {system: bool(failed.open_served({"system": system}).answers) for system in ("old", "used", "new")}
+    assert found == {"old": False, "used": True, "new": True}
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_an_evaluation_under_way_loses_no_journal_of_its_own_to_the_bound(
+    is_served: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else those that its next attempt opens first would be the first to go."""
+    monkeypatch.setattr(answer_journals, "LARGEST_BYTES", 1)
+    journals = AnswerJournals(tmp_path, job="job")
+    _fill(journals, is_served)
+    again = journals.open_served if is_served else journals.open
+    assert all(again({"system": system}).answers for system in ("old", "used", "new"))

@@ -16,7 +16,7 @@ from deft import cache as files
 from deft import operations
 from deft.budgets import EVALUATION_TOKENS
 from deft.distribution import load, save
-from deft.evaluation import likelihoods, scored_rows
+from deft.evaluation import likelihoods, system_likelihoods
 from deft.evaluation.kept_likelihoods import KeptLikelihoods
 from deft.evaluation.metrics import PairScores
 from deft.models.loading import weights_hash
@@ -88,7 +88,7 @@ def test_numbers_are_the_same_to_the_last_bit_found_or_computed(
     given: Inputs, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(spec_of(), given, tmp_path / "alone")
-    monkeypatch.setattr(scored_rows, "score_pairs", None)  # nothing can be computed
+    monkeypatch.setattr(system_likelihoods, "score_pairs", None)  # nothing can be computed
     summary = evaluate(spec_of(), given, tmp_path / "again", cache)
     assert reused(summary) == (ROWS * SYSTEMS, ROWS * SYSTEMS)
     assert numbers(tmp_path / "again") == numbers(tmp_path / "alone")

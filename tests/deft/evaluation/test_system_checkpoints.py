@@ -1,4 +1,4 @@
-"""An evaluation that is interrupted between systems ends as one that was not, and asks nobody twice."""
+"""An evaluation that is interrupted between systems ends as one that was not, asks nobody twice and mixes no runs."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from peft import LoraConfig, get_peft_model
 
 from deft.data.datasets import import_files
 from deft.errors import Interrupted, InvalidInput
-from deft.evaluation import answer_sets
 from deft.evaluation import run as evaluation
+from deft.evaluation.system_checkpoints import SystemCheckpoints
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
 from tests.deft.small_runs import with_other_settings
@@ -21,7 +21,7 @@ from tests.models import save_tiny_llama, tiny_llama
 
 
 class Stopped(Silent):
-    """Asks to stop once it has heard of *systems* kept."""
+    """Asks to stop once it has heard of the checkpoints of *systems*."""
 
     def __init__(self, systems: int) -> None:
         self.systems = systems
@@ -57,49 +57,85 @@ def _spec(**options: Any) -> EvaluateSpec:
     return EvaluateSpec.model_validate(document | {"tokens": {"max_prompt_tokens": 40, "max_total_tokens": 60}})
 
 
-def _run(spec: EvaluateSpec, inputs: Mapping[str, Path], root: Path, report: Any = None) -> Path:
+def _run(
+    spec: EvaluateSpec, inputs: Mapping[str, Path], root: Path, report: Any = None, cache: Path | None = None
+) -> Path:
     out = root / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    evaluation.run_evaluate(spec, inputs=inputs, out=out, checkpoints=root / "kept", report=report or Silent())
+    told, kept = report or Silent(), root / "kept"
+    evaluation.run_evaluate(spec, inputs=inputs, out=out, checkpoints=kept, report=told, cache=cache)
     return out
+
+
+def _summary(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "evaluation.json").read_text())
+    return found
 
 
 def _files(out: Path) -> list[bytes]:
     return [(out / name).read_bytes() for name in ("metrics.json", "generations.jsonl", "values.parquet")]
 
 
-def test_it_ends_as_one_that_was_not_interrupted(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+NAMES = ("base", "one", "two")
+USED = [{"system": name, "engine": "sorted_batches", "because": "options.engine asks for it"} for name in NAMES]
+
+
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_it_ends_as_one_that_was_not_interrupted(inputs: dict[str, Path], tmp_path: Path, has_cache: bool) -> None:
+    """Stopped when the second system has answered: the third's answers were under way, and are there as well."""
+    cache, spec = tmp_path / "cache" if has_cache else None, _spec(engine="sorted_batches")
+    whole = _run(spec, inputs, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        _run(spec, inputs, tmp_path / "parts", Stopped(2), cache)
+    listener = Stopped(99)
+    again = _run(spec, inputs, tmp_path / "parts", listener, cache)
+    assert _files(again) == _files(whole)
+    assert [_summary(out)["reused"]["answers"] for out in (whole, again)] == [0, 3 * 4]
+    assert _summary(again)["generated_by"] == _summary(whole)["generated_by"] == USED
+    assert listener.kept == [3]
+
+
+def test_without_what_a_lost_cache_held_everything_is_asked_again_and_is_no_progress(
+    inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     whole = _files(_run(_spec(), inputs, tmp_path / "whole"))
     with pytest.raises(Interrupted):
-        _run(_spec(), inputs, tmp_path / "parts", Stopped(2))
-    asked: list[int] = []
-    answered = evaluation._answered
-    monkeypatch.setattr(evaluation, "_answered", lambda run, index: asked.append(index) or answered(run, index))
-    again = _run(_spec(), inputs, tmp_path / "parts")
+        _run(_spec(), inputs, tmp_path / "parts", Stopped(2), tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache")
+    listener = Stopped(99)
+    again = _run(_spec(), inputs, tmp_path / "parts", listener, tmp_path / "cache")
     assert _files(again) == whole
-    assert asked == [2]
-    used = json.loads((again / "evaluation.json").read_text())["generated_by"]
-    assert [(each["system"], each["engine"]) for each in used] == [
-        (name, "sorted_batches") for name in ("base", "one", "two")
-    ]
+    assert _summary(again)["reused"]["answers"] == 0
+    assert listener.kept == [3]
+
+
+def test_a_checkpoint_is_told_only_where_an_attempt_is_further_than_those_before(tmp_path: Path) -> None:
+    """Three attempts without a new checkpoint are a job's last (store.attempts)."""
+    told = Stopped(99)
+    first = SystemCheckpoints(tmp_path, {"spec": "s"}, told)
+    first.add_answered()
+    first.add_answered()
+    first.add_results("base", "text")
+    second = SystemCheckpoints(tmp_path, {"spec": "s"}, told, dict(first.results), newest=first.newest)
+    second.add_answered()
+    second.add_answered()
+    second.add_results("one", "text")
+    assert told.kept == [1, 2, 3, 4]
+    held = json.loads((tmp_path / "step-000004" / "lm_eval.json").read_text())
+    assert held == {"base": "text", "one": "text"}
 
 
 def test_the_engine_is_on_record_and_changes_no_answer(inputs: dict[str, Path], tmp_path: Path) -> None:
     sorted_ones = _run(_spec(engine="sorted_batches"), inputs, tmp_path / "sorted")
     continuous = _run(_spec(engine="continuous_batching"), inputs, tmp_path / "continuous")
     assert _files(continuous) == _files(sorted_ones)
-    used = json.loads((continuous / "evaluation.json").read_text())["generated_by"]
-    assert used == [
-        {"system": name, "engine": "continuous_batching", "because": None} for name in ("base", "one", "two")
+    assert _summary(continuous)["generated_by"] == [
+        {"system": name, "engine": "continuous_batching", "because": None} for name in NAMES
     ]
 
 
-def test_answers_to_prompt_sets_are_kept_system_by_system_too(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_to_prompt_sets_are_taken_again_too(inputs: dict[str, Path], tmp_path: Path) -> None:
     questions = [{"question_id": n, "category": "c", "turns": [f"Ask {n}?", "And then?"]} for n in range(3)]
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
     import_files([tmp_path / "questions.jsonl"], tmp_path / "set")
@@ -108,16 +144,16 @@ def test_answers_to_prompt_sets_are_kept_system_by_system_too(
     whole = _files(_run(spec, given, tmp_path / "whole"))
     with pytest.raises(Interrupted):
         _run(spec, given, tmp_path / "parts", Stopped(3 + 2))
-    asked: list[int] = []
-    answered = answer_sets._answered
-    monkeypatch.setattr(answer_sets, "_answered", lambda run, index: asked.append(index) or answered(run, index))
-    assert _files(_run(spec, given, tmp_path / "parts")) == whole
-    assert asked == [2]
+    listener = Stopped(99)
+    again = _run(spec, given, tmp_path / "parts", listener)
+    assert _files(again) == whole
+    assert _summary(again)["reused"]["answers"] == 3 * 4 + 2 * 6 + 3  # of the last system the turn under way
+    assert listener.kept == [3 + 3]
 
 
-def test_answers_of_another_evaluation_are_not_taken(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_checkpoints_of_another_evaluation_are_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     _run(_spec(), inputs, tmp_path)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="settings and spec differ"):
         _run(_spec(max_new_tokens=6), inputs, tmp_path)
 
 
@@ -129,7 +165,7 @@ def test_answers_of_another_evaluation_are_not_taken(inputs: dict[str, Path], tm
         ("chat_template.jinja", None),
     ],
 )
-def test_answers_of_a_model_that_changed_meanwhile_are_not_taken(
+def test_checkpoints_of_a_model_that_changed_meanwhile_are_refused(
     inputs: dict[str, Path], tmp_path: Path, name: str, change: dict[str, Any] | None
 ) -> None:
     model = tmp_path / "model"
@@ -182,7 +218,7 @@ def _edit(path: Path, **changes: Any) -> None:
         pytest.param(_adapter, lambda folder: _adapter(folder, 9), id="weights of an adapter without a record"),
     ],
 )
-def test_answers_of_a_system_that_changed_meanwhile_are_not_taken(
+def test_checkpoints_of_a_system_that_changed_meanwhile_are_refused(
     inputs: dict[str, Path],
     tmp_path: Path,
     make: Callable[[Path, int], None],
@@ -199,7 +235,7 @@ def test_answers_of_a_system_that_changed_meanwhile_are_not_taken(
         _run(spec, {**inputs, **systems}, tmp_path)
 
 
-def test_answers_of_adapters_are_kept_whatever_else_lies_beside_them(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_checkpoints_of_adapters_hold_whatever_else_lies_beside_them(inputs: dict[str, Path], tmp_path: Path) -> None:
     systems = {f"adapter.{index}": tmp_path / f"system-{index}" for index in range(2)}
     for seed, folder in enumerate(systems.values(), start=1):
         _adapter(folder, seed)
@@ -208,7 +244,8 @@ def test_answers_of_adapters_are_kept_whatever_else_lies_beside_them(inputs: dic
         _run(spec, {**inputs, **systems}, tmp_path, Stopped(2))
     (systems["adapter.0"] / "README.md").write_text("Another card.", encoding="utf-8")
     listener = Stopped(99)
-    _run(spec, {**inputs, **systems}, tmp_path, listener)
+    again = _run(spec, {**inputs, **systems}, tmp_path, listener)
+    assert _summary(again)["reused"]["answers"] == 3 * 4
     assert listener.kept == [3]
 
 
