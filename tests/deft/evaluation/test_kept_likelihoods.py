@@ -29,6 +29,8 @@ from tests.models import byte_tokenizer, save_tiny_llama
 Inputs = dict[str, Path]
 ROWS, SYSTEMS = 13, 3
 OPTIONS = {"metrics": ["preference_accuracy", "margin", "r_d_accuracy", "perplexity"], "prompts": 0, "bootstrap": 100}
+OF_ANY_BASE = {"metrics": ["preference_accuracy", "perplexity"]}
+"""Measured of a base alone, and without a scoring."""
 NAMES = ("base", "one", "two")
 
 
@@ -149,7 +151,7 @@ def test_a_system_that_changed_is_scored_again_and_the_others_are_not(
 
 def _another_base(given: Inputs, folder: Path) -> tuple[EvaluateSpec, Inputs]:
     save_tiny_llama(folder, seed=7)
-    return spec_of(systems=0), {"model": folder}
+    return spec_of(systems=0, options=OF_ANY_BASE), {"model": folder}
 
 
 def _other_settings(given: Inputs, folder: Path) -> tuple[EvaluateSpec, Inputs]:
@@ -160,7 +162,7 @@ def _other_end(given: Inputs, folder: Path) -> tuple[EvaluateSpec, Inputs]:
     _copied(given, "model", folder)
     (folder / "chat_template.jinja").unlink()
     byte_tokenizer(has_chat_template=False).save_pretrained(folder)  # the same tokens, but its end of text
-    return spec_of(scoring=None), {"model": folder}
+    return spec_of(scoring=None, options=OF_ANY_BASE), {"model": folder}
 
 
 def _other_tokens(given: Inputs, folder: Path) -> tuple[EvaluateSpec, Inputs]:
