@@ -16,7 +16,8 @@ from deft.evaluation.conversations import Conversation, Speaker, converse, layou
 from deft.evaluation.metrics import Who
 from deft.evaluation.set_metrics import Answered, Sampled, safety, set_rows, value_rows
 from deft.evaluation.set_values import append_values
-from deft.evaluation.state import Run, common_settings, decoding_of, hash_of, who_is
+from deft.evaluation.settings import common_settings, hash_of
+from deft.evaluation.state import Run, decoding_of, who_is
 from deft.evaluation.system_checkpoints import SystemCheckpoints
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens

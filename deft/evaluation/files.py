@@ -15,8 +15,9 @@ from deft.evaluation.held_out import HeldOut
 from deft.evaluation.metrics import BASE, Measurement, PairScores, implicit_margin
 from deft.evaluation.other_models import Judged
 from deft.evaluation.prompt_values import BOUNDS
+from deft.evaluation.settings import hash_of
 from deft.evaluation.slices import by_source
-from deft.evaluation.state import Answered, Run, hash_of, who_is
+from deft.evaluation.state import Answered, Run, who_is
 from deft.evaluation.verdict import compare
 from deft.models.fit import answers_prompts
 

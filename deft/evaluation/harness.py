@@ -18,7 +18,8 @@ from pathlib import Path
 from deft.endpoints import KEY, URL
 from deft.errors import Finding, InvalidInput, shown
 from deft.evaluation.harness_results import MOST_BYTES, Json, parsed, rows_of
-from deft.evaluation.state import Run, common_settings, who_is
+from deft.evaluation.settings import common_settings
+from deft.evaluation.state import Run, who_is
 from deft.evaluation.systems import Adapter
 from deft.reports import Report, stop_if_asked
 from deft.specs import EvaluateSpec, LmEval

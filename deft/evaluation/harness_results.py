@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deft.evaluation.metrics import Who
-from deft.evaluation.state import hash_of
+from deft.evaluation.settings import hash_of
 from deft.specs import LmEval
 
 MOST_BYTES = 67_108_864

@@ -47,7 +47,8 @@ from deft.evaluation.other_models import judge_answers
 from deft.evaluation.reward_judges import open_judges
 from deft.evaluation.sampling import seed_of
 from deft.evaluation.served import rows_named
-from deft.evaluation.state import Answered, NamedModel, Run, hash_of, settings_of, who_is
+from deft.evaluation.settings import hash_of, settings_of
+from deft.evaluation.state import Answered, NamedModel, Run, who_is
 from deft.evaluation.system_checkpoints import SystemCheckpoints, open_checkpoints
 from deft.evaluation.system_likelihoods import base_facts, likelihoods, pass_facts, text_measurements
 from deft.evaluation.systems import Adapter, Resident, open_adapters
