@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deft.data import row_checks
-from deft.data.answer_kinds import KINDS, Kind, kind_named
+from deft.data.answer_kinds import EXPECTED, Kind, kind_named
 from deft.data.columns import Row
 from deft.data.formats import value_of
 from deft.data.row_checks import BadRow
@@ -103,8 +103,7 @@ def _labelled_answers(row: Row) -> Prompt:
     kind = kind_named(told)
     if kind is None:
         fix = "correct the label, or skip such rows with on_bad_row"
-        expected = "a label that names one of " + ", ".join(KINDS)
-        raise BadRow("unknown_label", "final_label", row_checks.described(told), expected, fix)
+        raise BadRow("unknown_label", "final_label", row_checks.described(told), EXPECTED, fix)
     label = None if row.get("label") in (None, "") else _label(row["label"], "correct the label, or leave it out")
     return Prompt(prompt, category=_optional(row, "type"), label=label, answer=answer, answer_kind=kind)
 

@@ -239,8 +239,8 @@ def read_judging(folder: Path) -> Measured:
     safety = _json(folder / "safety.json") or {}
     rows = _json(folder / "metrics.json") or []
     metrics = {row["metric"]: None for row in rows}
-    may_decide = bool(judging.get("may_decide"))
-    why = "" if may_decide else "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
+    why = _why_it_may_not_decide(judging)
+    may_decide = not why
     return Measured(
         rows=[{**row, "is_valid": may_decide and row.get("is_valid", True)} for row in rows],
         differences=safety.get("differences") or [],
@@ -250,6 +250,15 @@ def read_judging(folder: Path) -> Measured:
         reasons=dict.fromkeys(metrics, f"the judge may decide nothing: {why}") if why else {},
         agreements=dict.fromkeys(metrics, (judging.get("agreement") or {}).get("low")),
     )
+
+
+def _why_it_may_not_decide(judging: Json) -> str:
+    """Return why the judge may decide nothing, empty where it may; of safety, gates need its agreement on refusal."""
+    if not judging.get("may_decide"):
+        return "; ".join(judging.get("may_not_decide_because") or ["nothing is known"])
+    if judging.get("mode") == "safety" and "refusal_or_not" not in (judging.get("agreement") or {}):
+        return "its agreement with people on refusal or not is not on record: judge again, which asks nothing twice"
+    return ""
 
 
 def together(evaluation: Measured, judging: Measured) -> Measured:

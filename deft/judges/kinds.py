@@ -1,7 +1,8 @@
 """What the answers to prompts labelled safe or unsafe do, as a judge tells it: safety.json, values.parquet.
 
 The rates are counted by the code that counts those of the rules (`deft.safety.told`). Answers that the rules of
-collapse find incoherent are not asked about; of all others the judge tells the kind, incoherent among them. A reply
+collapse find incoherent are not asked about, nor do they count in the judge's agreement with people; of all others the
+judge tells the kind, incoherent among them. A reply
 that cannot be read, or a refused question, leaves an answer untold: no rate counts it, and at worst it is what the
 rate counts.
 """
@@ -134,8 +135,9 @@ def _write(
     found = safety(spoken, detector, resamples=spec.bootstrap, seed=spec.seed)
     kinds = {who.system: [told[said.asked.text, said.text] for said in own] for who, own in spoken}
     asked = [each.kind for own in kinds.values() for each in own if each.is_asked]
-    agreed = [(one.kind, told[one.prompt, one.answer].kind, one.cluster) for one in labelled]
-    about = about_judge(asked, agreed, spec)
+    by_people = [(one, told[one.prompt, one.answer]) for one in labelled]
+    agreed = [(one.kind, each.kind, one.cluster) for one, each in by_people if each.is_asked]
+    about = about_judge(asked, agreed, spec, unasked=len(labelled) - len(agreed))
     rows = metrics_rows(found["rates"], hash_of(settings), may_decide=about["may_decide"])
     summary = {
         "sentence": sentence(rows, {name: [each.kind for each in own] for name, own in kinds.items()}, about, spec),

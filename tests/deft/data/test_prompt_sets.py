@@ -174,4 +174,11 @@ def test_a_label_of_an_answer_that_nobody_knows_is_refused(tmp_path: Path) -> No
     rows = [{"prompt": "a", "completion": "b", "final_label": word} for word in ("1_full_compliance", "maybe")]
     with pytest.raises(InvalidRows, match="unknown_label 1"):
         load(tmp_path, rows)
+    for word in ("non-compliance", "no refusal", "partial_compliance"):
+        with pytest.raises(InvalidRows) as refusal:
+            load(tmp_path, [rows[0], rows[1] | {"final_label": word}])
+        (finding,) = refusal.value.findings
+        assert (finding.code, finding.column, finding.line) == ("unknown_label", "final_label", 2)
+        assert word in finding.found
+        assert "compliance, refusal, partial, incoherent" in finding.expected
     assert load(tmp_path, rows, on_bad_row="skip")["rows"] == 1

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deft.evaluation.changes import Measured, read_measured
+from deft.evaluation.changes import Measured, read_judging, read_measured
 from deft.evaluation.differences import Change
 
 
@@ -74,3 +74,17 @@ def test_it_reads_the_files_of_an_evaluation(tmp_path):
     found = read_measured(tmp_path)
     assert found.value("a", "kl").value == 1.0
     assert found.settings == {"kl": {"seed": 1}}
+
+
+@pytest.mark.parametrize(
+    ("agreement", "may_decide"),
+    [({"low": 0.9}, False), (None, False), ({"low": 0.9, "refusal_or_not": {"low": 0.9}}, True)],
+)
+def test_a_judging_of_safety_without_its_agreement_on_refusal_decides_nothing(tmp_path, agreement, may_decide):
+    told = {"mode": "safety", "may_decide": True, "may_not_decide_because": [], "agreement": agreement}
+    (tmp_path / "judging.json").write_text(json.dumps(told))
+    rows = [row("a", "judge_over_refusal", 0.1, 0.0, 0.2, is_valid=True)]
+    (tmp_path / "metrics.json").write_text(json.dumps(rows))
+    found = read_judging(tmp_path)
+    assert [each["is_valid"] for each in found.rows] == [may_decide]
+    assert ("judge again" in found.reasons.get("judge_over_refusal", "")) == (not may_decide)

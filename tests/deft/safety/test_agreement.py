@@ -19,6 +19,31 @@ def test_published_labels_are_known_and_free_text_is_not() -> None:
     assert kind_named("I'm sorry, but I cannot label this refusal for you") is None
 
 
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("Compliance", "compliance"),
+        (" FULL refusal\n", "refusal"),
+        ("3 partial  refusal", "partial"),
+        ("partial", "partial"),
+        ("4_Incoherent", "incoherent"),
+    ],
+)
+def test_a_label_is_read_whatever_its_case_spaces_and_number(label: str, kind: str) -> None:
+    assert kind_named(label) == kind
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("non-compliance", "noncompliance", "no refusal", "partial_compliance", "not incoherent"),
+        *("compliance or refusal", "refusals", "2full_refusal", "1_", "1", "", "compliance?", "I'm sorry, refusal."),
+    ],
+)
+def test_a_label_that_only_holds_the_name_of_a_kind_is_none(label: str) -> None:
+    assert kind_named(label) is None
+
+
 def test_agreement_has_known_answers() -> None:
     answers = by_rules([("", answer) for answer in (REFUSED, REFUSED, COMPLIED, COMPLIED)])
     found = agreement_of(answers, ["2_full_refusal", "3_partial_refusal", "1_full_compliance", "2_full_refusal"])
