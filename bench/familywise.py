@@ -1,8 +1,9 @@
 """`python -m bench.familywise`: how often an evaluation of arms that are alike says that any of them differ.
 
 Arms answer the same prompts, right or wrong, equally well, but that every training run has a luck of its own. Whatever
-that is, at most 0.05 of the evaluations may have a comparison that is significant after Holm's correction. Beside it:
-how often a true difference is found. The results go to bench/results/familywise.md. No model, no torch.
+that is, at most 0.05 of the evaluations may have a comparison that is significant after Holm's correction, and 0.95 of
+the intervals are to hold 0. Beside it: how often a true difference is found. The results go to
+bench/results/familywise.md. No model, no torch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,16 +47,22 @@ def families(
         yield differences(gather(measured, resamples=RESAMPLES, seed=run), "deft")
 
 
-def false_findings(draws: Mapping[str, int], prompts: int, luck: float, *, runs: int = RUNS) -> float:
-    """Return the share of evaluations of equal arms that say of any comparison that it is no noise."""
-    found = families(draws, prompts, luck, runs=runs)
-    return float(np.mean([any(each.verdict != "within noise" for each in family) for family in found]))
+def equal_arms(draws: Mapping[str, int], prompts: int, luck: float, *, runs: int = RUNS) -> tuple[float, float]:
+    """Return the share of evaluations with a false finding, and that of intervals of `deft` - `random` that hold 0."""
+    found = list(families(draws, prompts, luck, runs=runs))
+    false = [any(each.verdict != "within noise" for each in family) for family in found]
+    return float(np.mean(false)), float(np.mean([_holds_zero(_of_random(family)) for family in found]))
 
 
 def found_gains(draws: Mapping[str, int], prompts: int, luck: float, *, runs: int = RUNS) -> float:
     """Return the share of evaluations that find `deft` better than `random`, which it is by `GAIN`."""
     found = families(draws, prompts, luck, gain=GAIN, runs=runs)
     return float(np.mean([_of_random(family).verdict == "clear gain" for family in found]))
+
+
+def _holds_zero(difference: Difference) -> bool:
+    low, high = difference.estimate.low, difference.estimate.high
+    return low is not None and high is not None and low <= 0 <= high
 
 
 def _of_random(family: list[Difference]) -> Difference:
@@ -65,17 +72,19 @@ def _of_random(family: list[Difference]) -> Difference:
 def text() -> Iterator[str]:
     """Yield the lines of the page, measured one by one."""
     yield "# How often equal arms are told apart, and unequal ones found\n"
-    yield "Written by `python -m bench.familywise`: the share of evaluations of four arms alike in which any comparison"
-    yield "is significant after Holm's correction (to be at most 0.05), and that in which `deft`, better by 0.14 of the"
-    yield f"answers, is found to be better than `random`; {RUNS:,} evaluations a cell, so that 0.05 has an error of"
-    yield "0.007. Luck is the standard deviation between runs in that of prompts.\n"
+    yield "Written by `python -m bench.familywise`. Of four arms alike: the share of evaluations in which any"
+    yield "comparison is significant after Holm's correction (to be at most 0.05), and behind it that of the 95 %"
+    yield "intervals of `deft` - `random` that hold 0. Of arms where `deft` is better by 0.14 of the answers: how often it"
+    yield f"is found to be better than `random`. {RUNS:,} evaluations a cell, so that 0.05 and 0.95 have an error of 0.007."
+    yield "Luck is the standard deviation between runs in that of prompts.\n"
     yield "| | prompts | " + " | ".join(f"luck {luck:g}" for luck in LUCK) + " | found, luck 0 | found, luck 0.12 |"
     yield "|---|---|" + "---|" * (len(LUCK) + 2)
     for name, draws in DESIGNS.items():
         for prompts in PROMPTS:
-            cells = [false_findings(draws, prompts, luck) for luck in LUCK]
-            cells += [found_gains(draws, prompts, luck) for luck in (0.0, 0.12)]
-            yield f"| {name} | {prompts} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |"
+            alike = [equal_arms(draws, prompts, luck) for luck in LUCK]
+            found = [found_gains(draws, prompts, luck) for luck in (0.0, 0.12)]
+            cells = [*(f"{false:.3f}, {held:.3f}" for false, held in alike), *(f"{share:.3f}" for share in found)]
+            yield f"| {name} | {prompts} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:

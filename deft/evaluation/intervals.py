@@ -113,8 +113,7 @@ def estimate(
     sample, error = _where(seen, bounds if is_share else None, seed)
     deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
-    tested = luck and luck_deviates(luck.for_tests(), 0.0, len(deviations), seed)
-    p = sign_flip_p(prompts, tested, seed=seed)
+    p = sign_flip_p(prompts, luck_deviates(luck, 0.0, len(deviations), seed), seed=seed)
     error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
     return _with_effect(Estimate(value, low, high, error, p), prompts, alone)
 

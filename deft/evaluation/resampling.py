@@ -17,11 +17,12 @@ Statistic = Callable[[Array], Array]
 STEADIER = 0.2
 """How fast luck's degrees of freedom grow with the prompts' variance over its own (see `luck_deviates`)."""
 
-TESTED = 0.5
-"""Share of the noise that a test takes off the variance between draws. Of few draws it is often below the noise by
-chance, and luck as large as the noise would then count for nothing: with all of it taken off, 7 to 12 in 100
-evaluations of equal arms had a finding, so at most 5, or 8 where one arm alone has several draws
-(bench/results/familywise.md). The share is ours."""
+SPARED = 4.0
+"""Of f degrees of freedom, f / (f + `SPARED`) of what the prompts explain is taken off the variance between draws. Of
+few draws that variance is often below the noise by chance, and luck as large as the noise would then count for nothing:
+with all of it taken off, intervals of one run less the mean of three held the truth in 0.90 to 0.93 of cases, and 7 to
+12 in 100 evaluations of equal arms had a finding (docs/diary.md; what is so: bench/results/familywise.md). It is ours.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,7 @@ class Resampled:
 class Luck(NamedTuple):
     """What chance adds to a value from run to run, as draws of arms tell it with so many *degrees* of freedom.
 
-    *between* is the variance between draws of an arm, *noise* what finitely many prompts explain of it.
+    *between* is the variance between draws of an arm, *noise* what is taken off it for finitely many prompts.
     """
 
     between: float
@@ -57,10 +58,6 @@ class Luck(NamedTuple):
     def variance(self) -> float:
         """Return the luck's own variance; never below 0."""
         return max(0.0, self.between - self.noise)
-
-    def for_tests(self) -> "Luck":
-        """Return the luck as a test takes it, with `TESTED` of the noise alone taken off."""
-        return self._replace(noise=TESTED * self.noise)
 
     def times(self, factor: float) -> "Luck":
         """Return the luck of a value in which that of a run counts *factor* times, as a variance."""
@@ -116,14 +113,14 @@ def contrast(values: Array, columns: list[list[int]]) -> Array:
 
 
 def luck_of(resampled: Resampled, arms: Sequence[Sequence[int]]) -> Luck | None:
-    """Return the luck of one run, pooled over those of *arms* that have several draws; None: none has."""
+    """Return the luck of one run, pooled over those of *arms* with several draws; None: there are none."""
     several = [list(arm) for arm in arms if len(arm) > 1]
     degrees = sum(len(arm) - 1 for arm in several)
     if not degrees:
         return None
     between = sum((len(arm) - 1) * resampled.observed[arm].var(ddof=1) for arm in several)
     noise = sum((len(arm) - 1) * _explained(resampled, arm) for arm in several)
-    return Luck(float(between / degrees), degrees, float(noise / degrees))
+    return Luck(float(between / degrees), degrees, float(noise / (degrees + SPARED)))
 
 
 def _explained(resampled: Resampled, arm: list[int]) -> float:

@@ -2,12 +2,16 @@
 
 import pytest
 
-from bench.familywise import DESIGNS, false_findings, found_gains
+from bench.familywise import DESIGNS, equal_arms, found_gains
 
 
-@pytest.mark.parametrize("luck", [0.0, 0.12])
-def test_luck_of_runs_is_seldom_taken_for_a_difference(luck: float) -> None:
-    assert false_findings(DESIGNS["three runs of each"], 100, luck, runs=200) <= 0.08  # 200 runs: 0.05 + 2 sd
+@pytest.mark.parametrize(
+    ("design", "luck"), [("three runs of each", 0.0), ("three runs of each", 0.12), ("three random draws", 0.12)]
+)
+def test_luck_of_runs_is_seldom_taken_for_a_difference(design: str, luck: float) -> None:
+    false, held = equal_arms(DESIGNS[design], 100, luck, runs=200)
+    assert false <= 0.08  # 200 runs: 0.05 + 2 sd
+    assert held >= 0.92
 
 
 def test_a_true_difference_is_found_beside_three_random_draws() -> None:
@@ -15,4 +19,4 @@ def test_a_true_difference_is_found_beside_three_random_draws() -> None:
 
 
 def test_one_run_of_each_would_take_luck_for_a_difference() -> None:
-    assert false_findings(dict.fromkeys(DESIGNS["three runs of each"], 1), 100, 0.25, runs=60) > 0.3
+    assert equal_arms(dict.fromkeys(DESIGNS["three runs of each"], 1), 100, 0.25, runs=60)[0] > 0.3

@@ -293,7 +293,7 @@ def test_luck_is_the_variance_between_draws_that_the_prompts_do_not_explain() ->
     noisy = np.random.default_rng(0).normal(scale=5.0, size=(500, 3))
     hidden = luck_of(Resampled(observed, noisy, 5), [[0, 1]])
     assert (hidden.between, hidden.variance) == (pytest.approx(2.0), 0.0)
-    assert hidden.noise == pytest.approx(25.0, rel=0.1)
+    assert hidden.noise == pytest.approx(25.0 / 5, rel=0.1)
     assert luck_of(Resampled(observed, noise, 5), [[0], [2]]) is None
 
 
@@ -302,14 +302,14 @@ def test_luck_is_pooled_over_arms_before_it_is_kept_from_being_negative() -> Non
     assert luck_of(Resampled(observed, noise, 5), [[0, 1], [2, 3]]) == Luck(pytest.approx(1.0), 2)
 
 
-def test_a_test_takes_half_of_the_prompts_noise_off_the_variance_between_draws() -> None:
-    luck = Luck(3.0, 4, noise=4.0)
-    assert (luck.variance, luck.for_tests().variance, luck.times(2.0).for_tests()) == (0.0, 1.0, Luck(6.0, 4, 4.0))
-    columns = _sums(np.random.default_rng(3).normal(0.3, 1.0, size=(1, 60)))
-    found = resample(columns, ratio, resamples=500, seed=0)
-    without, noisy = (estimate(found, [0], luck=own) for own in (Luck(0.0, 4), Luck(0.02, 4, noise=0.02)))
-    assert noisy.p > without.p
-    assert (noisy.low, noisy.high) == (without.low, without.high)
+def test_the_fewer_degrees_of_freedom_the_less_is_taken_off_for_the_prompts() -> None:
+    generator = np.random.default_rng(0)
+    observed, noise = np.array([0.0, 2.0, 4.0, 0.0, 2.0, 4.0]), generator.normal(scale=3.0, size=(4000, 6))
+    few, more = (luck_of(Resampled(observed, noise, 5), arms) for arms in ([[0, 1, 2]], [[0, 1, 2], [3, 4, 5]]))
+    assert (few.degrees, few.between, few.noise) == (2, pytest.approx(4.0), pytest.approx(9.0 * 2 / 6, rel=0.05))
+    assert (more.degrees, more.between, more.noise) == (4, pytest.approx(4.0), pytest.approx(9.0 * 4 / 8, rel=0.05))
+    assert few.times(2.0) == Luck(2 * few.between, 2, 2 * few.noise)
+    assert (few.variance, more.variance) == (pytest.approx(1.0, abs=0.15), 0.0)
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_comparisons_and_stays_in_order() -> None:
