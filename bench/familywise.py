@@ -74,9 +74,9 @@ def text() -> Iterator[str]:
     yield "# How often equal arms are told apart, and unequal ones found\n"
     yield "Written by `python -m bench.familywise`. Of four arms alike: the share of evaluations in which any"
     yield "comparison is significant after Holm's correction (to be at most 0.05), and behind it that of the 95 %"
-    yield "intervals of `deft` - `random` that hold 0. Of arms where `deft` is better by 0.14 of the answers: how often it"
-    yield f"is found to be better than `random`. {RUNS:,} evaluations a cell, so that 0.05 and 0.95 have an error of 0.007."
-    yield "Luck is the standard deviation between runs in that of prompts.\n"
+    yield "intervals of `deft` - `random` that hold 0. Of arms where `deft` is better by 0.14 of the answers: how often"
+    yield f"it is found to be better than `random`. {RUNS:,} evaluations a cell, so that 0.05 and 0.95 have an error of"
+    yield "0.007. Luck is the standard deviation between runs in that of prompts.\n"
     yield "| | prompts | " + " | ".join(f"luck {luck:g}" for luck in LUCK) + " | found, luck 0 | found, luck 0.12 |"
     yield "|---|---|" + "---|" * (len(LUCK) + 2)
     for name, draws in DESIGNS.items():
