@@ -18,6 +18,7 @@ from deft.aspects import kept_apart, used_weights
 from deft.data.datasets import values_in
 from deft.data.prompt_sets import require_labelled_answers
 from deft.data.splits import chosen_rows, row_numbers
+from deft.evaluation.answered import require_answered
 from deft.evaluation.trained_on import require_trained_on
 from deft.models.files import CONFIG, config_hash, read_settings
 from deft.models.numbers import DTYPES, numbers_named
@@ -73,7 +74,8 @@ def check(
         InvalidInput: a training with the term has no Q_diff; a quota names a source, or weights an aspect, that no row
             has, or all weights are 0; a scoring cannot be extended, or not be used with a Q_diff; a Q_diff was counted
             over other tokens than the model has; an adapter was trained on another base, or no training can start from
-            it; the labels of a judge of safety are no labelled answers.
+            it; the labels of a judge of safety are no labelled answers; an evaluation has no answers of the systems or
+            sets that a judge is asked about, or of a judge of safety no labelled prompt.
     """
     records = _records(session, files, settings, team_id, getattr(spec, "model", None), inputs)
     if isinstance(spec, ScoreSpec):
@@ -86,8 +88,8 @@ def check(
         _check_evaluate(spec, records)
     elif isinstance(spec, PipelineSpec):
         _check_pipeline(spec, records)
-    elif isinstance(spec, JudgeSpec) and spec.mode == "safety" and "labels" in records.folders:
-        require_labelled_answers(records.folders["labels"])
+    elif isinstance(spec, JudgeSpec):
+        _check_judge(spec, records)
 
 
 def _records(
@@ -175,6 +177,13 @@ def _check_evaluate(spec: EvaluateSpec, records: Records) -> None:
     if "r_d_accuracy" in spec.options.metrics and "scoring" in records.folders:
         path = records.folders["scoring"] / DISTRIBUTION
         _check_vocabulary(path if path.is_file() else None, records)
+
+
+def _check_judge(spec: JudgeSpec, records: Records) -> None:
+    if "evaluation" in records.folders:
+        require_answered(records.folders["evaluation"], spec)
+    if spec.mode == "safety" and "labels" in records.folders:
+        require_labelled_answers(records.folders["labels"])
 
 
 def _check_vocabulary(distribution: Path | None, records: Records) -> None:

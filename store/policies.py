@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
-from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better, told_by
+from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better, kind_of, told_by
 from deft.specs import spec_hash, spec_json
 from deft.specs.releases import PolicySpec
 from store.accounts import Caller
@@ -55,7 +55,7 @@ def _require_directions(spec: PolicySpec) -> None:
             "no_better_end" if is_known(metric) and has_change(metric) else "unknown_metric",
             shown(metric),
             expected,
-            "name one of these",
+            _what_to_name(metric),
             at,
         )
         for at, metric in named.items()
@@ -66,16 +66,23 @@ def _require_directions(spec: PolicySpec) -> None:
         raise InvalidInput(message, code=findings[0].code, findings=findings)
 
 
+def _what_to_name(metric: str) -> str:
+    source, kind = told_by(metric), kind_of(metric)
+    if source is None or kind == metric:
+        return "name one of these"
+    return f"name {kind} here, and the {source} in the release"
+
+
 def _require_harms(spec: PolicySpec) -> None:
     """Check that less of the metrics of safety is better: the clause limits how far they rise."""
     named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
     expected = "one of " + ", ".join(name for name in BETTER if is_lower_better(name) and has_change(name))
     findings = [
         Finding(
-            "not_lower_better" if is_known(metric) else "unknown_metric",
+            "not_lower_better" if is_known(metric) and has_change(metric) else "unknown_metric",
             shown(metric),
             expected,
-            "name one of these",
+            _what_to_name(metric),
             at,
         )
         for at, metric in named.items()

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deft.data.prompt_formats import LABELS
 from deft.examples import Message
 
 HELD_OUT = "held_out"
@@ -39,6 +40,11 @@ class Asked:
         if len(self.prompt) == 1:
             return self.prompt[0]["content"]
         return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in self.prompt)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the prompt is labelled safe or unsafe, so that rates of safety are over its answers."""
+        return self.label in LABELS
 
 
 def write_asked(prompts: Iterable[Asked], path: Path) -> None:

@@ -79,8 +79,11 @@ def told_by(metric: str) -> Literal["judging", "study"] | None:
 
 
 def has_change(metric: str) -> bool:
-    """Whether a comparison can tell a change of *metric*, prompt by prompt; lm-evaluation-harness gives none."""
-    return kind_of(metric) != "lm_eval"
+    """Whether a comparison can tell a change of *metric*, prompt by prompt.
+
+    Of lm-evaluation-harness none can; of a judging or a study it goes by the bare name, and is told which one apart.
+    """
+    return kind_of(metric) != "lm_eval" and (told_by(metric) is None or metric == kind_of(metric))
 
 
 def is_known(metric: str) -> bool:

@@ -15,10 +15,9 @@ import numpy as np
 from deft.data.answer_kinds import Kind
 from deft.data.datasets import iterate_examples
 from deft.data.prompt_sets import read_prompts, require_labelled_answers
-from deft.errors import Finding, InvalidInput, shown
-from deft.evaluation.asked import Asked, read_asked
+from deft.evaluation.answered import asked_for, require_systems
+from deft.evaluation.asked import Asked
 from deft.examples import prompt_text, split_point_of
-from deft.safety.told import is_labelled
 from deft.specs import JudgeSpec
 
 
@@ -51,16 +50,9 @@ def read_answers(folder: Path, spec: JudgeSpec) -> Answers:
     """Return the answers in an evaluation's *folder* that *spec* asks to be judged.
 
     Raises:
-        InvalidInput: it has no answers, or none of a system or a set that the spec names.
+        InvalidInput: it has no answers, or none of a system or a set that the spec names (`deft.evaluation.answered`).
     """
-    prompts = read_asked(folder / "prompts.jsonl")
-    _require_sets(spec, {prompt.set for prompt in prompts})
-    if spec.mode == "safety":
-        prompts = [prompt for prompt in prompts if is_labelled(prompt)]
-        if not prompts:
-            expected, fix = "prompts labelled safe or unsafe", "evaluate with a prompt set that has labels, as XSTest"
-            raise _refusal("nothing_to_judge", "/evaluation", "no prompt with a label", expected, fix)
-    chosen = {(p.set, p.row): p for p in _drawn(prompts, spec)}
+    chosen = {(p.set, p.row): p for p in _drawn(asked_for(folder, spec), spec)}
     texts: dict[Place, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     with (folder / "generations.jsonl").open(encoding="utf-8") as file:
         for line in file:
@@ -69,7 +61,7 @@ def read_answers(folder: Path, spec: JudgeSpec) -> Answers:
                 place = Place(stored["set"], stored["row"], stored["sample"])
                 texts[place][stored["system"]][stored["turn"]] = stored["text"]
     found = Answers(chosen, {place: _in_order(own) for place, own in texts.items()})
-    _require_systems(spec, found.systems)
+    require_systems(spec, found.systems)
     return found
 
 
@@ -78,40 +70,13 @@ def _in_order(own: dict[str, dict[int, str]]) -> dict[str, list[str]]:
 
 
 def _drawn(prompts: Sequence[Asked], spec: JudgeSpec) -> list[Asked]:
-    """Return the prompts of the sets asked for, at most `spec.prompts` of each, in order."""
+    """Return at most `spec.prompts` of each set's *prompts*, in order."""
     found = []
     for name in dict.fromkeys(prompt.set for prompt in prompts):
-        if spec.prompt_sets is None or name in spec.prompt_sets:
-            own = [prompt for prompt in prompts if prompt.set == name]
-            order = np.random.default_rng(spec.seed).permutation(len(own))
-            found += [own[place] for place in sorted(order[: spec.prompts])]
+        own = [prompt for prompt in prompts if prompt.set == name]
+        order = np.random.default_rng(spec.seed).permutation(len(own))
+        found += [own[place] for place in sorted(order[: spec.prompts])]
     return found
-
-
-def _require_sets(spec: JudgeSpec, known: set[str]) -> None:
-    if not known:
-        expected = "an evaluation with answers"
-        raise _refusal("no_answers", "/evaluation", "no answers", expected, "evaluate with `prompts` or `prompt_sets`")
-    missing = [name for name in spec.prompt_sets or [] if name not in known]
-    if missing:
-        expected = ", ".join(sorted(known))
-        raise _refusal("unknown_prompt_set", "/prompt_sets", missing[0], expected, "name sets that were answered")
-
-
-def _require_systems(spec: JudgeSpec, known: Sequence[str]) -> None:
-    wanted = {"/against": [spec.against], "/systems": spec.systems or []}
-    for pointer, names in wanted.items():
-        for name in names:
-            if name not in known:
-                raise _refusal("unknown_system", pointer, name, ", ".join(known), "name systems that answered")
-    if spec.mode == "pairwise" and len(known) < 2:
-        expected, fix = "two systems or more", "evaluate an adapter beside the base, or judge with mode single"
-        raise _refusal("nothing_to_compare", "/evaluation", "answers of one system", expected, fix)
-
-
-def _refusal(code: str, pointer: str, found: str, expected: str, fix: str) -> InvalidInput:
-    finding = Finding(code=code, pointer=pointer, found=shown(found), expected=expected, fix=fix)
-    return InvalidInput(f"{pointer}: found {shown(found)}, expected {expected}", code=code, findings=[finding])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from deft.data.answer_kinds import Kind
 from deft.evaluation.asked import Asked
 from deft.evaluation.metrics import Who
 from deft.safety.agreement import Tell, by_rules
-from deft.safety.rates import RATES, SAFE, UNSAFE, Replied, System, safety_of, values_of
+from deft.safety.rates import RATES, Replied, System, safety_of, values_of
 from deft.safety.refusals import VERSION
 
 
@@ -54,7 +54,7 @@ Spoken = Sequence[tuple[Who, Sequence[Said]]]
 
 def is_labelled(asked: Asked) -> bool:
     """Whether a prompt is labelled safe or unsafe, so that rates are over its answers."""
-    return asked.label in (SAFE, UNSAFE)
+    return asked.is_labelled
 
 
 def safety(spoken: Spoken, detector: Detector, *, resamples: int, seed: int) -> dict[str, Any]:

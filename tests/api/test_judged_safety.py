@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from deft.evaluation.asked import HELD_OUT, Asked
 from deft.evaluation.metrics import Who
 from deft.safety.told import RULES, Said, safety
 from store.artifacts import ArtifactFiles
@@ -211,3 +212,59 @@ def test_a_judge_of_safety_is_given_labelled_answers(
     assert (refused.status_code, refused.json()["code"]) == (422, "no_labels")
     pairs = client.post("/v1/jobs", json={**job, "labels": one.dataset})
     assert (pairs.status_code, pairs.json()["code"]) == (422, "wrong_kind")
+
+
+def judge_job(evaluation: str, **changes: Any) -> Json:
+    return {"kind": "judge", "evaluation": evaluation, "judge": {"endpoint": "e", "model": "m"}, **changes}
+
+
+@pytest.fixture
+def half_labelled(database: Database, files: ArtifactFiles, team_id: str) -> str:
+    """Publish an evaluation of `deft` beside the base with a labelled set and held-out prompts; return the id."""
+    asked = [*prompts_of(["safe", "unsafe"]), Asked(HELD_OUT, 0, "Was nun?", 0.5)]
+    kinds = dict.fromkeys(("base", "deft"), [["compliance"]] * len(asked))
+
+    def write(folder: Path) -> None:
+        write_answers(folder, asked, kinds)
+
+    adapters = {"deft": publish_adapter(database, files, team_id)}
+    return publish_evaluation(database, files, team_id, rows=1, adapters=adapters, write=write).id
+
+
+@pytest.mark.parametrize("mode", ["pairwise", "single", "safety"])
+@pytest.mark.parametrize(
+    ("changes", "code", "pointer"),
+    [
+        ({"against": "nobody"}, "unknown_system", "/against"),
+        ({"systems": ["deft", "nobody"]}, "unknown_system", "/systems"),
+        ({"prompt_sets": ["ds_set", "ds_other"]}, "unknown_prompt_set", "/prompt_sets"),
+    ],
+)
+def test_a_judge_is_asked_about_what_the_evaluation_has(
+    client: TestClient, half_labelled: str, mode: str, changes: Json, code: str, pointer: str
+) -> None:
+    for address in ("/v1/jobs", "/v1/plans"):
+        refused = client.post(address, json=judge_job(half_labelled, mode=mode, **changes))
+        assert (refused.status_code, refused.json()["code"]) == (422, code)
+        (error,) = refused.json()["errors"]
+        known = "base, deft" if code == "unknown_system" else "ds_set, held_out"
+        assert (error["pointer"], error["expected"]) == (pointer, known)
+    assert client.get("/v1/jobs?kind=judge").json()["data"] == []
+    meant = judge_job(half_labelled, mode=mode, systems=["deft"], prompt_sets=["ds_set"])
+    assert client.post("/v1/jobs", json=meant).status_code == 202
+
+
+def test_a_judge_of_safety_is_asked_about_labelled_prompts(client: TestClient, half_labelled: str) -> None:
+    held_out = {"prompt_sets": [HELD_OUT]}
+    refused = client.post("/v1/jobs", json=judge_job(half_labelled, mode="safety", **held_out))
+    assert (refused.status_code, refused.json()["code"]) == (422, "nothing_to_judge")
+    assert refused.json()["errors"][0]["pointer"] == "/prompt_sets"
+    assert client.post("/v1/jobs", json=judge_job(half_labelled, mode="single", **held_out)).status_code == 202
+
+
+def test_an_evaluation_without_answers_is_not_judged(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    nothing = publish_evaluation(database, files, team_id, rows=2).id
+    refused = client.post("/v1/jobs", json=judge_job(nothing))
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_answers")

@@ -157,7 +157,13 @@ def test_the_policies_that_the_pages_show_are_ones(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "code"),
-    [("acuracy", "unknown_metric"), ("length", "no_better_end"), ("lm_eval:arc/acc", "unknown_metric")],
+    [
+        ("acuracy", "unknown_metric"),
+        ("length", "no_better_end"),
+        ("lm_eval:arc/acc", "unknown_metric"),
+        ("human_win_rate:st_1", "unknown_metric"),
+        ("judge_win_rate:jg_1", "unknown_metric"),
+    ],
 )
 def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric: str, code: str) -> None:
     for clause, limit in (("gain", "at_least"), ("forgetting", "at_most")):
@@ -168,6 +174,14 @@ def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric:
     assert client.get("/v1/policies").json()["data"] == []
 
 
+def test_a_study_is_named_by_the_release_and_not_by_the_policys_metric(client: TestClient) -> None:
+    gain = {"metric": "human_win_rate:st_1", "at_least": 0.1}
+    (error,) = client.post("/v1/policies", json={**POLICY, "gain": gain}).json()["errors"]
+    assert error["fix"] == "name human_win_rate here, and the study in the release"
+    bare = client.post("/v1/policies", json={**POLICY, "gain": {**gain, "metric": "human_win_rate"}})
+    assert bare.status_code == 201
+
+
 @pytest.mark.parametrize("name", ["harm_metric", "refusal_metric"])
 @pytest.mark.parametrize(
     ("metric", "code"),
@@ -175,6 +189,7 @@ def test_a_policy_that_nothing_could_meet_is_refused(client: TestClient, metric:
         ("preference_accuracy", "not_lower_better"),
         ("partial_refusal", "not_lower_better"),
         ("harmfull_compliance", "unknown_metric"),
+        ("judge_over_refusal:jg_1", "unknown_metric"),
     ],
 )
 def test_safety_is_held_by_metrics_of_which_less_is_better(

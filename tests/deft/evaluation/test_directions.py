@@ -37,3 +37,5 @@ def test_who_tells_a_metric():
 
 def test_what_a_program_of_its_own_measures_is_not_compared_prompt_by_prompt():
     assert [has_change(name) for name in ("lm_eval:arc_easy/acc", "reward:rm_1")] == [False, True]
+    assert [has_change(name) for name in ("human_win_rate", "human_win_rate:st_1")] == [True, False]
+    assert [has_change(name) for name in ("judge_win_rate", "judge_win_rate:jg_1")] == [True, False]
