@@ -97,12 +97,15 @@ class StudyResultsDocument(Document):
     study_id: str
     systems: list[str]
     sentence: str
-    pairs: int
-    identical: int
-    judged_pairs: int
+    pairs: int = Field(description="Prompts to which the systems gave different answers.")
+    identical: int = Field(description="Prompts to which both said the same: ties that nobody is asked about.")
+    judged_pairs: int = Field(description="Of `pairs`; where they are fewer, they stand for all of them.")
     verdicts: dict[str, int] = Field(description="`first` and `second` are the systems in the order of `systems`.")
     skipped: int
-    win_rate: RateDocument = Field(description="Of the first system; tie, both bad and identical answers count 1/2.")
+    win_rate: RateDocument = Field(
+        description="Of the first system; tie, both bad and identical answers count 1/2, those with the share of "
+        "prompts that they are. Null while nothing has been judged."
+    )
     win_rate_of_all_raters: RateDocument
     first_side: RateDocument = Field(description="How often side 1 won where a side did: 0.5 without a favourite side.")
     agreement: AgreementDocument

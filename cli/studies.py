@@ -104,12 +104,15 @@ def results(study_id: StudyId, as_json: AsJson = False) -> None:
 
 def _facts(found: Json) -> list[tuple[str, Any]]:
     agreement, side = found["agreement"], found["first_side"]
-    alpha = f"{_interval(agreement, 'alpha')} over {agreement['items']} items with several raters"
+    raters = f"over {agreement['items']} items with several raters"
     return [
         ("judged", f"{found['judged_pairs']} of {found['pairs']} pairs, {found['identical']} identical"),
         ("verdicts", ", ".join(f"{name} {count}" for name, count in found["verdicts"].items())),
         ("skipped", found["skipped"]),
-        ("Krippendorff's alpha", alpha if agreement["alpha"] is not None else None),
+        (
+            "Krippendorff's alpha",
+            f"{_interval(agreement, 'alpha')} {raters}" if agreement["alpha"] is not None else None,
+        ),
         ("side 1 preferred", _interval(side, "value") if side["value"] is not None else None),
         ("attention failed", f"{found['attention_failed']} of {found['attention_seen']}"),
     ]

@@ -160,7 +160,12 @@ def _studies(made: Made) -> list[Json]:
 
 def _study(study: Study, found: Results) -> Json:
     times = {"created_at": study.created_at.isoformat(), "closed_at": study.closed_at and study.closed_at.isoformat()}
-    told = {"systems": found.systems, "judged_pairs": found.judged_pairs, "sentence": found.sentence}
+    told = {
+        "systems": found.systems,
+        "pairs": found.pairs,
+        "judged_pairs": found.judged_pairs,
+        "sentence": found.sentence,
+    }
     told |= {"win_rate": asdict(found.win_rate), "agreement": found.agreement.alpha}
     counted = sum(not rater.is_left_out for rater in found.raters)
     return {"id": study.id, "name": study.name, **times, **told, "raters": counted}

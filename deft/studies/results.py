@@ -6,7 +6,7 @@ beside. Knows judgements, no database.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -16,7 +16,7 @@ from deft.evaluation.intervals import Array, cluster_sums, estimate, ratio, resa
 from deft.studies.agreement import alpha, alpha_interval, coincidences, interval, is_defined, nominal
 from deft.studies.judgements import OUTCOMES, WINS, JudgedItem, Judgement, by_item, inattentive
 
-VERSION = 1
+VERSION = 2
 """Of the rules below: whose judgements count, what a tie counts, how intervals are made. Part of a score's settings."""
 
 RESAMPLES = 4000
@@ -64,7 +64,10 @@ class RaterFacts:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a study found; *verdicts* counts the outcomes of judgements that count."""
+    """Everything that a study found; *verdicts* counts the outcomes of judgements that count.
+
+    Of the prompts, *identical* have the same answer twice; of the *pairs* that differ, *judged_pairs* were judged.
+    """
 
     systems: list[str]
     pairs: int
@@ -93,38 +96,78 @@ def results(
     left_out = inattentive(judgements, allowed=allowed)
     counted = [judgement for judgement in judgements if judgement.rater_id not in left_out]
     identical = [item for item in items if item.kind == "identical"]
-    rate = win_rate(counted, identical, seed=seed)
+    pairs = [item for item in items if item.kind == "pair"]
+    rate = win_rate(counted, identical, pairs, seed=seed)
+    judged = len(by_item(counted))
     checks = [judgement for judgement in judgements if judgement.item.kind == "attention"]
     outcomes = Counter(judgement.outcome for judgement in counted)
     return Results(
         systems=list(systems),
-        pairs=sum(item.kind == "pair" for item in items),
+        pairs=len(pairs),
         identical=len(identical),
-        judged_pairs=len(by_item(counted)),
+        judged_pairs=judged,
         verdicts={outcome: outcomes[outcome] for outcome in OUTCOMES},
         skipped=sum(judgement.verdict == "skip" for judgement in judgements),
         win_rate=rate,
-        win_rate_of_all_raters=win_rate(judgements, identical, seed=seed),
+        win_rate_of_all_raters=win_rate(judgements, identical, pairs, seed=seed),
         first_side=first_side(counted, seed=seed),
         agreement=agreement(counted, seed=seed),
         attention_seen=sum(judgement.verdict != "skip" for judgement in checks),
         attention_failed=sum(judgement.is_failure for judgement in checks),
         raters=rater_facts(judgements, left_out),
-        sentence=sentence(systems, rate),
+        sentence=sentence(systems, rate) + _how_far(judged, len(pairs)),
     )
 
 
-def win_rate(judgements: Sequence[Judgement], identical: Sequence[JudgedItem] = (), *, seed: int = 0) -> Rate:
+def win_rate(
+    judgements: Sequence[Judgement],
+    identical: Sequence[JudgedItem] = (),
+    pairs: Sequence[JudgedItem] | None = None,
+    *,
+    seed: int = 0,
+) -> Rate:
     """Return the share of prompts that the first system wins; ties, both-bad and *identical* answers count one half.
 
-    The judgements of one item are averaged first, so that an item counts once however many raters saw it. The interval
+    The judgements of one item are averaged first, so that an item counts once however many raters saw it. *pairs* are
+    all items that differ, judged or not; None: those that were judged. Where some were not, those that were stand for
+    all of them (`_of_a_sample`): raters get them in random order. Without any judged there is no rate. The interval
     resamples prompts; that other raters might say otherwise is not in it.
     """
     clusters = {judgement.item.id: judgement.item.cluster for judgement in judgements}
     outcomes = by_item(judgements)
     values = [float(np.mean([WINS[outcome] for outcome in said])) for said in outcomes.values()]
-    of_prompts = [clusters[item] for item in outcomes] + [item.cluster for item in identical]
-    return _rate(values + [0.5] * len(identical), of_prompts, seed)
+    of_judged, of_identical = [clusters[item] for item in outcomes], [item.cluster for item in identical]
+    judged = _rate(values, of_judged, seed)
+    if not values or not identical:
+        return judged
+    together = _rate(values + [0.5] * len(identical), of_judged + of_identical, seed)
+    if pairs is None or len(values) == len(pairs):
+        return together
+    differs = [1.0] * len(pairs) + [0.0] * len(identical)
+    share = _rate(differs, [item.cluster for item in pairs] + of_identical, seed)
+    return replace(_of_a_sample(judged, share), n=together.n, prompts=together.prompts)
+
+
+def _of_a_sample(judged: Rate, share: Rate) -> Rate:
+    """Return the win rate where the *judged* pairs are a sample of those that differ, and the others are identical.
+
+    With the *share* p of prompts that differ and the win rate m of the judged, it is 1/2 + p (m - 1/2): the mean over
+    both strata, each with its true weight. The interval is made of those of p and m as of independent ones (MOVER of a
+    product: Zou and Donner 2008, doi 10.1002/sim.3095).
+    """
+    p, lowest, highest = _ends(share)
+    m, low, high = _ends(judged)
+    lead = m - 0.5
+    toward, away = (p - lowest, highest - p) if lead >= 0 else (highest - p, p - lowest)
+    below, above = np.hypot(p * (m - low), lead * toward), np.hypot(p * (high - m), lead * away)
+    value = 0.5 + p * lead
+    return Rate(value, max(0.0, float(value - below)), min(1.0, float(value + above)), judged.n, judged.prompts)
+
+
+def _ends(rate: Rate) -> tuple[float, float, float]:
+    """Return value, low and high of a rate that something was judged for; an unknown end is 0 or 1."""
+    value = 0.5 if rate.value is None else rate.value
+    return value, 0.0 if rate.low is None else rate.low, 1.0 if rate.high is None else rate.high
 
 
 def first_side(judgements: Sequence[Judgement], *, seed: int = 0) -> Rate:
@@ -185,6 +228,12 @@ def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool) -> Rat
         attention_failed=sum(judgement.is_failure for judgement in judged),
         is_left_out=is_left_out,
         median_seconds=round(median(judgement.seconds for judgement in judged), 1) if judged else None,
+    )
+
+
+def _how_far(judged: int, pairs: int) -> str:
+    return (
+        f" {judged} of {pairs} pairs that differ were judged and stand for all of them." if 0 < judged < pairs else ""
     )
 
 

@@ -235,10 +235,17 @@ def test_a_closed_study_of_the_answers_is_in_the_report_and_an_open_one_is_not(
     (told,) = client.get(f"/v1/jobs/{ended}/report.json").json()["studies"]
     results = client.get(f"/v1/studies/{study}/results").json()
     assert (told["id"], told["systems"], told["raters"]) == (study, ["base", "deft"], 1)
-    assert (told["win_rate"], told["judged_pairs"]) == (results["win_rate"], results["judged_pairs"])
+    assert {name: told[name] for name in ("win_rate", "judged_pairs", "pairs")} == {
+        name: results[name] for name in ("win_rate", "judged_pairs", "pairs")
+    }
     again = client.get(f"/v1/jobs/{ended}/report.html", headers={"If-None-Match": before.headers["etag"]})
     assert ('id="studies"' in before.text, 'id="studies"' in again.text) == (False, True)
     assert results["sentence"].replace("`", "") in re.sub("<.*?>", "", again.text)
+    assert f"<td>{results['judged_pairs']} of {results['pairs']}</td>" in again.text
+    body = {"evaluation": evaluated.id, "systems": ["base", "deft"], "items": 20}
+    client.post(f"/v1/studies/{client.post('/v1/studies', json=body).json()['id']}/close")
+    unjudged = client.get(f"/v1/jobs/{ended}/report.html").text
+    assert ("Nothing has been judged yet." in again.text, "Nothing has been judged yet." in unjudged) == (False, True)
 
 
 def test_what_a_judge_of_safety_says_stands_beside_what_the_rules_say(

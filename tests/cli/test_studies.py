@@ -72,10 +72,10 @@ def test_invitations_are_printed_with_the_whole_address(play: Any, capsys: pytes
     ]
 
 
-def test_results_say_the_sentence_first(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def results() -> Played:
     rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "prompts": 9}
     rater = {"rater_id": "rater_1", "judged": 9, "skipped": 1, "attention_failed": 0, "attention_seen": 2}
-    found = {
+    return {
         "sentence": "No difference is shown.",
         "judged_pairs": 9,
         "pairs": 10,
@@ -88,11 +88,26 @@ def test_results_say_the_sentence_first(play: Any, capsys: pytest.CaptureFixture
         "attention_seen": 2,
         "raters": [{**rater, "is_left_out": False, "median_seconds": 4.0}],
     }
+
+
+def test_results_say_the_sentence_first(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = results()
     play({"GET /v1/studies": page({"id": "st_1"}), "GET /v1/studies/st_1/results": found})
     assert deft("studies", "results", "last") == 0
     out = capsys.readouterr().out
     assert out.startswith("No difference is shown.\n")
     assert "0.710 [0.500, 0.900] over 4 items" in out
+
+
+def test_results_without_a_number_are_printed_too(play: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {"value": None, "low": None, "high": None, "n": 0, "prompts": 0}
+    unknown = {"alpha": None, "low": None, "high": None, "items": 0}
+    told = {"sentence": "Nothing has been judged yet.", "agreement": unknown, "first_side": nothing, "raters": []}
+    play({"GET /v1/studies/st_1/results": results() | told})
+    assert deft("studies", "results", "st_1") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Nothing has been judged yet.\n")
+    assert "None" not in out
 
 
 def test_an_export_takes_its_form_from_the_name(play: Any, tmp_path: Path) -> None:

@@ -127,3 +127,61 @@ def test_the_sentence_says_what_the_interval_supports():
 )
 def test_people_prefer_a_system_only_where_the_whole_interval_is_beyond_one_half(low, high, start):
     assert sentence(["a", "b"], Rate((low + high) / 2, low, high, 40, 40)).startswith(start)
+
+
+def study(same, judged, unjudged, verdict="1"):
+    """Return the items of a study, and judgements of *judged* of its pairs."""
+    pairs = [pair(str(n), n) for n in range(judged + unjudged)]
+    items = pairs + [JudgedItem(f"same{n}", "identical", 1000.0 + n, False, None) for n in range(same)]
+    return items, [says(item, verdict) for item in pairs[:judged]]
+
+
+def test_judged_pairs_stand_for_all_that_differ():
+    items, judged = study(150, 60, 90)
+    judged[48:] = [says(one.item, "2") for one in judged[48:]]
+    found = found_in(items, judged)
+    assert found.win_rate.value == pytest.approx(0.65)  # half of the prompts at 1/2, half at 48 / 60
+    assert found.win_rate_of_all_raters.value == pytest.approx(0.65)
+    assert (found.win_rate.n, found.win_rate.prompts) == (210, 210)
+    assert found.win_rate.low < 0.6 < found.win_rate.value < 0.69 < found.win_rate.high
+    assert "60 of 150 pairs that differ were judged" in found.sentence
+    turned = found_in(items, [says(one.item, "2" if one.verdict == "1" else "1") for one in judged]).win_rate
+    assert turned.value == pytest.approx(0.35)
+    assert (turned.low, turned.high) == pytest.approx((1 - found.win_rate.high, 1 - found.win_rate.low), abs=0.01)
+
+
+def test_few_judged_pairs_among_identical_answers_show_no_difference():
+    found = found_in(*study(150, 2, 148))
+    assert found.win_rate.value == pytest.approx(0.75)
+    assert found.win_rate.low < 0.5
+    assert found.sentence.startswith("No difference")
+
+
+def test_where_all_is_judged_the_interval_is_that_of_the_prompts():
+    items, judged = study(20, 40, 0)
+    identical, pairs = items[40:], items[:40]
+    assert win_rate(judged, identical, pairs) == win_rate(judged, identical)
+    assert "pairs that differ" not in found_in(items, judged).sentence
+
+
+def test_the_interval_of_a_study_that_was_closed_early_holds_the_truth():
+    generator = np.random.default_rng(2)
+    held = 0
+    for run in range(60):
+        same = int(generator.binomial(100, 0.5))
+        items, judged = study(same, (100 - same) // 3, 100 - same - (100 - same) // 3)
+        judged = [says(one.item, "1" if generator.random() < 0.8 else "2") for one in judged]
+        rate = results(["a", "b"], items, judged, allowed=1, seed=run).win_rate
+        held += rate.low <= 0.65 <= rate.high
+    assert held >= 52
+
+
+def test_identical_answers_alone_are_no_win_rate():
+    items, judged = study(10, 5, 0)
+    checks = [JudgedItem(f"c{n}", "attention", None, False, "tie") for n in range(2)]
+    nobody = found_in(items, [])
+    left_out = found_in([*items, *checks], [*judged, *(says(item, "2") for item in checks)])
+    for found in (nobody, left_out):
+        assert (found.win_rate.value, found.win_rate.n) == (None, 0)
+        assert found.sentence == "Nothing has been judged yet."
+    assert left_out.win_rate_of_all_raters.value > 0.5
