@@ -23,6 +23,8 @@ from store.types import database_now
 
 TOKEN_MARK = "deftr_"  # noqa: S105 - how tokens begin, not one
 PREFIX_CHARACTERS = len(TOKEN_MARK) + 7
+NOT_INVITED = "This invitation does not work, or no longer: ask whoever invited you to this study for a new link."
+"""What raters read on their page when neither a token nor a key is valid here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +97,25 @@ def authenticate_rater(session: Session, study_id: str, text: str) -> Rater | Ca
         NotFound: the key's team has no such study.
     """
     if not text.startswith(TOKEN_MARK):
-        caller = authenticate(session, text)
+        caller = _caller_of(session, text)
         return _of_key(session, studies.get(session, caller.team_id, study_id), caller) or caller
     if len(text) > MAX_KEY_CHARACTERS:
-        raise NotAuthenticated
+        raise NotAuthenticated(NOT_INVITED)
     digest = digest_of(text)
     candidates = select(StudyRater).where(StudyRater.prefix == text[:PREFIX_CHARACTERS])
     for row in session.scalars(candidates):
         is_known = hmac.compare_digest(row.sha256 or "", digest) and row.revoked_at is None
         if is_known and row.study_id == study_id:
             return Rater(row.id, row.study_id, row.team_id)
-    raise NotAuthenticated("A valid invitation to this study is needed.")
+    raise NotAuthenticated(NOT_INVITED)
+
+
+def _caller_of(session: Session, text: str) -> Caller:
+    """Return who the key *text* belongs to; on the page it may as well be a damaged invitation, so a rater is told."""
+    try:
+        return authenticate(session, text)
+    except NotAuthenticated:
+        raise NotAuthenticated(NOT_INVITED) from None
 
 
 def join(session: Session, study_id: str, caller: Caller) -> Rater:

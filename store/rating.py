@@ -45,7 +45,7 @@ def next_item(session: Session, rater: Rater) -> StudyItem | None:
     """
     study = study_of(session, rater)
     studies.require_open(study)
-    _lock(session, study)
+    studies.lock(session, study)
     shown = _left_open(session, rater)
     if shown is not None:
         return shown
@@ -69,7 +69,7 @@ def judge(session: Session, rater: Rater, item_id: str, verdict: GivenVerdict) -
         Conflict: the study is closed.
     """
     study = study_of(session, rater)
-    _lock(session, study)
+    studies.lock(session, study)
     session.refresh(study)
     studies.require_open(study)
     is_own = (StudyJudgement.item_id == item_id, StudyJudgement.rater_id == rater.id)
@@ -86,14 +86,6 @@ def progress(session: Session, rater: Rater) -> Progress:
     is_shown = _left_open(session, rater) is not None
     is_over = study.closed_at is not None
     return Progress(done, 0 if is_over else len(_candidates(session, study, rater)) + is_shown)
-
-
-def _lock(session: Session, study: Study) -> None:
-    """Let one request of a study at a time go on until its transaction ends, be it the one that closes it.
-
-    Two raters at once must not see one place as free. `FOR NO KEY UPDATE` lets rows that refer to the study be written.
-    """
-    session.execute(select(Study.id).where(Study.id == study.id).with_for_update(key_share=True))
 
 
 def _left_open(session: Session, rater: Rater) -> StudyItem | None:

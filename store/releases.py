@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, Finding, InvalidInput, NotFound, NotPermitted
+from deft.errors import Conflict, Finding, InvalidInput, NotFound, NotPermitted, shown
 from deft.evaluation.changes import Measured, read_measured
 from deft.promotion import decide, is_passed
 from deft.specs import spec_json
@@ -26,7 +26,7 @@ from store.named import absent, artifact_named
 from store.paging import Order, Page, page_of
 from store.recalls import is_recalled
 from store.release_tables import Policy, Release, ReleaseEvent
-from store.tables import Artifact, Job
+from store.tables import ApiKey, Artifact, Job
 from store.types import database_now
 
 Status = Literal["held", "released", "expired", "recalled"]
@@ -127,16 +127,25 @@ def override(session: Session, caller: Caller, release_id: str, reason: str) -> 
 
 
 def recall(session: Session, caller: Caller, release_id: str, reason: str) -> Release:
-    """Take the release back: its adapter's files are handed out no more. Recalling twice is no error.
+    """Take the release back: its adapter's files are handed out no more.
 
     Raises:
         NotFound: the team has no such release.
+        Conflict: `release_recalled`: it has been recalled, by whom and when; the *reason* would be kept nowhere.
     """
     row = _locked(session, caller.team_id, release_id)
-    if row.recalled_at is None:
-        row.recalled_at = _now(session)
-        _note(session, row, caller, "recalled", {"reason": reason})
+    if row.recalled_at is not None:
+        raise _recalled_before(session, row)
+    row.recalled_at = _now(session)
+    _note(session, row, caller, "recalled", {"reason": reason})
     return row
+
+
+def _recalled_before(session: Session, row: Release) -> Conflict:
+    first = next(event for event in events_of(session, row) if event.type == "recalled")
+    when, key = first.created_at.isoformat(timespec="seconds"), session.get_one(ApiKey, first.key_id)
+    told = f"the release was recalled at {when} by the key {shown(key.name)}: {shown(first.data['reason'])}"
+    return Conflict(f"{told}. This reason is not kept", code="release_recalled")
 
 
 def get(session: Session, team_id: str, release_id: str) -> Release:

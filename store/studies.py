@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from deft.errors import Conflict, Finding, InvalidInput, NotFound
+from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
 from deft.examples import Message, prompt_from_text, prompt_text
 from deft.specs import spec_hash, spec_json
 from deft.specs.studies import StudySpec
@@ -52,9 +52,11 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
 
     Raises:
         NotFound: the team has no such evaluation.
-        InvalidInput: it has no stored answers, no such system, or its prompts are not on record.
+        InvalidInput: it has no stored answers, no such system, or its prompts are not on record; or an attention item
+            has no right answer (`same_answers`).
         Conflict: `adapter_recalled`: a system has been recalled, so that nobody is to see its answers.
     """
+    _refuse_same_answers(spec)
     evaluation = artifact_named(session, team_id, spec.evaluation, ("evaluation",), "/evaluation")
     dataset = _dataset_of(session, team_id, evaluation)
     adapters = adapters_of(session, team_id, [evaluation.job_id] if evaluation.job_id else [])
@@ -114,12 +116,21 @@ def closed_of(session: Session, team_id: str, evaluation_id: str) -> Sequence[St
 
 
 def close(session: Session, team_id: str, study_id: str) -> Study:
-    """End the judging; closing twice is no error."""
+    """End the judging; closing twice is no error. Nothing that counts was judged after the instant that is kept."""
     study = get(session, team_id, study_id)
+    lock(session, study)
     is_open = (Study.id == study.id, Study.closed_at.is_(None))
     session.execute(update(Study).where(*is_open).values(closed_at=database_now()))
     session.refresh(study)
     return study
+
+
+def lock(session: Session, study: Study) -> None:
+    """Let one request of a study at a time go on until its transaction ends, be it the one that closes it.
+
+    Two raters at once must not see one place as free. `FOR NO KEY UPDATE` lets rows that refer to the study be written.
+    """
+    session.execute(select(Study.id).where(Study.id == study.id).with_for_update(key_share=True))
 
 
 def require_open(study: Study) -> None:
@@ -167,6 +178,23 @@ def is_verdict() -> ColumnElement[bool]:
 def items_of(session: Session, study: Study) -> Sequence[StudyItem]:
     """Return all items of the study, in the order in which they were made."""
     return session.scalars(select(StudyItem).where(StudyItem.study_id == study.id).order_by(StudyItem.id)).all()
+
+
+def _refuse_same_answers(spec: StudySpec) -> None:
+    """Refuse attention items whose two answers are the same on the page, so that no verdict is the right one."""
+    findings = [
+        Finding(
+            "same_answers",
+            f"the same text as `better`: {shown(item.worse)}",
+            "a text that is worse than `better`",
+            "change one of the two, or leave the item out",
+            pointer=f"/attention_items/{place}/worse",
+        )
+        for place, item in enumerate(spec.attention_items)
+        if item.better.split() == item.worse.split()
+    ]
+    if findings:
+        raise InvalidInput("An attention item has no right answer.", code="same_answers", findings=findings)
 
 
 def _dataset_of(session: Session, team_id: str, evaluation: Artifact) -> Artifact:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,6 +42,13 @@ class ReasonRequest(Spec):
     """Why; it goes on record."""
 
     reason: str = Field(min_length=1, max_length=2000)
+
+    @field_validator("reason")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a reason in words, not blanks alone: whoever reads the record has to know why")
+        return value
 
 
 RELEASE_SPEC: TypeAdapter[ReleaseSpec] = TypeAdapter(ReleaseSpec)
@@ -136,7 +143,7 @@ def override_release(release_id: str, body: Reason, session: Writing, caller: Ca
     openapi_extra=json_body(REASON),
 )
 def recall_release(release_id: str, body: Reason, session: Writing, caller: CallerOf, once: OnceOf) -> Response:
-    """Take a release back: the adapter's files are handed out no more; the answer lists who has fetched them."""
+    """Take a release back, once: the adapter's files are handed out no more; the answer lists who has fetched them."""
 
     def make() -> StoredReply:
         row = releases.recall(session, caller, release_id, body.reason)

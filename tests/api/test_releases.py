@@ -213,7 +213,11 @@ def test_an_override_goes_on_record_and_is_not_the_trainers(
 ) -> None:
     release = ask(client, evaluate(gain=0.0))
     assert post(client, release, "override", reason="hurry").status_code == 403
-    assert post(colleague, release, "override").status_code == 422
+    for verb in ("override", "recall"):
+        assert post(colleague, release, verb).status_code == 422
+        for blank in (" ", "\t\n"):
+            refused = post(colleague, release, verb, reason=blank)
+            assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/reason")
     done = post(colleague, release, "override", reason="a reading of all answers").json()
     assert (done["status"], done["is_overridden"]) == ("released", True)
     event = done["events"][1]
@@ -267,6 +271,19 @@ def test_a_recall_blocks_downloads_and_lists_who_has_the_adapter(
     assert client.get(f"/v1/releases/{release['id']}/downloads").json()["data"] == recalled["downloads"]
     for verb, body in (("approve", {}), ("override", {"reason": "x"})):
         assert post(colleague, release, verb, **body).json()["code"] == "release_recalled"
+
+
+def test_a_second_recall_is_refused_with_who_made_the_first(
+    client: TestClient, colleague: TestClient, evaluate: Callable[..., Evaluated]
+) -> None:
+    release = ask(client, evaluate(), approvals=0)
+    done = post(colleague, release, "recall", reason="it lies").json()
+    second = post(client, release, "recall", reason="it is slow")
+    assert (second.status_code, second.json()["code"]) == (409, "release_recalled")
+    when = done["recalled_at"].replace("Z", "")[:19]
+    assert all(part in second.json()["detail"] for part in ("by the key", "colleague", "it lies", when))
+    events = client.get(f"/v1/releases/{release['id']}").json()["events"]
+    assert [event["data"]["reason"] for event in events if event["type"] == "recalled"] == ["it lies"]
 
 
 def test_a_recalled_adapter_is_not_asked_for_again_and_is_marked_on_the_leaderboard(

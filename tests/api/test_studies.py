@@ -20,6 +20,7 @@ from tests.evaluations import Evaluated, publish_evaluation
 
 Json = dict[str, Any]
 Rate = Callable[..., list[str]]
+KNOWN = {"prompt": "2 + 2?", "better": "4", "worse": "5"}
 
 
 @pytest.fixture
@@ -265,6 +266,18 @@ def test_a_token_is_shown_once_and_opens_its_own_study_alone(
     assert anyone.get(f"/v1/studies/{study['id']}/rating", headers=headers).status_code == 401
 
 
+def test_whoever_comes_with_a_bad_invitation_is_told_whom_to_ask(
+    client: TestClient, anyone: TestClient, make: Callable[..., Json]
+) -> None:
+    study, other = make(), make()
+    stranger = invite(client, other)["Authorization"].removeprefix("Bearer ")
+    for token in ("nonsense", "deft_nonsense", "deftr_nonsense", "deftr_" + "x" * 1000, stranger):
+        answer = anyone.get(f"/v1/studies/{study['id']}/rating", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401
+        assert "invitation does not work" in answer.json()["detail"]
+        assert "ask whoever invited you" in answer.json()["detail"]
+
+
 def test_a_closed_study_is_not_judged(client: TestClient, anyone: TestClient, make: Callable[..., Json]) -> None:
     study = make()
     headers = invite(client, study)
@@ -283,6 +296,11 @@ def test_a_closed_study_is_not_judged(client: TestClient, anyone: TestClient, ma
         ({"systems": ["good", "good"]}, "invalid_value", "/systems"),
         ({"evaluation": "ev_none"}, "reference_not_found", "/evaluation"),
         ({"overlap": 1.5}, "invalid_value", "/overlap"),
+        (
+            {"attention_items": [KNOWN, {**KNOWN, "worse": " " + KNOWN["better"]}]},
+            "same_answers",
+            "/attention_items/1/worse",
+        ),
     ],
 )
 def test_what_cannot_be_a_study_is_refused_with_its_place(

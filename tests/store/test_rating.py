@@ -128,9 +128,12 @@ def test_what_is_judged_while_the_study_is_closed_is_in_its_score(database, make
         rating.judge(session, ann, shown[0], "1")
         closing.start()
         assert not looked.wait(timeout=0.5)  # it waits for this transaction
+        rating.judge(session, ann, shown[0], "2")
     closing.join()
     with database.read() as session:
         counted = session.scalars(select(Score.n).where(Score.artifact_id == study.evaluation_id)).all()
+        judged_at = session.scalars(select(StudyJudgement.judged_at)).one()
+        assert studies.get(session, study.team_id, study.id).closed_at >= judged_at
     assert counted == [1, 1]
     with database.write() as session, pytest.raises(Conflict):
         rating.judge(session, ann, shown[0], "2")
