@@ -114,9 +114,15 @@ class Difference:
     slice: str = "all"
 
     @property
+    def leaves_out_zero(self) -> bool:
+        """Return whether 0 is outside the interval, which knows of no correction."""
+        low, high = self.estimate.low, self.estimate.high
+        return low is not None and high is not None and not low <= 0 <= high
+
+    @property
     def verdict(self) -> str:
-        """Return what the difference supports after the correction."""
-        if self.p_adjusted >= SIGNIFICANCE:
+        """Return what the difference supports: more than noise where p, after the correction, and the interval agree."""
+        if self.p_adjusted >= SIGNIFICANCE or not self.leaves_out_zero:
             return "within noise"
         return "clear gain" if self.estimate.value > 0 else "clear loss"
 

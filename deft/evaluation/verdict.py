@@ -10,6 +10,7 @@ from typing import Any
 
 from deft.evaluation.comparison import (
     FACTORS,
+    SIGNIFICANCE,
     UNTRAINED,
     VERDICT_METRIC,
     Difference,
@@ -125,8 +126,10 @@ def _lead(headline: Difference, drifts: Drifts) -> str:
         f"{headline.n} pairs of {headline.prompts} prompts, p = {headline.p_adjusted:.3f} after Holm's correction for "
         f"{headline.comparisons} comparison{'s' if headline.comparisons > 1 else ''})."
     )
-    if verdict == "within noise" and _leaves_out_zero(headline):
+    if verdict == "within noise" and headline.leaves_out_zero:
         text += " The interval alone leaves out 0; with so few prompts or so many comparisons that is not enough."
+    if verdict == "within noise" and headline.p_adjusted < SIGNIFICANCE:
+        text += " p alone is below 0.05; the interval does not leave out 0, and that is not enough."
     return text + _qualified(verdict, headline, drifts)
 
 
@@ -143,11 +146,6 @@ def _qualified(verdict: str, headline: Difference, drifts: Drifts) -> str:
         "gain over collapsed answers": f"what {against}{other.among(other.collapsed)} answers has collapsed, {blind}",
     }
     return f" That is no plain gain: {why[verdict]}" if verdict in why else ""
-
-
-def _leaves_out_zero(difference: Difference) -> bool:
-    low, high = difference.estimate.low, difference.estimate.high
-    return low is not None and high is not None and not low <= 0 <= high
 
 
 def _named(arm: str) -> str:

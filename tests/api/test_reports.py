@@ -26,6 +26,7 @@ from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from tests.api.test_judged_scores import studied
+from tests.browser import opened_page
 from tests.evaluations import Evaluated
 from tests.judge_server import rating
 from tests.judged import answered, better_in, publish_judging
@@ -155,6 +156,16 @@ def test_the_page_may_use_its_own_style_alone(client: TestClient, ended: str) ->
     policy = answer.headers["content-security-policy"]
     assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
     assert "unsafe" not in policy
+
+
+def test_charts_can_be_read_on_a_phone_and_the_page_does_not_scroll_sideways(client: TestClient, ended: str) -> None:
+    with opened_page(width=375, height=800) as page:
+        page.set_content(client.get(f"/v1/jobs/{ended}/report.html").text)
+        heights = page.eval_on_selector_all("svg text", "all => all.map(one => one.getBoundingClientRect().height)")
+        width = page.evaluate("document.documentElement.scrollWidth")
+    assert len(heights) > 20
+    assert min(heights) >= 10  # pixels
+    assert width == 375
 
 
 def test_names_and_tokens_are_shown_and_cannot_run(client: TestClient, ended: str) -> None:

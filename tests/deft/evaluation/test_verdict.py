@@ -1,5 +1,7 @@
 """The words, on synthetic systems whose effect is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -299,3 +301,16 @@ def test_a_marked_rise_of_incoherent_answers_makes_a_gain_no_plain_one(
     found = _compare(_systems({"deft": 0.70, "random": 0.60}), incoherence=[rise])
     assert found["verdict"] == verdict
     assert ("incoherent answers of `deft` +0.400" in found["sentence"]) == (verdict != "clear gain")
+
+
+def test_a_p_below_its_level_beside_an_interval_that_holds_zero_is_no_gain() -> None:
+    rows = np.array([2, 2, 2, 3, 2, 2, 2, 2, 3, 1], np.float64)
+    right = np.array([1, 2, 1, 3, 2, 1, 2, 0, 2, 1], np.float64)
+    base = Measurement("preference_accuracy", BASE, BASE, np.column_stack([rows / 2, rows]), 21, (0.0, 1.0))
+    deft = Measurement("preference_accuracy", "deft", "deft", np.column_stack([right, rows]), 21, (0.0, 1.0))
+    found = _compare([replace(base, is_by_definition=True), deft])
+    (difference,) = found["differences"]
+    assert difference["p_adjusted"] < 0.05
+    assert difference["low"] < 0
+    assert found["verdict"] == difference["verdict"] == "within noise"
+    assert "p alone is below 0.05; the interval does not leave out 0" in found["sentences"][0]
