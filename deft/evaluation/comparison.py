@@ -121,7 +121,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Return what the difference supports: more than noise where p, after the correction, and the interval agree."""
+        """Return what the difference supports: it is no noise where p, after the correction, and the interval agree."""
         if self.p_adjusted >= SIGNIFICANCE or not self.leaves_out_zero:
             return "within noise"
         return "clear gain" if self.estimate.value > 0 else "clear loss"
