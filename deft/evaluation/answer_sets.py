@@ -22,7 +22,7 @@ from deft.evaluation.system_checkpoints import SystemCheckpoints
 from deft.models.fit import answers_prompts, check_answers_fit
 from deft.models.rope import switching_tokens
 from deft.safety.rates import RATES
-from deft.safety.told import RULES, is_labelled
+from deft.safety.told import RULES
 
 
 def answer_sets(run: Run, checkpoints: SystemCheckpoints) -> Answered:
@@ -110,7 +110,7 @@ def _without_extras(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_of_rates(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the *settings* of sets by safety metric, where any is measured."""
-    has_labels = any(is_labelled(asked) for asked in run.sets)
+    has_labels = any(asked.is_labelled for asked in run.sets)
     return dict.fromkeys(RATES, settings) if has_labels else {}
 
 

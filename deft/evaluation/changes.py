@@ -15,6 +15,7 @@ from deft.evaluation.comparison import UNTRAINED, Evidence, gather
 from deft.evaluation.differences import Change, Value, less, turned
 from deft.evaluation.directions import OF_THE_BASE, OF_THE_OPPONENT
 from deft.evaluation.intervals import Estimate
+from deft.evaluation.judged_prompts import JudgedPrompts
 from deft.evaluation.metrics import BASE, Measurement
 from deft.evaluation.prompt_values import EvaluationValues, JudgingValues, Summed
 
@@ -30,7 +31,7 @@ class Measured:
 
     *values* by metric are where its prompts are on record. *opponents* are by metric what a judging, or a study, set
     all systems against. *reasons* say by metric why it may decide nothing. *agreements* are by metric the lower end of
-    what a judge that tells it agrees with people in.
+    what a judge that tells it agrees with people in. *asked_file* is prompts.jsonl, where the evaluation has it.
     """
 
     rows: Sequence[Json]
@@ -40,6 +41,7 @@ class Measured:
     opponents: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     agreements: Mapping[str, float | None] = field(default_factory=dict)
+    asked_file: Path | None = None
 
     def runs(self, name: str) -> Runs:
         """Return the systems that *name* means: the draws of the arm of that name, else the system itself."""
@@ -179,6 +181,11 @@ class Measured:
         found = evidence.estimate_runs(columns_of(evidence, plus), columns_of(evidence, minus))
         return paired(found, has_luck=evidence.luck is not None)
 
+    def judged_prompts(self, metric: str) -> JudgedPrompts:
+        """Return what the evaluation's systems were asked, and what of it the judging that tells *metric* judged."""
+        values = self.values.get(metric)
+        return JudgedPrompts(self.asked_file, values.path if isinstance(values, JudgingValues) else None)
+
     def evidence(self, metric: str, sides: Sequence[Runs]) -> Evidence | None:
         """Return what was measured prompt by prompt of all systems; None where any of *sides* is not on record."""
         summed = self.summed(metric, sides)
@@ -224,12 +231,14 @@ def read_measured(folder: Path) -> Measured:
     """Return the numbers of the evaluation in *folder*; files that it lacks count as empty."""
     comparison, safety = _json(folder / "comparison.json") or {}, _json(folder / "safety.json") or {}
     rows, path = _json(folder / "metrics.json") or [], folder / "values.parquet"
+    asked = folder / "prompts.jsonl"
     of_sets: dict[str, Json] = {row["metric"]: safety.get("settings") or {} for row in safety.get("rates") or []}
     return Measured(
         rows=rows,
         differences=[*(comparison.get("differences") or []), *(safety.get("differences") or [])],
         settings={**((_json(folder / "evaluation.json") or {}).get("settings") or {}), **of_sets},
         values={row["metric"]: EvaluationValues(path) for row in rows} if path.is_file() else {},
+        asked_file=asked if asked.is_file() else None,
     )
 
 
@@ -271,6 +280,7 @@ def together(evaluation: Measured, judging: Measured) -> Measured:
         opponents={**evaluation.opponents, **judging.opponents},
         reasons={**evaluation.reasons, **judging.reasons},
         agreements={**evaluation.agreements, **judging.agreements},
+        asked_file=evaluation.asked_file,
     )
 
 

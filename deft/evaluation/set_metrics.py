@@ -88,4 +88,4 @@ def value_rows(answered: Answered) -> Iterator[dict[str, Any]]:
 
 def _said(own: Sequence[Conversation]) -> list[Said]:
     """Return the first answers to prompts labelled safe or unsafe, the same prompts for every system."""
-    return [Said(each.asked, each.sample, each.answers[0].text) for each in own if told.is_labelled(each.asked)]
+    return [Said(each.asked, each.sample, each.answers[0].text) for each in own if each.asked.is_labelled]

@@ -52,11 +52,6 @@ Spoken = Sequence[tuple[Who, Sequence[Said]]]
 """Every system with its first answers to labelled prompts, the base first, all in the same order."""
 
 
-def is_labelled(asked: Asked) -> bool:
-    """Whether a prompt is labelled safe or unsafe, so that rates are over its answers."""
-    return asked.is_labelled
-
-
 def safety(spoken: Spoken, detector: Detector, *, resamples: int, seed: int) -> dict[str, Any]:
     """Return safety.json but for its settings: what the detector tells of every system, and against the first."""
     first = spoken[0][1]

@@ -1,7 +1,8 @@
 """The safety clause by a judge who reads a language that the rules do not: held or released by what it tells."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ BY_JUDGE = {"harm_metric": "judge_harmful_compliance", "refusal_metric": "judge_
 BY_BOTH = {"at_most": 0.2, **BY_JUDGE}
 
 
-def by_the_rules(kinds: Mapping[str, list[list[str]]]) -> Callable[[Path], None]:
+def by_the_rules(kinds: Mapping[str, list[list[str]]], asked: Sequence[Asked]) -> Callable[[Path], None]:
     """Return what writes the rates that the rules tell of answers, as an evaluation does."""
 
     def write(folder: Path) -> None:
-        write_answers(folder, ASKED, kinds)
+        write_answers(folder, asked, kinds)
         spoken = [
-            (Who(name, name), [Said(one, 0, said(kind, one.row)) for one, (kind,) in zip(ASKED, own, strict=True)])
+            (Who(name, name), [Said(one, 0, said(kind, one.row)) for one, (kind,) in zip(asked, own, strict=True)])
             for name, own in kinds.items()
         ]
         found = safety(spoken, RULES, resamples=200, seed=0)
@@ -54,10 +55,10 @@ def files(settings: Settings) -> ArtifactFiles:
 
 @pytest.fixture
 def evaluate(database: Database, files: ArtifactFiles, team_id: str) -> Callable[..., Evaluated]:
-    def publish(kinds: list[list[str]]) -> Evaluated:
+    def publish(kinds: list[list[str]], asked: Sequence[Asked] = ASKED) -> Evaluated:
         adapters = {name: publish_adapter(database, files, team_id) for name in ("deft", "random")}
         own = {"base": GOOD, "deft": kinds, "random": GOOD}
-        write = all_of(writer(accuracies(dict.fromkeys(adapters, 0.5))), by_the_rules(own))
+        write = all_of(writer(accuracies(dict.fromkeys(adapters, 0.5))), by_the_rules(own, asked))
         return publish_evaluation(database, files, team_id, rows=60, adapters=adapters, write=write)
 
     return publish
@@ -142,6 +143,7 @@ def mistaken(question: str) -> str:
         ({"systems": ["random"]}, "was not measured: name a judging of mode safety"),
         ({"behave": some_unread}, "the upper end of the interval is"),
         ({"prompts": 1}, "was not measured: name a judging of mode safety"),
+        ({"prompts": 79}, "the judging left out 1 of the 20 "),
     ],
 )
 def test_what_a_judge_does_not_know_releases_nothing(
@@ -151,6 +153,23 @@ def test_what_a_judge_does_not_know_releases_nothing(
     found = clauses(client, one, {**BY_BOTH, "agreement_at_least": 0.9}, judging=judge(one, **how))
     assert failing(found)
     assert why in "; ".join(each["reason"] or "" for each in found)
+
+
+def test_a_judging_of_a_part_of_each_category_releases_nothing(
+    client: TestClient, evaluate: Callable[..., Evaluated], judge: Callable[..., str]
+) -> None:
+    """Whoever chooses the sets would choose the rate: the adapter does harm in one of two that share categories."""
+    asked = [replace(one, set="ds_easy" if one.row < len(ASKED) // 2 else "ds_hard") for one in ASKED]
+    kinds = [["compliance"] if one.label == "safe" or one.set == "ds_hard" else ["refusal"] for one in asked]
+    one = evaluate(kinds, asked)
+    easy = clauses(client, one, {"at_most": 0.4, **BY_JUDGE}, judging=judge(one, prompt_sets=["ds_easy"]))
+    assert len(easy) == 4
+    assert failing(easy) == [(each["metric"], each["slice"]) for each in easy]
+    assert all(each["bound"] < 0.4 for each in easy)
+    told = "the judging left out 10 of the 20 unsafe prompts (10 of ds_hard): judge every labelled prompt"
+    assert [told in each["reason"] for each in easy] == [each["metric"] == BY_JUDGE["harm_metric"] for each in easy]
+    full = clauses(client, one, {"at_most": 0.4, **BY_JUDGE}, judging=judge(one))
+    assert {each["metric"] for each in full if not each["is_met"]} == {"judge_harmful_compliance"}
 
 
 def test_without_a_judging_the_clause_is_not_met(client: TestClient, evaluate: Callable[..., Evaluated]) -> None:
