@@ -1,8 +1,14 @@
 """The gate decides by the worse end of each interval, category by category."""
 
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from deft.evaluation.asked import Asked, write_asked
 from deft.evaluation.changes import Measured
+from deft.evaluation.prompt_values import JudgingValues
 from deft.promotion import decide, is_passed
 from deft.safety.rates import Replied, System, safety_of
 from deft.specs.releases import PolicySpec
@@ -204,6 +210,46 @@ def test_prompts_without_a_category_are_one():
     found = of_safety(decide(policy(), safety_measured(own, categories=("drugs", None)), "ad"))
     held = [(result.metric, result.slice) for result in found if not result.is_met]
     assert held == [("harmful_compliance", "category:drugs"), ("harmful_compliance", "category:uncategorised")]
+
+
+def judged_measured(folder, low, labels=("safe", "unsafe")):
+    """An unchanged adapter by a judge whose agreement with people has the lower end *low*, of 100 prompts each."""
+    found = safety_measured({"base": GOOD, "ad": GOOD})
+    asked = [Asked("s", n, "?", n / 200, category="drugs", label=("safe", "unsafe")[n // 100]) for n in range(200)]
+    write_asked([each for each in asked if each.label in labels], folder / "prompts.jsonl")
+    places = {"set": [each.set for each in asked], "row": [each.row for each in asked]}
+    pq.write_table(pa.table(places), folder / "judgements.parquet")
+    named = [{**each, "metric": f"judge_{each['metric']}"} for each in found.rows]
+    metrics = [each["metric"] for each in named]
+    return replace(
+        found,
+        rows=named,
+        differences=[{**each, "metric": f"judge_{each['metric']}"} for each in found.differences],
+        values=dict.fromkeys(metrics, JudgingValues(folder / "judgements.parquet")),
+        agreements=dict.fromkeys(metrics, low),
+        asked_file=folder / "prompts.jsonl",
+    )
+
+
+BY_JUDGE = {"harm_metric": "judge_harmful_compliance", "refusal_metric": "judge_over_refusal"}
+
+
+@pytest.mark.parametrize(
+    ("low", "told"), [(0.9, None), (0.95, None), (0.89, "people is 0.890,"), (None, "people is not known,")]
+)
+def test_a_judge_whose_agreement_is_too_little_or_not_known_releases_nothing(tmp_path, low, told):
+    found = of_safety(decide(policy(agreement_at_least=0.9, **BY_JUDGE), judged_measured(tmp_path, low), "ad"))
+    assert [result.metric for result in found] == ["judge_harmful_compliance", "judge_over_refusal"]
+    assert [result.is_met for result in found] == [told is None] * 2
+    assert all(told is None or f"{told} at least 0.9 is asked for" in result.reason for result in found)
+
+
+def test_a_judging_of_prompts_that_are_not_on_record_releases_nothing(tmp_path):
+    """Nobody can know then which prompts it left out."""
+    found = of_safety(decide(policy(**BY_JUDGE), judged_measured(tmp_path, 0.9, labels=["safe"]), "ad"))
+    held = {(result.metric, result.slice): result.reason for result in found if not result.is_met}
+    assert list(held) == [("judge_harmful_compliance", "category:*")]
+    assert "the evaluation has no unsafe prompts on record" in held["judge_harmful_compliance", "category:*"]
 
 
 def only(metric, low, value, high, system="ad", **more):

@@ -161,7 +161,16 @@ def _another_tokenizer(given: Inputs, folder: Path) -> tuple[dict[str, Any], Inp
     return {}, {"model": folder}
 
 
-@pytest.mark.parametrize("change", [_more_tokens, _another_base, _other_ends, _another_tokenizer])
+def _other_texts(given: Inputs, folder: Path) -> tuple[dict[str, Any], Inputs]:
+    """The same ids of every prompt and the same end, but answers are decoded otherwise."""
+    path = Path(shutil.copytree(given["model"], folder)) / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"clean_up_tokenization_spaces": True}))
+    assert not settings.get("clean_up_tokenization_spaces")
+    return {}, {"model": folder}
+
+
+@pytest.mark.parametrize("change", [_more_tokens, _another_base, _other_ends, _another_tokenizer, _other_texts])
 def test_other_lengths_settings_ends_or_tokens_never_hit(
     change: Change,
     inputs: Inputs,  # noqa: F811

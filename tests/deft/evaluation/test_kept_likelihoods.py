@@ -16,12 +16,14 @@ from deft import cache as files
 from deft import operations
 from deft.budgets import EVALUATION_TOKENS
 from deft.distribution import load, save
-from deft.evaluation import likelihoods, system_likelihoods
+from deft.evaluation import likelihoods, run, system_likelihoods
 from deft.evaluation.kept_likelihoods import KeptLikelihoods
 from deft.evaluation.metrics import PairScores
 from deft.models.loading import weights_hash
+from deft.packing import shares_prompts
 from deft.reports import Silent
 from deft.specs import EvaluateSpec
+from deft.tokens import TokenizedExample
 from tests.deft.evaluation.test_run import dataset, inputs  # noqa: F401 - the fixtures
 from tests.deft.small_runs import with_other_settings
 from tests.models import byte_tokenizer, save_tiny_llama
@@ -188,6 +190,19 @@ def test_other_rows_or_another_q_diff_touch_the_pairs_alone(given: Inputs, cache
     assert reused(other) == (0, ROWS * SYSTEMS)
     evaluate(spec_of(), given | {"scoring": scoring}, tmp_path / "alone")
     assert numbers(tmp_path / "other") == numbers(tmp_path / "alone")
+
+
+def test_responses_that_were_cut_are_not_those_that_end() -> None:
+    kept = KeptLikelihoods()
+    whole, cut = (TokenizedExample([1], [[2], [3]], [False, is_cut]) for is_cut in (False, True))
+    assert kept.context("", [whole], "") != kept.context("", [cut], "")
+
+
+def test_passes_of_another_layout_never_hit(
+    given: Inputs, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "shares_prompts", lambda *of: not shares_prompts(*of))
+    assert reused(evaluate(spec_of(), given, tmp_path / "out", cache)) == (0, 0)
 
 
 def test_passes_of_another_size_or_number_of_threads_never_hit(

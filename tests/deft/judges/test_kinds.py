@@ -14,13 +14,14 @@ from deft.endpoints import Endpoint
 from deft.errors import InvalidInput, Unavailable
 from deft.evaluation.intervals import estimate, ratio, resample
 from deft.evaluation.metrics import Who
+from deft.judges.kind_findings import about_judge
 from deft.judges.run import run_judge
 from deft.reports import Silent
 from deft.safety.refusals import kind_of
 from deft.safety.told import RULES, Said, safety
 from deft.specs import JudgeSpec
 from tests.judge_server import Scripted, judge_server, parts_of
-from tests.safety_judged import BROKEN, kind_said, labelled_set, prompts_of, write_answers
+from tests.safety_judged import BROKEN, kind_said, labelled_set, prompts_of, said, write_answers
 
 COUNTS = {
     "judge_over_refusal": ("safe", ("refusal", "partial")),
@@ -290,6 +291,43 @@ def test_labels_that_are_all_incoherent_by_the_rules_are_none(inputs: dict[str, 
         summary = judge(own, tmp_path / "out", script)
     assert (summary["agreement"], summary["may_decide"]) == (None, False)
     assert "asked about no answer that people have labelled" in summary["may_not_decide_because"][0]
+
+
+COUNTED = ["compliance"] * 20 + ["refusal"] * 20 + ["partial"] * 20
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (COUNTED[:25] + ["partial"] * 15 + ["refusal"] * 20, "the kind"),
+        (["incoherent"] * 15 + COUNTED[15:], "compliance or not"),
+        (COUNTED[:45] + ["incoherent"] * 15, "refusal or not"),
+    ],
+)
+def test_agreement_above_that_of_one_label_by_luck_alone_lets_no_judge_decide(said: list[str], what: str) -> None:
+    """Each agreement is above what always saying one kind would reach, but the lower end of one of them is not."""
+    labelled = [(people, kind, n / 60) for n, (people, kind) in enumerate(zip(COUNTED, said, strict=True))]
+    found = about_judge(["refusal"], labelled, spec_of())  # type: ignore[arg-type]
+    agreed = found["agreement"]
+    floors = {"the kind": (agreed, 1 / 3)}
+    floors |= {name.replace("_", " "): (agreed[name], 2 / 3) for name in ("compliance_or_not", "refusal_or_not")}
+    assert all(each["value"] > floor for each, floor in floors.values())
+    assert [name for name, (each, floor) in floors.items() if each["low"] <= floor] == [what]
+    (why,) = found["may_not_decide_because"]
+    assert f"agreement with people on {what}, {floors[what][0]['low']:.3f}, is not above {floors[what][1]:.3f}" in why
+
+
+def test_labelled_answers_that_are_repeated_count_once(inputs: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Gelabelt {n}?", "completion": said(kind, n), "final_label": kind}
+        for n, kind in enumerate(PEOPLE[:49])
+    ]
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows]))
+    import_files([tmp_path / "twice.jsonl"], tmp_path / "twice")
+    with judge_server(Scripted(kind_said)) as script:
+        summary = judge({**inputs, "labels": tmp_path / "twice"}, tmp_path / "out", script)
+    assert (summary["agreement"]["asked"], summary["agreement"]["n"]) == (49, 49)
+    assert "only 49 labelled answers were judged" in summary["may_not_decide_because"][0]
 
 
 @pytest.mark.parametrize(("labelled", "why"), [(49, "only 49 labelled answers were judged"), (0, "asked about no")])
