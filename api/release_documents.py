@@ -52,6 +52,14 @@ class ClauseDocument(Document):
         None,
         description="What told the kinds of answers of a safety clause: the rules, or a judge; null: not on record.",
     )
+    judged_prompts: int | None = Field(
+        None,
+        description="Of a number that a judging tells: how many prompts it judged, of the `answered_prompts` of the "
+        "evaluation; whoever posted the judging chose them (`prompt_sets`, `prompts`).",
+    )
+    answered_prompts: int | None = Field(
+        None, description="Of a number that a judging tells: the prompts that the evaluation's systems answered."
+    )
 
 
 class ReleaseEventDocument(Document):

@@ -35,7 +35,8 @@ class ClauseResult:
     *value*, *low* and *high* are the gain, the loss or the increase, signed so that the clause's words hold for them.
     *against_systems*: which runs *against* came to. *has_luck*: the interval knows what chance in a training run does.
     *reason* says what is wrong where the clause fails, and is None where it holds. *detector*: what told the kinds of
-    answers that a safety rate counts.
+    answers that a safety rate counts. *judged_prompts* of the *answered_prompts* of the evaluation are what a judging
+    that tells the number was over.
     """
 
     clause: ClauseName
@@ -54,6 +55,8 @@ class ClauseResult:
     is_met: bool
     reason: str | None
     detector: str | None = None
+    judged_prompts: int | None = None
+    answered_prompts: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON."""
@@ -72,11 +75,20 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
         "gain", gain.metric, "all", gain.against, "at_least", gain.at_least, _hint(measured, system, gain)
     )
     forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
-    return [
+    found = [
         gains.answered(better(gained, gain.metric), _objection(measured, gain.metric)),
         forgets.answered(worse(lost, forgetting.metric), _objection(measured, forgetting.metric)),
         *_safety(policy.safety, measured, system),
     ]
+    return [_with_prompts(result, measured) for result in found]
+
+
+def _with_prompts(result: ClauseResult, measured: Measured) -> ClauseResult:
+    """Return *result* with how many of the evaluation's prompts the judging that tells its number judged."""
+    if told_by(result.metric) != "judging":
+        return result
+    prompts = measured.judged_prompts(result.metric)
+    return replace(result, judged_prompts=len(prompts.judged), answered_prompts=len(prompts.asked))
 
 
 def _objection(measured: Measured, metric: str) -> str | None:

@@ -212,6 +212,18 @@ def test_a_win_rate_by_a_judge_that_people_agree_with_decides_the_gain(
     assert (answer["judging_id"], answer["clauses"][0]["is_met"]) == (judging, False)
 
 
+@pytest.mark.parametrize("judged", [PROMPTS, PROMPTS // 2])
+def test_a_gain_by_a_judge_says_how_many_of_the_prompts_it_is_over(
+    client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str], judged: int
+) -> None:
+    """Labelled pairs, which are judged beside, are none of them."""
+    one = evaluate()
+    gain = gain_of(client, one, {"metric": "judge_win_rate", "at_least": -1.0}, judging=judge(one, prompts=judged))
+    assert (gain["judged_prompts"], gain["answered_prompts"], gain["is_met"]) == (judged, PROMPTS, True)
+    other = gain_of(client, one, {"metric": "preference_accuracy", "at_least": -1.0})
+    assert (other["judged_prompts"], other["answered_prompts"]) == (None, None)
+
+
 def test_a_judge_without_the_agreement_of_people_decides_nothing(
     client: TestClient, evaluate: Callable[[], Evaluated], judge: Callable[..., str]
 ) -> None:
