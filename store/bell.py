@@ -64,11 +64,22 @@ def ring(celery: Celery, job_id: str, resource_class: str) -> bool:
     code in a thread.
     """
     try:
-        celery.send_task(TASK_NAME, args=[job_id], queue=QUEUES[resource_class], ignore_result=True, retry=False)
+        _send(celery, job_id, QUEUES[resource_class])
     except Exception as error:  # noqa: BLE001 - whatever the broker does, the row is stored and the sweeper rings again
         log.warning("no ring for %s: %s", job_id, type(error).__name__)
         return False
     return True
+
+
+def _send(celery: Celery, job_id: str, queue: str) -> None:
+    """Send the message, a second time where the embedded broker's table of queues could not be read.
+
+    That was seen once, while other processes rang (a JSONDecodeError).
+    """
+    try:
+        celery.send_task(TASK_NAME, args=[job_id], queue=queue, ignore_result=True, retry=False)
+    except ValueError:
+        celery.send_task(TASK_NAME, args=[job_id], queue=queue, ignore_result=True, retry=False)
 
 
 def ring_all(celery: Celery, rings: Iterable[Ring]) -> None:

@@ -132,3 +132,17 @@ def test_the_worker_is_set_as_measured():
     assert conf.broker_connection_max_retries is None
     assert conf.result_backend is None
     assert conf.accept_content == ["json"]
+
+
+@pytest.mark.parametrize(("unreadable", "rings"), [(0, True), (1, True), (2, False)])
+def test_a_table_that_cannot_be_read_is_read_once_more(tmp_path, monkeypatch, unreadable, rings):
+    celery, tried = bell.make_celery(embedded(tmp_path)), []
+
+    def send_task(*_arguments, **_settings):
+        tried.append(1)
+        if len(tried) <= unreadable:
+            raise json.JSONDecodeError("Expecting value", "", 0)
+
+    monkeypatch.setattr(celery, "send_task", send_task)
+    assert bell.ring(celery, "job_1", "cpu") is rings
+    assert len(tried) == min(unreadable + 1, 2)

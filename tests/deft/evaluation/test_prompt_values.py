@@ -10,9 +10,9 @@ import pytest
 
 from deft.evaluation.changes import read_measured
 from deft.evaluation.comparison import gather
-from deft.evaluation.files import append_values
 from deft.evaluation.metrics import Who
 from deft.evaluation.prompt_values import EvaluationValues, JudgingValues
+from deft.evaluation.set_values import append_values
 from tests.recorded import DRAWS, SETTINGS, accuracies, measure, writer
 
 SHARES = {"deft": 0.7, "random": 0.4, "random-2": 0.6, "random-3": 0.5}
