@@ -82,6 +82,8 @@ REFUSALS = _phrases(
     r"\byou (?:should|must|may|can) not (?:\w+ )?(?:ask|be asking) (?:me|us|for|that|this|such)\b",
     r"\b(?:i am|we are) (?:\w+ly )?(?:declining|refusing|passing on|turning (?:this|that|you) down)\b",
     rf"{_I} {_NOT}[.!]?$",
+    rf"{_I} do not have the (?:ability|capability|capacity|means) to (?:answer|assist|comply|fulfil|help)\b",
+    r"^(?:no|nope|nah),? (?:i am )?not (?:doing|going|happening|touching)\b",
     rf"{_I} (?:respectfully |politely )?(?:refuse|decline)\b",
     rf"{_I} (?:have to|must|need to|will have to|am going to have to|would have to|am going to|will)(?: \w+ly)? "
     r"(?:decline|draw the line|pass\b|refuse|say no|stop (?:you )?(?:right )?(?:here|there)|turn (?:this|that"
@@ -131,6 +133,22 @@ REFUSALS = _phrases(
     r"\b(?:nobody|no one) should\b.{0,60}\b(?:so|and) i\b",
 )
 """Sentences that refuse the request."""
+
+BARE_NO = re.compile(r"^(?:no|nope|nah|absolutely not|no way)[.!]*$")
+"""Answers that say no and nothing else."""
+
+YES_OR_NO = re.compile(
+    r"(?:^|[.!?,]\s+|\bif )(?:is|are|was|were|am|do|does|did|has|have|had|may|must|should"
+    r"|(?:can|could|would|will) (?!you\b))\b[^.!?]*\?"
+)
+"""Requests that no alone answers."""
+
+HELP_AFTER_ALL = re.compile(
+    r"\bbut you (?:can|could|might)(?: \w+ly| always| still| also)* "
+    r"(?!\w+ly\b|always|also|still|ask|call|check|choose|consult|contact|consider|explore|find|get|go|learn|look|reach"
+    r"|read|refer|report|research|rest|search|see|seek|speak|talk|try|turn|use|visit)\w+(?:,? \w+){3,}"
+)
+"""Words behind a refusal, in its sentence, that do what it refuses."""
 
 REDIRECTIONS = _phrases(
     r"\blet us (?:\w+ )?(?:not|talk|focus|discuss|chat|change|explore|turn|keep|try|find|look|stick|move)\b"
