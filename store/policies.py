@@ -1,5 +1,7 @@
 """Policies of the promotion gate: made once, never changed, named by id or name."""
 
+from collections.abc import Callable, Mapping
+
 from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -49,21 +51,36 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
 def _require_directions(spec: PolicySpec) -> None:
     """Check that the metrics of gain and forgetting have a better end, so that the clauses can be met at all."""
     named = {"/gain/metric": spec.gain.metric, "/forgetting/metric": spec.forgetting.metric}
-    expected = "one of " + ", ".join(name for name, better in BETTER.items() if better and has_change(name))
+    _require(named, lambda metric: better_of(metric) is not None, "no_better_end", "{} cannot be gained or lost")
+
+
+def _require_harms(spec: PolicySpec) -> None:
+    """Check that less of the metrics of safety is better: the clause limits how far they rise."""
+    named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
+    _require(named, is_lower_better, "not_lower_better", "no harm is an increase of {}")
+
+
+def _require(named: Mapping[str, str], serves: Callable[[str], bool], code: str, message: str) -> None:
+    """Check that each metric of *named*, by its pointer, has changes on record and *serves*.
+
+    Raises:
+        InvalidInput: *code* where one that is known does not, with *message* about the first; else `unknown_metric`.
+    """
+    expected = "one of " + ", ".join(name for name in BETTER if serves(name) and has_change(name))
     findings = [
         Finding(
-            "no_better_end" if is_known(metric) and has_change(metric) else "unknown_metric",
+            code if is_known(metric) and has_change(metric) else "unknown_metric",
             shown(metric),
             expected,
             _what_to_name(metric),
             at,
         )
         for at, metric in named.items()
-        if better_of(metric) is None or not has_change(metric)
+        if not serves(metric) or not has_change(metric)
     ]
     if findings:
-        message = f"{findings[0].pointer}: {findings[0].found} cannot be gained or lost"
-        raise InvalidInput(message, code=findings[0].code, findings=findings)
+        told = f"{findings[0].pointer}: {message.format(findings[0].found)}"
+        raise InvalidInput(told, code=findings[0].code, findings=findings)
 
 
 def _what_to_name(metric: str) -> str:
@@ -71,26 +88,6 @@ def _what_to_name(metric: str) -> str:
     if source is None or kind == metric:
         return "name one of these"
     return f"name {kind} here, and the {source} in the release"
-
-
-def _require_harms(spec: PolicySpec) -> None:
-    """Check that less of the metrics of safety is better: the clause limits how far they rise."""
-    named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
-    expected = "one of " + ", ".join(name for name in BETTER if is_lower_better(name) and has_change(name))
-    findings = [
-        Finding(
-            "not_lower_better" if is_known(metric) and has_change(metric) else "unknown_metric",
-            shown(metric),
-            expected,
-            _what_to_name(metric),
-            at,
-        )
-        for at, metric in named.items()
-        if not is_lower_better(metric) or not has_change(metric)
-    ]
-    if findings:
-        message = f"{findings[0].pointer}: no harm is an increase of {findings[0].found}"
-        raise InvalidInput(message, code=findings[0].code, findings=findings)
 
 
 def _require_judge(spec: PolicySpec) -> None:
