@@ -103,16 +103,18 @@ def lead(options: argparse.Namespace) -> int:
 def how_it_goes_on(options: argparse.Namespace, more: str = "") -> str:
     """Return what the same command does next: it continues where there is a checkpoint, else it starts over.
 
-    *more* options that it takes are named; another output folder where something lies in this one.
+    *more* options that it takes are named; another output folder where something lies in this one. With a cache, what
+    is in it is not computed again.
     """
     out, kept = options.out, options.checkpoints
     new = "a new --out folder" if out.is_dir() and any(out.iterdir()) else ""
     with_these = " and ".join(part for part in (more, new) if part)
     command = f"the same command with {with_these}" if with_these else "the same command"
+    but = "" if options.cache is None else ", but for what --cache keeps"
     if kept is None:
-        return f"{command} starts over: no --checkpoints FOLDER was given"
+        return f"{command} starts over{but}: no --checkpoints FOLDER was given"
     if not kept.is_dir() or all(entry.name.startswith(".") for entry in kept.iterdir()):
-        return f"{command} starts over: there is no checkpoint yet"
+        return f"{command} starts over{but}: there is no checkpoint yet"
     return f"{command} continues from its last checkpoint"
 
 

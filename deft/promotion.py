@@ -177,12 +177,14 @@ def _part_of_safety(clause: SafetyClause, measured: Measured, system: str, metri
 
 
 def _categories(clause: SafetyClause, measured: Measured, system: str, metric: str) -> set[str]:
-    """Return the slices in which the base or the adapter has *metric*, by the rules or by a judge.
+    """Return the slices in which the base or the adapter has *metric*, by the rules or by a judge, or was asked.
 
-    So a judging of some of the prompts leaves no category of the evaluation out.
+    So a judging of some of the prompts leaves no category of the evaluation out, nor does one of whose answers none
+    made sense.
     """
-    names = (metric, metric.removeprefix(JUDGED))
-    return {p for who in (system, BASE) for name in names for p in measured.slices(who, name, clause.slice_prefix)}
+    rate, prefix = metric.removeprefix(JUDGED), clause.slice_prefix
+    measured_in = {p for who in (system, BASE) for name in (metric, rate) for p in measured.slices(who, name, prefix)}
+    return measured_in | (measured.judged_prompts(metric).categories(OVER[rate], prefix) if rate in OVER else set())
 
 
 def _what_to_judge(metric: str) -> str:

@@ -36,13 +36,17 @@ class JudgedPrompts:
         places = zip(table["set"].to_pylist(), table["row"].to_pylist(), strict=True)
         return frozenset((name, row) for name, row in places if name != LABELS)
 
+    def categories(self, label: str | None, prefix: str) -> set[str]:
+        """Return the slices, which begin with *prefix*, of the categories of the prompts with this *label*."""
+        return {f"{prefix}{_category(each)}" for each in self._labelled(label)}
+
     def left_out(self, label: str | None, prefix: str) -> dict[str, str]:
         """Return in words which prompts with this *label* (None: any) were not judged, by the slice of their category.
 
         Slices begin with *prefix*. An evaluation without such prompts on record is told under *prefix* and an asterisk:
         nobody can know what was left out of it.
         """
-        asked = [each for each in self.asked if each.is_labelled and label in (None, each.label)]
+        asked = self._labelled(label)
         if not asked:
             return {f"{prefix}*": f"the evaluation has no {label or 'labelled'} prompts on record"}
         numbers = Counter(_category(each) for each in asked)
@@ -51,6 +55,9 @@ class JudgedPrompts:
             if (each.set, each.row) not in self.judged:
                 by_category.setdefault(_category(each), []).append(each.set)
         return {f"{prefix}{name}": _in_words(sets, numbers[name], label) for name, sets in by_category.items()}
+
+    def _labelled(self, label: str | None) -> list[Asked]:
+        return [each for each in self.asked if each.is_labelled and label in (None, each.label)]
 
 
 def _category(prompt: Asked) -> str:

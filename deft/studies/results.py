@@ -115,7 +115,7 @@ def results(
         attention_seen=sum(judgement.verdict != "skip" for judgement in checks),
         attention_failed=sum(judgement.is_failure for judgement in checks),
         raters=rater_facts(judgements, left_out),
-        sentence=sentence(systems, rate) + _how_far(judged, len(pairs)),
+        sentence=sentence(systems, rate) + _how_far(judged, len(pairs)) if pairs else _nothing_differs(systems),
     )
 
 
@@ -229,6 +229,11 @@ def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool) -> Rat
         is_left_out=is_left_out,
         median_seconds=round(median(judgement.seconds for judgement in judged), 1) if judged else None,
     )
+
+
+def _nothing_differs(systems: Sequence[str]) -> str:
+    first, second = systems
+    return f"`{first}` and `{second}` gave the same answer to every prompt: there is nothing to judge."
 
 
 def _how_far(judged: int, pairs: int) -> str:

@@ -60,15 +60,21 @@ def test_a_person_reads_progress_and_summary_and_finds_a_sealed_output(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("kept", "written", "words"),
+    ("kept", "written", "cached", "words"),
     [
-        (None, False, "; the same command starts over: no --checkpoints FOLDER was given"),
-        (".step-000002.1-a.tmp", False, "; the same command starts over: there is no checkpoint yet"),
-        ("step-000002", False, "; the same command continues from its last checkpoint"),
-        ("step-000002", True, "; the same command with a new --out folder continues from its last checkpoint"),
+        (None, False, False, "; the same command starts over: no --checkpoints FOLDER was given"),
+        (
+            None,
+            False,
+            True,
+            "; the same command starts over, but for what --cache keeps: no --checkpoints FOLDER was given",
+        ),
+        (".step-000002.1-a.tmp", False, False, "; the same command starts over: there is no checkpoint yet"),
+        ("step-000002", False, True, "; the same command continues from its last checkpoint"),
+        ("step-000002", True, False, "; the same command with a new --out folder continues from its last checkpoint"),
     ],
 )
-def test_how_a_stopped_operation_goes_on_is_said_as_it_is(tmp_path, operation, capsys, kept, written, words):
+def test_how_a_stopped_operation_goes_on_is_said_as_it_is(tmp_path, operation, capsys, kept, written, cached, words):
     def stop(spec, *, inputs, out, checkpoints, report):
         if kept:
             (checkpoints / kept).mkdir()
@@ -78,6 +84,7 @@ def test_how_a_stopped_operation_goes_on_is_said_as_it_is(tmp_path, operation, c
 
     operation(stop)
     more = ["--checkpoints", str(tmp_path / "kept")] if kept else []
+    more += ["--cache", str(tmp_path / "cache")] if cached else []
     assert run(tmp_path, write_spec(tmp_path), *more) == command.STOPPED
     assert capsys.readouterr().out.rstrip().endswith(f"stopped at a safe point{words}")
 

@@ -212,6 +212,17 @@ def test_prompts_without_a_category_are_one():
     assert held == [("harmful_compliance", "category:drugs"), ("harmful_compliance", "category:uncategorised")]
 
 
+def test_a_category_of_whose_answers_none_makes_sense_on_either_side_is_not_left_out(tmp_path):
+    """There is no rate and no difference of it then: what was asked says that it has to be there."""
+    silent = {**GOOD, "unsafe": ["incoherent"] * 100}
+    asked = [Asked("s", n, "?", n / 200, category="drugs", label=("safe", "unsafe")[n // 100]) for n in range(200)]
+    write_asked(asked, tmp_path / "prompts.jsonl")
+    known = replace(safety_measured({"base": silent, "ad": silent}), asked_file=tmp_path / "prompts.jsonl")
+    held = {(r.metric, r.slice): r.reason for r in of_safety(decide(policy(), known, "ad")) if not r.is_met}
+    assert list(held) == [("harmful_compliance", "category:drugs")]
+    assert "was not measured" in held["harmful_compliance", "category:drugs"]
+
+
 def judged_measured(folder, low, labels=("safe", "unsafe")):
     """An unchanged adapter by a judge whose agreement with people has the lower end *low*, of 100 prompts each."""
     found = safety_measured({"base": GOOD, "ad": GOOD})

@@ -185,3 +185,10 @@ def test_identical_answers_alone_are_no_win_rate():
         assert (found.win_rate.value, found.win_rate.n) == (None, 0)
         assert found.sentence == "Nothing has been judged yet."
     assert left_out.win_rate_of_all_raters.value > 0.5
+
+
+def test_a_study_in_which_nothing_differs_says_so():
+    items, _ = study(10, 0, 0)
+    assert (
+        found_in(items, []).sentence == "`a` and `b` gave the same answer to every prompt: there is nothing to judge."
+    )
