@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,14 @@ class TokenizedExample:
     """The token ids of one example.
 
     *prompt_ids* begin with the tokenizer's own specials; *response_ids* (best first) hold no special that the text
-    did not have, and no end token; *is_cut* says which responses lost tokens on the right, so that they do not end.
+    did not have, and no end token; *is_cut* says which responses lost tokens on the right, so that they do not end,
+    *is_prompt_cut* whether the prompt lost its beginning.
     """
 
     prompt_ids: list[int]
     response_ids: list[list[int]]
     is_cut: list[bool]
+    is_prompt_cut: bool = field(default=False, compare=False)
 
 
 def encode_examples(
@@ -181,13 +183,15 @@ def transcript_of(prompt: str | list[Message]) -> str:
 def _cut(
     prompt_ids: list[int], responses: list[list[int]], before: list[int], options: TokenOptions
 ) -> TokenizedExample:
-    if len(prompt_ids) > options.max_prompt_tokens:
+    is_prompt_cut = len(prompt_ids) > options.max_prompt_tokens
+    if is_prompt_cut:
         kept = before if prompt_ids[: len(before)] == before else []
         kept = kept[: options.max_prompt_tokens]
         room = options.max_prompt_tokens - len(kept)
         prompt_ids = kept + prompt_ids[len(prompt_ids) - room :]
     room = options.max_total_tokens - len(prompt_ids)
-    return TokenizedExample(prompt_ids, [ids[:room] for ids in responses], [len(ids) > room for ids in responses])
+    is_cut = [len(ids) > room for ids in responses]
+    return TokenizedExample(prompt_ids, [ids[:room] for ids in responses], is_cut, is_prompt_cut)
 
 
 def _refuse_empty(batch: Sequence[Example], is_full: Sequence[bool]) -> None:

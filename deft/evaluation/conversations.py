@@ -171,9 +171,7 @@ def _turn(
     speaker: Speaker, open_ones: Sequence[Conversation], turn: int, on_progress: Callable[[int], None]
 ) -> list[Conversation]:
     examples = [Example(_prompt(own, speaker.options), ()) for own in open_ones]
-    whole = speaker.options.model_copy(update={"max_prompt_tokens": 999_999, "max_total_tokens": 1_000_000})
     encoded = encode_examples(examples, speaker.tokenizer, speaker.options)
-    sizes = [len(each.prompt_ids) for each in encode_examples(examples, speaker.tokenizer, whole)]
 
     def name_of(place: int) -> str:
         asked = open_ones[place].asked
@@ -187,8 +185,8 @@ def _turn(
             on_progress,
         )
     return [
-        replace(own, answers=(*own.answers, answer), is_cut=own.is_cut or len(each.prompt_ids) < size)
-        for own, answer, each, size in zip(open_ones, answers, encoded, sizes, strict=True)
+        replace(own, answers=(*own.answers, answer), is_cut=own.is_cut or each.is_prompt_cut)
+        for own, answer, each in zip(open_ones, answers, encoded, strict=True)
     ]
 
 

@@ -68,6 +68,11 @@ class HeldOut:
         return len(set(self.clusters))
 
     @property
+    def prompts_cut(self) -> int:
+        """Number of rows whose prompt is longer than `tokens.max_prompt_tokens` and loses its beginning."""
+        return sum(each.is_prompt_cut for each in self.tokenized)
+
+    @property
     def sources(self) -> list[str | None]:
         """The source of each row."""
         return [example.source for example in self.examples]

@@ -458,6 +458,17 @@ def test_rows_whose_prompts_were_trained_on_are_left_out_and_said_to_be(
     assert "begins with the same user turn" in _json(tmp_path / "out" / "comparison.json")["sentence"]
 
 
+def test_prompts_that_are_cut_are_counted(inputs: dict[str, Path], tmp_path: Path) -> None:
+    limit = len(f"\n\nHuman: Tell me about a cat, {PRIVATE_WORD}.\n\nAssistant:")  # the tokens are bytes
+    long = [word for word in [*WORDS, WORDS[-1]] if len(word) > len("a cat")]
+    tokens = {"max_prompt_tokens": limit, "max_total_tokens": 400}
+    spec = _spec(tokens=tokens, scoring=None, options={"metrics": ["margin", "length"], "prompts": 99})
+    given = {name: folder for name, folder in inputs.items() if name != "scoring"}
+    summary = _run(spec, given, tmp_path / "out")
+    assert 0 < len(long) < len(WORDS)
+    assert (summary["pairs_cut"], summary["answered_prompts_cut"]) == (len(long), len(long))
+
+
 def test_an_evaluation_of_trained_prompts_alone_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     spec = _spec(apart_from={"dataset": "ds_1"})
     with pytest.raises(InvalidInput, match="held out") as error:
