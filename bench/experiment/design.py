@@ -89,9 +89,14 @@ def tuning() -> list[Run]:
 
 def runs_of(cell: Cell, rates: dict[str, float]) -> list[Run]:
     """Return the runs of *cell* that are tested, given the chosen learning *rates* of the tuned cells."""
-    owner = cell.name if cell in TUNED else "no_reward_term" if cell.omega == "none" else "deft"
+    rate = rates[cell.name if cell in TUNED else owner_of(cell)]
     seeds = SEEDS if cell in REPEATED else SEEDS[:1]
-    return [Run(cell, rates[owner], seed) for seed in seeds]
+    return [Run(cell, rate, seed) for seed in seeds]
+
+
+def owner_of(cell: Cell) -> str:
+    """Return the cell that *cell* differs from in one thing."""
+    return "no_reward_term" if cell.omega == "none" else "deft"
 
 
 def all_runs(rates: dict[str, float]) -> list[Run]:

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.experiment.design import CELLS, FAMILY, Run
+from bench.experiment import design
+from bench.experiment.design import CELLS, FAMILY, REPEATED, Run
+from bench.experiment.page import page
 from deft.evaluation.comparison import VERDICT_METRIC, Evidence, gather, table
 from deft.evaluation.intervals import Array, Bounds, cluster_sums, holm, smallest_detectable_difference
 from deft.evaluation.metrics import BASE, Measurement, wins
@@ -57,28 +59,27 @@ def _is_of(row: Mapping[str, Any], run: Run) -> bool:
 
 
 def report(numbers: pa.Table, resamples: int = 2000) -> dict[str, Any]:
-    """Return the registered comparisons, the table of cells, and both for every source."""
+    """Return the registered comparisons, what is described beside them, the table of cells, and what of it is by source."""
     sources = sorted(set(numbers["source"].to_pylist()))
     parts = {source: numbers.filter(pc.equal(numbers["source"], source)) for source in sources}
+    evidence = gathered(numbers, resamples)
     return {
-        "comparisons": comparisons(evidence_of(numbers, resamples)),
-        "table": table(gathered(numbers, resamples)),
-        "sources": {
-            source: {"table": table(gathered(own, resamples)), "comparisons": comparisons(evidence_of(own, resamples))}
-            for source, own in parts.items()
-        },
+        "comparisons": comparisons(evidence[VERDICT_METRIC]),
+        "described": described(evidence[VERDICT_METRIC]),
+        "table": table(evidence),
+        "sources": {source: _of_source(own, resamples) for source, own in parts.items()},
     }
+
+
+def _of_source(numbers: pa.Table, resamples: int) -> dict[str, Any]:
+    evidence = gathered(numbers, resamples)
+    return {"table": table(evidence), "comparisons": comparisons(evidence[VERDICT_METRIC])}
 
 
 def gathered(numbers: pa.Table, resamples: int) -> dict[str, Evidence]:
     """Return the evidence of every metric: seeds of a cell are draws of one arm."""
     measurements = [each for own in _by_run(numbers).values() for each in _measured(own)]
     return gather([*_base(numbers), *measurements], resamples=resamples, seed=0)
-
-
-def evidence_of(numbers: pa.Table, resamples: int) -> Evidence:
-    """Return the evidence of the primary endpoint."""
-    return gathered(numbers, resamples)[VERDICT_METRIC]
 
 
 def comparisons(evidence: Evidence) -> list[dict[str, Any]]:
@@ -101,6 +102,17 @@ def comparisons(evidence: Evidence) -> list[dict[str, Any]]:
             "verdict": "within noise" if p >= SIGNIFICANCE else "clear gain" if each.value > 0 else "clear loss",
         }
         for (arm, against), each, p in zip(family, found, adjusted, strict=True)
+    ]
+
+
+def described(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return each cell of one seed less the cell that it differs from in one thing; without tests, as registered."""
+    known = set(evidence.arms())
+    pairs = [(cell.name, design.owner_of(cell)) for cell in CELLS if cell not in REPEATED]
+    found = [(arm, against, evidence.estimate_arms(arm, against)) for arm, against in pairs if {arm, against} <= known]
+    return [
+        {"arm": arm, "against": against, "difference": each.value, "low": each.low, "high": each.high}
+        for arm, against, each in found
     ]
 
 
@@ -142,7 +154,8 @@ def _base(numbers: pa.Table) -> list[Measurement]:
 
 
 def write(numbers: pa.Table, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write results.json to *out* and return what is in it."""
+    """Write results.json, and README.md for people, to *out*; return what is in the first."""
     found = {**facts, **report(numbers)}
     (out / "results.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(page(found), encoding="utf-8")
     return found

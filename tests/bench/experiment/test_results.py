@@ -12,6 +12,7 @@ from bench.experiment import design, results
 from bench.experiment.design import Run
 
 ROWS = 120
+RATES = {cell.name: 1e-4 if cell.name == "opposite" else 3e-4 for cell in design.TUNED}
 
 
 def _evaluation(folder: Path, runs: list[Run], effects: dict[str, float]) -> Path:
@@ -72,6 +73,26 @@ def test_development_scores_are_accuracy_and_drift(tmp_path: Path, data: Path) -
     assert results.development_scores(numbers, [run]) == {run: (1.0, pytest.approx(-0.2))}
 
 
-def test_results_are_written_as_numbers(tmp_path: Path, numbers: pa.Table) -> None:
-    results.write(numbers, tmp_path, {"omega": 1.0})
-    assert json.loads((tmp_path / "results.json").read_text())["omega"] == 1.0
+def test_cells_of_one_seed_stand_beside_the_cell_that_they_change_one_thing_of(tmp_path: Path, data: Path) -> None:
+    runs = [run for cell in design.CELLS for run in design.runs_of(cell, RATES)]
+    folder = _evaluation(tmp_path / "all", runs, {"deft": 0.3, "keep_10": 0.3, "full": 0.2})
+    numbers = results.numbers_of(folder, runs, data)
+    described = {each["arm"]: each for each in results.report(numbers, resamples=100)["described"]}
+    names = ["length", "keep_10", "keep_25", "keep_50", "keep_100", "omega_ten_times", "full"]
+    assert list(described) == names
+    assert [described[name]["against"] for name in names] == ["deft"] * 6 + ["no_reward_term"]
+    assert described["full"]["difference"] == pytest.approx(0.2, abs=0.1)
+    assert described["keep_25"]["high"] < 0
+
+
+def test_results_are_written_as_numbers_and_as_a_page(tmp_path: Path, numbers: pa.Table) -> None:
+    tuned = [{"run": "deft-lr0.0001-seed0", "accuracy": 0.75, "change_per_token": -0.125}]
+    found = results.write(numbers, tmp_path, {"omega": 1.5, "learning_rates": RATES, "development": tuned})
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    page = (tmp_path / "README.md").read_text()
+    assert "| `deft-lr0.0001-seed0` | 0.750 | -0.125 |" in page
+    first = found["comparisons"][0]
+    told = f"{first['difference']:+.3f} [{first['low']:+.3f}, {first['high']:+.3f}] | {first['p']:.3f}"
+    assert f"| `deft` - `random` | {told}" in page
+    assert f"| `opposite` | 3 | {RATES['opposite']:g} |" in page
+    assert all(len(line) <= 120 for line in page.splitlines() if not line.startswith("|"))
