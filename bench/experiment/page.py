@@ -39,7 +39,7 @@ def _lines(found: Json) -> Iterator[str]:
     rows = [[_sides(each), _interval(each, "difference")] for each in found["described"]]
     yield from _table(["", "difference in accuracy"], rows)
     yield "\n## Learning rates\n"
-    yield f"Chosen on the development rows with seed 0. omega: {found['omega']:.3g} (`omega_ten_times`: ten times that).\n"
+    yield f"Chosen on the development rows with seed 0; omega is {found['omega']:.3g}, or ten times that.\n"
     tuned = found["development"]
     rows = [[f"`{each['run']}`", f"{each['accuracy']:.3f}", f"{each['change_per_token']:+.3f}"] for each in tuned]
     yield from _table(["run", "accuracy", "drift"], rows)

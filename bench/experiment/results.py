@@ -59,7 +59,7 @@ def _is_of(row: Mapping[str, Any], run: Run) -> bool:
 
 
 def report(numbers: pa.Table, resamples: int = 2000) -> dict[str, Any]:
-    """Return the registered comparisons, what is described beside them, the table of cells, and what of it is by source."""
+    """Return the registered comparisons, what is described beside them, the table of cells, and those by source."""
     sources = sorted(set(numbers["source"].to_pylist()))
     parts = {source: numbers.filter(pc.equal(numbers["source"], source)) for source in sources}
     evidence = gathered(numbers, resamples)
