@@ -21,7 +21,9 @@ def _lines(found: Json) -> Iterator[str]:
     yield "# Results of the experiment\n"
     yield "Written by `python -m bench.experiment` from the rows beside it; [the plan](../../PLAN.md) says what was to"
     yield "be tested. In brackets: 95 % intervals over prompts, with the luck of a training run.\n"
-    yield "## The registered comparisons\n"
+    yield "## What was found\n"
+    yield from (f"- {what}: {told}." for what, told in found["conclusions"].items())
+    yield "\n## The registered comparisons\n"
     yield "Of preference accuracy on all test rows; p after Holm's correction over the five.\n"
     yield from _table(
         ["", "difference", "p", "p, corrected", "effect size", "smallest difference to be seen", "verdict"],
@@ -58,7 +60,9 @@ def _sides(comparison: Json) -> str:
 
 def _tested(each: Json) -> list[str]:
     numbers = [f"{each['p']:.3f}", f"{each['p_adjusted']:.3f}", _number(each["effect_size"], "+.2f")]
-    return [*numbers, _number(each["smallest_detectable_difference"], ".3f"), each["verdict"]]
+    drifted = ", ".join(f"`{run}`" for run in each["heavy_drift"])
+    verdict = each["verdict"] + (f"; heavy drift: {drifted}" if drifted else "")
+    return [*numbers, _number(each["smallest_detectable_difference"], ".3f"), verdict]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -73,7 +77,7 @@ def _interval(each: Json, name: str, form: str = "+.3f") -> str:
 
 
 def _by_source(found: Json) -> list[list[str]]:
-    of_sources = [own["comparisons"] for own in found["sources"].values()]
+    of_sources = [own["described"] for own in found["sources"].values()]
     return [[_sides(own[0]), *(_interval(each, "difference") for each in own)] for own in zip(*of_sources, strict=True)]
 
 

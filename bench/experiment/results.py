@@ -17,10 +17,15 @@ from bench.experiment import design
 from bench.experiment.design import CELLS, FAMILY, REPEATED, Run
 from bench.experiment.page import page
 from deft.evaluation.comparison import VERDICT_METRIC, Evidence, gather, table
-from deft.evaluation.intervals import Array, Bounds, cluster_sums, holm, smallest_detectable_difference
+from deft.evaluation.drift import drifts_of
+from deft.evaluation.intervals import Array, Bounds, Estimate, cluster_sums, holm, smallest_detectable_difference
 from deft.evaluation.metrics import BASE, Measurement, wins
 
 SIGNIFICANCE = 0.05
+Sides = tuple[str, str]
+"""A cell, and the one that it is compared with."""
+OF_ONE_SEED: tuple[Sides, ...] = tuple((cell.name, design.owner_of(cell)) for cell in CELLS if cell not in REPEATED)
+"""Each cell of one seed, and the one that it differs from in one thing."""
 
 
 def numbers_of(evaluation: Path, runs: Sequence[Run], data: Path) -> pa.Table:
@@ -63,9 +68,11 @@ def report(numbers: pa.Table, resamples: int = 2000) -> dict[str, Any]:
     sources = sorted(set(numbers["source"].to_pylist()))
     parts = {source: numbers.filter(pc.equal(numbers["source"], source)) for source in sources}
     evidence = gathered(numbers, resamples)
+    found = comparisons(evidence)
     return {
-        "comparisons": comparisons(evidence[VERDICT_METRIC]),
-        "described": described(evidence[VERDICT_METRIC]),
+        "conclusions": conclusions(found),
+        "comparisons": found,
+        "described": described(evidence[VERDICT_METRIC], OF_ONE_SEED),
         "table": table(evidence),
         "sources": {source: _of_source(own, resamples) for source, own in parts.items()},
     }
@@ -73,7 +80,7 @@ def report(numbers: pa.Table, resamples: int = 2000) -> dict[str, Any]:
 
 def _of_source(numbers: pa.Table, resamples: int) -> dict[str, Any]:
     evidence = gathered(numbers, resamples)
-    return {"table": table(evidence), "comparisons": comparisons(evidence[VERDICT_METRIC])}
+    return {"table": table(evidence), "described": described(evidence[VERDICT_METRIC], FAMILY)}
 
 
 def gathered(numbers: pa.Table, resamples: int) -> dict[str, Evidence]:
@@ -82,12 +89,11 @@ def gathered(numbers: pa.Table, resamples: int) -> dict[str, Evidence]:
     return gather([*_base(numbers), *measurements], resamples=resamples, seed=0)
 
 
-def comparisons(evidence: Evidence) -> list[dict[str, Any]]:
-    """Return the registered comparisons in their order, Holm's correction over them."""
-    known = set(evidence.arms())
-    family = [(arm, against) for arm, against in FAMILY if {arm, against} <= known]
-    found = [evidence.estimate_arms(arm, against) for arm, against in family]
+def comparisons(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
+    """Return the registered comparisons in their order, Holm's correction over them, and which runs drifted heavily."""
+    family, found = _estimates(evidence[VERDICT_METRIC], FAMILY)
     adjusted = holm([each.p for each in found])
+    drifts = drifts_of(evidence)
     return [
         {
             "arm": arm,
@@ -99,21 +105,56 @@ def comparisons(evidence: Evidence) -> list[dict[str, Any]]:
             "p_adjusted": p,
             "effect_size": each.effect_size,
             "smallest_detectable_difference": smallest_detectable_difference(each),
-            "verdict": "within noise" if p >= SIGNIFICANCE else "clear gain" if each.value > 0 else "clear loss",
+            "verdict": _verdict(each, p),
+            "heavy_drift": [*drifts[arm].heavy, *drifts[against].heavy],
         }
         for (arm, against), each, p in zip(family, found, adjusted, strict=True)
     ]
 
 
-def described(evidence: Evidence) -> list[dict[str, Any]]:
-    """Return each cell of one seed less the cell that it differs from in one thing; without tests, as registered."""
+def _estimates(evidence: Evidence, pairs: Sequence[Sides]) -> tuple[list[Sides], list[Estimate]]:
+    """Return those of *pairs* that were measured, and what one side less the other comes to."""
     known = set(evidence.arms())
-    pairs = [(cell.name, design.owner_of(cell)) for cell in CELLS if cell not in REPEATED]
-    found = [(arm, against, evidence.estimate_arms(arm, against)) for arm, against in pairs if {arm, against} <= known]
+    own = [(arm, against) for arm, against in pairs if {arm, against} <= known]
+    return own, [evidence.estimate_arms(arm, against) for arm, against in own]
+
+
+def _verdict(found: Estimate, p: float) -> str:
+    """Return what a difference supports: more than noise where *p* is below 0.05 and the interval leaves out 0."""
+    is_clear = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+    if p >= SIGNIFICANCE or not is_clear:
+        return "within noise"
+    return "clear gain" if found.value > 0 else "clear loss"
+
+
+def described(evidence: Evidence, pairs: Sequence[Sides]) -> list[dict[str, Any]]:
+    """Return the differences of *pairs* with their intervals; without tests, as registered."""
     return [
         {"arm": arm, "against": against, "difference": each.value, "low": each.low, "high": each.high}
-        for arm, against, each in found
+        for (arm, against), each in zip(*_estimates(evidence, pairs), strict=True)
     ]
+
+
+def conclusions(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the comparisons come to by the plan's section "What would count as what": helps, harms, not shown."""
+    by_sides = {(each["arm"], each["against"]): each for each in found}
+    if set(by_sides) != set(FAMILY):
+        return {}
+    deft = by_sides["deft", "random"]
+    is_sound = not any(name.startswith("deft-") for name in deft["heavy_drift"])
+    terms = [by_sides["deft", "no_reward_term"], by_sides["random_with_term", "random"]]
+    clear = [each for each in terms if each["verdict"] != "within noise"]
+    is_one_way = len({each["difference"] > 0 for each in terms if each["difference"]}) == 1
+    return {
+        "DEFT": "helps" if deft["verdict"] == "clear gain" and is_sound else "not shown to help",
+        "the selection": _effect(by_sides["no_reward_term", "random"]),
+        "the term": _effect(clear[0]) if clear and is_one_way else "not shown",
+        "the end": "matters" if by_sides["deft", "opposite"]["verdict"] != "within noise" else "not shown to matter",
+    }
+
+
+def _effect(comparison: Mapping[str, Any]) -> str:
+    return {"clear gain": "helps", "clear loss": "harms"}.get(comparison["verdict"], "not shown")
 
 
 def _by_run(numbers: pa.Table) -> dict[tuple[str, int], list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,10 +61,64 @@ def test_a_known_effect_of_the_selection_is_found_and_the_term_is_not_blamed(num
     assert found["deft", "random"]["difference"] == pytest.approx(0.3, abs=0.1)
 
 
+def test_p_is_corrected_over_the_five_comparisons(numbers: pa.Table) -> None:
+    found = results.report(numbers, resamples=200)["comparisons"]
+    ordered = sorted(found, key=lambda each: each["p"])
+    largest = 0.0
+    for place, each in enumerate(ordered):
+        largest = max(largest, min(1.0, each["p"] * (len(design.FAMILY) - place)))
+        assert each["p_adjusted"] == pytest.approx(largest)
+    assert any(each["p"] < 0.05 < each["p_adjusted"] or each["p"] < each["p_adjusted"] < 1 for each in found)
+
+
+def _drifted(numbers: pa.Table, cell: str, seed: int) -> pa.Table:
+    """The same with a fall of log p(chosen) of 5 nats a token in one run."""
+    rows = numbers.to_pylist()
+    for each in rows:
+        if (each["cell"], each["seed"]) == (cell, seed):
+            each["chosen_logp_change"] = -5.0 * each["chosen_tokens"]
+    return pa.Table.from_pylist(rows, numbers.schema)
+
+
+@pytest.mark.parametrize(("cell", "told"), [("deft", "not shown to help"), ("random", "helps")])
+def test_a_gain_with_heavy_drift_is_not_one_that_deft_is_said_to_have(numbers: pa.Table, cell: str, told: str) -> None:
+    found = results.report(_drifted(numbers, cell, 1), resamples=200)
+    assert (found["comparisons"][0]["verdict"], found["comparisons"][0]["heavy_drift"]) == ("clear gain", [f"{cell}-1"])
+    assert found["conclusions"]["DEFT"] == told
+    assert results.report(numbers, resamples=200)["conclusions"]["DEFT"] == "helps"
+
+
+def _comparison(arm: str, against: str, difference: float, verdict: str) -> dict[str, Any]:
+    return {"arm": arm, "against": against, "difference": difference, "verdict": verdict, "heavy_drift": []}
+
+
+@pytest.mark.parametrize(
+    ("on_selected", "on_random", "told"),
+    [
+        ((0.1, "clear gain"), (0.02, "within noise"), "helps"),
+        ((0.1, "clear gain"), (-0.02, "within noise"), "not shown"),
+        ((0.02, "within noise"), (0.03, "within noise"), "not shown"),
+        ((-0.02, "within noise"), (-0.2, "clear loss"), "harms"),
+        ((0.0, "within noise"), (0.2, "clear gain"), "helps"),
+    ],
+)
+def test_the_term_counts_where_one_comparison_is_clear_and_the_other_not_opposite(
+    on_selected: tuple[float, str], on_random: tuple[float, str], told: str
+) -> None:
+    found = [_comparison(*sides, 0.0, "within noise") for sides in design.FAMILY]
+    found[2], found[3] = _comparison(*design.FAMILY[2], *on_selected), _comparison(*design.FAMILY[3], *on_random)
+    said = results.conclusions(found)
+    assert said["the term"] == told
+    assert (said["the selection"], said["the end"]) == ("not shown", "not shown to matter")
+
+
 def test_every_source_has_its_own_table(numbers: pa.Table) -> None:
     found = results.report(numbers, resamples=100)
     assert list(found["sources"]) == ["a", "b", "c"]
     assert found["sources"]["a"]["table"][1]["cells"]["preference_accuracy"]["n"] == ROWS // 3
+    described = found["sources"]["a"]["described"]
+    assert [(each["arm"], each["against"]) for each in described] == list(design.FAMILY)
+    assert not {"p", "verdict"} & described[0].keys()
 
 
 def test_development_scores_are_accuracy_and_drift(tmp_path: Path, data: Path) -> None:
