@@ -20,7 +20,7 @@ from typing import Protocol
 
 from deft import cache
 from deft.errors import Unavailable
-from deft.evaluation.generation import Answer, Keep
+from deft.evaluation.generation import Answer, Keep, Questions
 from deft.evaluation.reuse import Reused
 from deft.evaluation.served import PromptsRefused
 
@@ -40,15 +40,8 @@ Note = Callable[[str], None]
 class Asking(Protocol):
     """What answers prompts and hands each answer on as soon as it is there."""
 
-    def __call__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-        keep: Keep,
-    ) -> list[Answer]:
-        """Answer *prompts* (token ids), sampled where there are *seeds*, one a prompt."""
+    def __call__(self, questions: Questions, on_progress: Callable[[int], None], keep: Keep) -> list[Answer]:
+        """Answer *questions*, sampled where they have seeds."""
 
 
 @dataclass(slots=True)
@@ -62,22 +55,14 @@ class AnswerJournal:
     note: Note = lambda _: None
     lock: Lock = field(default_factory=Lock)
 
-    def complete(
-        self,
-        ask: Asking,
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-    ) -> list[Answer]:
-        """Return the answers to *prompts*; *ask* gets those that there is no answer to, equal ones once.
+    def complete(self, ask: Asking, questions: Questions, on_progress: Callable[[int], None]) -> list[Answer]:
+        """Return the answers to *questions*; *ask* gets those that there is no answer to, equal ones once.
 
         Raises:
-            PromptsRefused: as *ask*, with the places in *prompts*.
+            PromptsRefused: as *ask*, with the places in *questions*.
             Unavailable: as *ask*, with how many answers are kept.
         """
-        each_seed: Sequence[int | None] = [None] * len(prompts) if seeds is None else seeds
-        keys = [self._key(*each) for each in zip(prompts, cut_at_marks, each_seed, strict=True)]
+        keys = [self._key(questions, place) for place in range(len(questions))]
         first: dict[str, int] = {}
         for place, key in enumerate(keys):
             first.setdefault(key, place)
@@ -87,7 +72,7 @@ class AnswerJournal:
         if before:
             on_progress(before)
         if places:
-            self._ask(ask, keys, places, (prompts, cut_at_marks, seeds), lambda done: on_progress(before + done))
+            self._ask(ask, keys, places, questions, lambda done: on_progress(before + done))
         if before + len(places) < len(keys):
             on_progress(len(keys))
         return [self.answers[key] for key in keys]
@@ -97,19 +82,16 @@ class AnswerJournal:
         ask: Asking,
         keys: Sequence[str],
         places: Sequence[int],
-        asked: tuple[Sequence[Sequence[int]], Sequence[bool], Sequence[int] | None],
+        questions: Questions,
         on_progress: Callable[[int], None],
     ) -> None:
-        """Have *ask* answer what stands at *places* of *asked*."""
-        prompts, cut_at_marks, seeds = asked
+        """Have *ask* answer what stands at *places* of *questions*."""
 
         def keep(found: Mapping[int, Answer]) -> None:
             self.add({keys[places[place]]: answer for place, answer in found.items()})
 
-        own_seeds = None if seeds is None else [seeds[place] for place in places]
         try:
-            own = [prompts[place] for place in places]
-            ask(own, [cut_at_marks[place] for place in places], own_seeds, on_progress, keep)
+            ask(questions.take(places), on_progress, keep)
         except PromptsRefused as error:
             error.first = places[error.first]
             raise
@@ -129,8 +111,10 @@ class AnswerJournal:
                 self.path = None
                 self.note(f"answers are not kept any more: {error.strerror}")
 
-    def _key(self, prompt: Sequence[int], is_cut: bool, seed: int | None) -> str:
-        return hashlib.sha256(json.dumps([self.context, list(prompt), is_cut, seed]).encode()).hexdigest()
+    def _key(self, questions: Questions, place: int) -> str:
+        prompt, is_cut = list(questions.prompts[place]), questions.cut_at_marks[place]
+        facts = json.dumps([self.context, prompt, is_cut, questions.seed(place)])
+        return hashlib.sha256(facts.encode()).hexdigest()
 
     def _told(self, error: Unavailable, keys: Sequence[str]) -> Unavailable:
         if self.path is None:

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from deft.evaluation.generation import Answer, Decoding, Keep, as_answer, has_mark, unkept
+from deft.evaluation.generation import Answer, Decoding, Keep, Questions, as_answer, has_mark, unkept
 from deft.models.loading import causal_model
 
 if TYPE_CHECKING:
@@ -72,29 +72,28 @@ class EngineFailed(Exception):
 def generate_continuously(
     model: nn.Module,
     tokenizer: "Tokenizer",
-    prompts: Sequence[Sequence[int]],
-    cut_at_marks: Sequence[bool],
+    questions: Questions,
     decoding: Decoding,
     on_progress: Callable[[int], None] = lambda _: None,
     keep: Keep = unkept,
 ) -> list[Answer]:
-    """Answer *prompts* greedily, as `deft.evaluation.generation.generate` does; *keep* gets each answer by itself.
+    """Answer *questions* greedily, as `deft.evaluation.generation.generate` does; *keep* gets each answer by itself.
 
     Raises:
         EngineFailed: the model cannot be run so, or an answer failed.
     """
+    cut_at_marks = questions.cut_at_marks
+    answers: dict[int, Answer] = {}
 
     def is_done(place: int, ids: list[int]) -> bool:
         return cut_at_marks[place] and has_mark(tokenizer, ids)
-
-    answers: dict[int, Answer] = {}
 
     def on_answer(place: int, ids: list[int]) -> None:
         answers[place] = as_answer(tokenizer, ids, decoding.end_ids, cut_at_marks[place])
         keep({place: answers[place]})
 
-    continuous_ids(model, prompts, decoding, is_done, cut_at_marks, on_progress, on_answer)
-    return [answers[place] for place in range(len(prompts))]
+    continuous_ids(model, questions.prompts, decoding, is_done, cut_at_marks, on_progress, on_answer)
+    return [answers[place] for place in range(len(questions))]
 
 
 def continuous_ids(

@@ -16,7 +16,7 @@ from deft.evaluation.answer_journals import AnswerJournal
 from deft.evaluation.asked import Asked
 from deft.evaluation.continuous import EngineFailed, generate_continuously
 from deft.evaluation.engines import Engines, Used
-from deft.evaluation.generation import Answer, Choose, Decoding, Keep, generate, is_cut_at_marks, likeliest
+from deft.evaluation.generation import Answer, Choose, Decoding, Keep, Questions, generate, is_cut_at_marks, likeliest
 from deft.evaluation.metrics import BASE
 from deft.evaluation.sampling import sampled, seed_of
 from deft.evaluation.served import rows_named
@@ -61,14 +61,8 @@ def layout(options: TokenOptions, tokenizer: "Tokenizer") -> TokenOptions:
 class Answering(Protocol):
     """What answers prompts: a model in memory, or one behind an endpoint."""
 
-    def __call__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-    ) -> list[Answer]:
-        """Answer *prompts* (token ids), sampled where there are *seeds*, one a prompt."""
+    def __call__(self, questions: Questions, on_progress: Callable[[int], None]) -> list[Answer]:
+        """Answer *questions*, sampled where they have seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,48 +90,31 @@ def in_memory(
     """
     choice = engines or Engines()
 
-    def continuously(
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-        keep: Keep,
-    ) -> list[Answer]:
-        del seeds
-        return generate_continuously(model, tokenizer, prompts, cut_at_marks, decoding, on_progress, keep)
+    def continuously(questions: Questions, on_progress: Callable[[int], None], keep: Keep) -> list[Answer]:
+        return generate_continuously(model, tokenizer, questions, decoding, on_progress, keep)
 
-    def in_batches(
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-        keep: Keep,
-    ) -> list[Answer]:
+    def in_batches(questions: Questions, on_progress: Callable[[int], None], keep: Keep) -> list[Answer]:
+        seeds = questions.seeds
+
         def chooser(batch: Sequence[int]) -> Choose:
             if seeds is None or sampling is None:
                 return likeliest
             return sampled(sampling, [seeds[place] for place in batch])
 
-        return generate(model, tokenizer, prompts, cut_at_marks, decoding, on_progress, keep, chooser)
+        return generate(model, tokenizer, questions, decoding, on_progress, keep, chooser)
 
-    def answer(
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-    ) -> list[Answer]:
-        why = choice.why_sorted(model, is_sampled=seeds is not None and sampling is not None)
+    def answer(questions: Questions, on_progress: Callable[[int], None]) -> list[Answer]:
+        why = choice.why_sorted(model, is_sampled=questions.seeds is not None and sampling is not None)
         if why is None:
             try:
-                journal = journal_of("continuous_batching")
-                answers = journal.complete(continuously, prompts, cut_at_marks, seeds, on_progress)
+                answers = journal_of("continuous_batching").complete(continuously, questions, on_progress)
             except EngineFailed as error:
                 why = f"continuous batching failed: {error}"
             else:
                 choice.note(system, "continuous_batching")
                 return answers
         choice.note(system, "sorted_batches", why)
-        return journal_of("sorted_batches").complete(in_batches, prompts, cut_at_marks, seeds, on_progress)
+        return journal_of("sorted_batches").complete(in_batches, questions, on_progress)
 
     return answer
 
@@ -177,13 +154,13 @@ def _turn(
         asked = open_ones[place].asked
         return f"turn {turn + 1} of row {asked.row} of {asked.set}"
 
+    questions = Questions(
+        [each.prompt_ids for each in encoded],
+        [is_cut_at_marks(example, speaker.options) for example in examples],
+        _seeds(speaker.sampling, open_ones, turn),
+    )
     with rows_named(name_of):
-        answers = speaker.answering(
-            [each.prompt_ids for each in encoded],
-            [is_cut_at_marks(example, speaker.options) for example in examples],
-            _seeds(speaker.sampling, open_ones, turn),
-            on_progress,
-        )
+        answers = speaker.answering(questions, on_progress)
     return [
         replace(own, answers=(*own.answers, answer), is_cut=own.is_cut or each.is_prompt_cut)
         for own, answer, each in zip(open_ones, answers, encoded, strict=True)

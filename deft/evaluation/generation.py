@@ -50,6 +50,27 @@ class Answer:
         return self.ids if self.end is None else [*self.ids, self.end]
 
 
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Prompts as token ids; beside each whether a turn mark cuts its answer, and, unless all are greedy, its seed."""
+
+    prompts: Sequence[Sequence[int]]
+    cut_at_marks: Sequence[bool]
+    seeds: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def seed(self, place: int) -> int | None:
+        """Return the seed of the prompt at *place*; None: greedy."""
+        return None if self.seeds is None else self.seeds[place]
+
+    def take(self, places: Sequence[int]) -> "Questions":
+        """Return those at *places*."""
+        seeds = None if self.seeds is None else [self.seeds[place] for place in places]
+        return Questions([self.prompts[at] for at in places], [self.cut_at_marks[at] for at in places], seeds)
+
+
 Keep = Callable[[Mapping[int, Answer]], None]
 """Given answers as soon as they are there, by the places of their prompts."""
 
@@ -96,19 +117,19 @@ def likeliest(logits: Tensor) -> Tensor:
 def generate(
     model: nn.Module,
     tokenizer: "Tokenizer",
-    prompts: Sequence[Sequence[int]],
-    cut_at_marks: Sequence[bool],
+    questions: Questions,
     decoding: Decoding,
     on_progress: Callable[[int], None] = lambda _: None,
     keep: Keep = unkept,
     chooser: Callable[[Sequence[int]], Choose] = lambda _: likeliest,
 ) -> list[Answer]:
-    """Answer *prompts* (token ids), prompts of similar length together; *on_progress* gets the number done.
+    """Answer *questions*, those of similar length together; *on_progress* gets the number done.
 
     *keep* gets the answers of each batch: the longest prompts are the first, so that those which are left fall into the
     batches that they would have been in. *chooser* makes what chooses the tokens of a batch, from the places of its
     prompts.
     """
+    prompts, cut_at_marks = questions.prompts, questions.cut_at_marks
     answers: dict[int, Answer] = {}
     lengths = [len(prompt) + decoding.max_new_tokens for prompt in prompts]
     done = 0

@@ -31,7 +31,7 @@ from deft.evaluation.conversations import read_sets
 from deft.evaluation.engines import Engines
 from deft.evaluation.files import write_comparison, write_generations, write_json, write_pairs
 from deft.evaluation.general_text import load_texts
-from deft.evaluation.generation import Answer, Decoding, end_ids
+from deft.evaluation.generation import Answer, Decoding, Questions, end_ids
 from deft.evaluation.held_out import HeldOut, held_out_rows, load_held_out, require_references
 from deft.evaluation.intervals import Array
 from deft.evaluation.kept_likelihoods import KeptLikelihoods
@@ -230,10 +230,11 @@ def _answered(run: Run, index: int) -> Answered:
     on_progress = run.progress(index, len(run.prompts.rows), "answers")
     prompts = [example.prompt_ids for example in run.prompts.tokenized]
     sampling = run.spec.options.held_out_sampling
+    questions = Questions(prompts, run.prompts.cut_at_marks, _seeds(run, sampling))
     with run.resident.system(adapter) as model:
         answering = run.answering(adapter, model, sampling)
         with rows_named(lambda place: f"row {run.prompts.rows[place]} of {HELD_OUT}"):
-            answers = answering(prompts, run.prompts.cut_at_marks, _seeds(run, sampling), on_progress)
+            answers = answering(questions, on_progress)
         has_kl = adapter is not None and "kl" in run.spec.options.metrics
         has_entropy = "entropy" in run.spec.options.metrics
         if not has_kl and not has_entropy:

@@ -6,7 +6,7 @@ of tokens and KL can tell. Knows no adapter: the server has the systems loaded u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deft.endpoints import Endpoint, RequestRefused, no_endpoint, not_understood, open_client, told
 from deft.errors import Finding, InvalidInput
-from deft.evaluation.generation import Answer, Decoding, Keep, as_answer, unkept
+from deft.evaluation.generation import Answer, Decoding, Keep, Questions, as_answer, unkept
 from deft.tokens import encode_texts
 
 if TYPE_CHECKING:
@@ -76,50 +76,44 @@ class Served:
     decoding: Decoding
     sampling: Sampling | None = None
 
-    def __call__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        cut_at_marks: Sequence[bool],
-        seeds: Sequence[int] | None,
-        on_progress: Callable[[int], None],
-        keep: Keep = unkept,
-    ) -> list[Answer]:
-        """Answer *prompts*, several at a time; *keep* gets each answer by itself, in the thread that received it.
+    def __call__(self, questions: Questions, on_progress: Callable[[int], None], keep: Keep = unkept) -> list[Answer]:
+        """Answer *questions*, several at a time; *keep* gets each answer by itself, in the thread that received it.
 
         Raises:
             InvalidInput: the server refuses the key or the model.
             PromptsRefused: it refuses some prompts, and has answered all others.
             Unavailable: it does not answer.
         """
-        each_seed: Sequence[int | None] = [None] * len(prompts) if seeds is None else seeds
         answers: dict[int, Answer] = {}
 
         def answer(place: int) -> None:
-            answers[place] = self._one(prompts[place], cut_at_marks[place], each_seed[place])
+            answers[place] = self._one(questions, place)
             keep({place: answers[place]})
 
         with ThreadPoolExecutor(self.server.concurrency, "server") as pool:
-            futures = {pool.submit(answer, place): place for place in range(len(prompts))}
+            futures = {pool.submit(answer, place): place for place in range(len(questions))}
             try:
                 refused = _refused(futures, on_progress)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         if refused:
             first = min(refused)
-            size = f"{len(prompts[first]):,} tokens and an answer of at most {self.decoding.max_new_tokens:,}"
+            size = f"{len(questions.prompts[first]):,} tokens and an answer of at most {self.decoding.max_new_tokens:,}"
             raise PromptsRefused(self.server.endpoint, len(refused), first, f"{refused[first]} for {size}")
-        return [answers[place] for place in range(len(prompts))]
+        return [answers[place] for place in range(len(questions))]
 
-    def _one(self, prompt: Sequence[int], is_cut: bool, seed: int | None) -> Answer:
+    def _one(self, questions: Questions, place: int) -> Answer:
         import openai
 
-        most, own = self.decoding.max_new_tokens, _settings(self.sampling, seed)
+        prompt, most = list(questions.prompts[place]), self.decoding.max_new_tokens
+        own = _settings(self.sampling, questions.seed(place))
         try:
             asked: Any = self.client.completions
-            found = asked.create(model=self.server.models[self.system], prompt=list(prompt), max_tokens=most, **own)
+            found = asked.create(model=self.server.models[self.system], prompt=prompt, max_tokens=most, **own)
             choice = found.choices[0]
             text = self.endpoint.without_key(choice.text)
-            return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=choice.finish_reason == "stop")
+            is_cut, is_ended = questions.cut_at_marks[place], choice.finish_reason == "stop"
+            return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=is_ended)
         except openai.APIError as error:
             raise told(error, self.server.endpoint, POINTER) from None
         except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:

@@ -16,7 +16,7 @@ from deft.endpoints import Endpoint
 from deft.errors import Interrupted, InvalidInput, Unavailable
 from deft.evaluation import answer_journals, conversations, generation
 from deft.evaluation.answer_journals import AnswerJournal, AnswerJournals
-from deft.evaluation.generation import Answer, Keep
+from deft.evaluation.generation import Answer, Keep, Questions
 from deft.reports import Silent
 from deft.specs import EvaluateSpec, spec_json
 from tests.deft.evaluation.test_answer_sets import inputs, spec_of  # noqa: F401 - the fixture
@@ -363,9 +363,9 @@ ANSWER = Answer([1, 2], None, "text", "limit")
 
 
 def _asking(asked: list[list[list[int]]]) -> Callable[..., list[Answer]]:
-    def ask(prompts: Any, cut: Any, seeds: Any, on_progress: Any, keep: Keep) -> list[Answer]:
-        asked.append(prompts)
-        keep(dict.fromkeys(range(len(prompts)), ANSWER))
+    def ask(questions: Questions, on_progress: Any, keep: Keep) -> list[Answer]:
+        asked.append(questions.prompts)
+        keep(dict.fromkeys(range(len(questions)), ANSWER))
         return []
 
     return ask
@@ -375,13 +375,14 @@ def test_equal_prompts_are_asked_once_and_other_cuts_and_seeds_apart() -> None:
     asked: list[list[list[int]]] = []
     done: list[int] = []
     journal = AnswerJournal("c")
-    found = journal.complete(_asking(asked), [[1], [2], [1], [1]], [False, False, False, True], None, done.append)
+    questions = Questions([[1], [2], [1], [1]], [False, False, False, True])
+    found = journal.complete(_asking(asked), questions, done.append)
     assert found == [ANSWER] * 4
     assert asked == [[[1], [2], [1]]]
     assert done == [4]
-    journal.complete(_asking(asked), [[1], [1]], [False, False], [7, 8], done.append)
+    journal.complete(_asking(asked), Questions([[1], [1]], [False, False], [7, 8]), done.append)
     assert asked[1:] == [[[1], [1]]]
-    journal.complete(_asking(asked), [[1], [2]], [False, False], None, done.append)
+    journal.complete(_asking(asked), Questions([[1], [2]], [False, False]), done.append)
     assert len(asked) == 2
 
 
@@ -391,7 +392,7 @@ def test_a_journal_that_cannot_be_written_is_said_once_and_nothing_fails(tmp_pat
     journal = AnswerJournals(tmp_path, note=notes.append).open({"system": "s"})
     asked: list[list[list[int]]] = []
     for prompt in ([1], [2]):
-        assert journal.complete(_asking(asked), [prompt], [False], None, lambda _: None) == [ANSWER]
+        assert journal.complete(_asking(asked), Questions([prompt], [False]), lambda _: None) == [ANSWER]
     assert len(notes) == 1
     assert notes[0].startswith("answers are not kept any more: ")
 

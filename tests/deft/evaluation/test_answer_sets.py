@@ -98,7 +98,7 @@ def test_every_system_answers_every_turn_of_every_prompt(evaluated: tuple) -> No
 
 def test_a_second_turn_follows_the_models_own_first_answer(evaluated: tuple, inputs: dict[str, Path]) -> None:
     from deft.evaluation.conversations import Speaker, in_memory, layout
-    from deft.evaluation.generation import Decoding, end_ids
+    from deft.evaluation.generation import Decoding, Questions, end_ids
     from deft.examples import Example
     from deft.models.loading import load_tokenizer
     from deft.tokens import encode_examples, end_token_id
@@ -117,7 +117,7 @@ def test_a_second_turn_follows_the_models_own_first_answer(evaluated: tuple, inp
         {"role": "user", "content": "Now another."},
     ]
     (encoded,) = encode_examples([Example(messages, ())], tokenizer, speaker.options)  # type: ignore[arg-type]
-    (answer,) = speaker.answering([encoded.prompt_ids], [False], None, lambda _: None)
+    (answer,) = speaker.answering(Questions([encoded.prompt_ids], [False]), lambda _: None)
     assert answer.text == said[1, 2]
 
 

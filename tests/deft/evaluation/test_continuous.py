@@ -14,7 +14,7 @@ from deft.evaluation import continuous, generation
 from deft.evaluation.continuous import CONTINUOUS_FAMILIES, EngineFailed, continuous_ids, generate_continuously
 from deft.evaluation.conversations import in_memory
 from deft.evaluation.engines import Engines
-from deft.evaluation.generation import Decoding, end_ids, generate, greedy_ids
+from deft.evaluation.generation import Decoding, Questions, end_ids, generate, greedy_ids
 from deft.models.loading import load_base, load_policy
 from deft.specs import Sampling
 from deft.tokens import end_token_id
@@ -94,7 +94,7 @@ def test_adapters_on_one_base_are_swapped(tmp_path: Path) -> None:
 def test_answers_to_transcripts_are_cut_at_the_next_turn_and_stopped_there(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer, prompts = tiny_llama(), byte_tokenizer(), prompts_of(259, 3)
     decoding, cut = Decoding(40, end_ids(model, end_token_id(tokenizer))), [True] * 7 + [False]
-    texts = [answer.text for answer in generate(model, tokenizer, prompts, [False] * 8, decoding)]
+    texts = [answer.text for answer in generate(model, tokenizer, Questions(prompts, [False] * 8), decoding)]
     letters = sorted({letter for text in texts[:7] for letter in text[5:20] if letter.isascii() and letter.isalnum()})
     monkeypatch.setattr(generation, "TURN_MARK", re.compile(f"[{''.join(letters[:3])}]"))
     cancelled: list[str] = []
@@ -107,8 +107,9 @@ def test_answers_to_transcripts_are_cut_at_the_next_turn_and_stopped_there(monke
         return manager, restore
 
     monkeypatch.setattr(continuous, "_started", watched)
-    by_batches = generate(model, tokenizer, prompts, cut, decoding)
-    assert generate_continuously(model, tokenizer, prompts, cut, decoding) == by_batches
+    questions = Questions(prompts, cut)
+    by_batches = generate(model, tokenizer, questions, decoding)
+    assert generate_continuously(model, tokenizer, questions, decoding) == by_batches
     marked = [str(place) for place, answer in enumerate(by_batches) if answer.stop == "turn_mark"]
     assert marked
     assert sorted(cancelled) == marked
@@ -184,8 +185,9 @@ def test_one_that_fails_says_why_and_sorted_batches_answer(monkeypatch: pytest.M
         continuous_ids(model, prompts, DECODING)
     calls.clear()
     engines, tokenizer = Engines("continuous_batching"), byte_tokenizer()
-    answers = in_memory(model, tokenizer, DECODING, None, engines, "deft")(prompts, [False] * 8, None, lambda _: None)
-    assert answers == generate(model, tokenizer, prompts, [False] * 8, DECODING)
+    questions = Questions(prompts, [False] * 8)
+    answers = in_memory(model, tokenizer, DECODING, None, engines, "deft")(questions, lambda _: None)
+    assert answers == generate(model, tokenizer, questions, DECODING)
     (used,) = engines.used
     assert (used["system"], used["engine"]) == ("deft", "sorted_batches")
     assert "no such kernel" in str(used["because"])
@@ -194,10 +196,10 @@ def test_one_that_fails_says_why_and_sorted_batches_answer(monkeypatch: pytest.M
 def test_on_a_cpu_and_for_sampled_answers_sorted_batches_answer_and_it_is_said_why() -> None:
     model, tokenizer, prompts = tiny("llama"), byte_tokenizer(), prompts_of(V)
     engines = Engines("auto")
-    in_memory(model, tokenizer, DECODING, None, engines)(prompts, [False] * 8, None, lambda _: None)
+    in_memory(model, tokenizer, DECODING, None, engines)(Questions(prompts, [False] * 8), lambda _: None)
     sampled = Engines("continuous_batching")
     answering = in_memory(model, tokenizer, DECODING, Sampling(), sampled)
-    answering(prompts, [False] * 8, list(range(8)), lambda _: None)
+    answering(Questions(prompts, [False] * 8, list(range(8))), lambda _: None)
     told = [(used["system"], used["engine"], str(used["because"])) for used in [*engines.used, *sampled.used]]
     assert told[0] == ("base", "sorted_batches", "the model is on the cpu")
     assert told[1][:2] == ("base", "sorted_batches")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deft.evaluation import generation
-from deft.evaluation.generation import Decoding, end_ids, generate, greedy_ids, is_cut_at_marks
+from deft.evaluation.generation import Decoding, Questions, end_ids, generate, greedy_ids, is_cut_at_marks
 from deft.examples import Example
 from deft.specs import TokenOptions
 from tests.models import byte_tokenizer, tiny_llama
@@ -48,9 +48,8 @@ class Scripted(torch.nn.Module):
 
 
 def _scripted(text: str, *, is_transcript: bool = True, limit: int = 60) -> object:
-    (answer,) = generate(
-        Scripted(text), byte_tokenizer(), [[5, 6, 7]], [is_transcript], _decoding(max_new_tokens=limit)
-    )
+    questions = Questions([[5, 6, 7]], [is_transcript])
+    (answer,) = generate(Scripted(text), byte_tokenizer(), questions, _decoding(max_new_tokens=limit))
     return answer
 
 
@@ -75,7 +74,7 @@ def test_an_end_token_ends_one_answer_and_not_its_neighbours() -> None:
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(budget: int) -> None:
     model, prompts, seen = tiny_llama(), _prompts(), []
     decoding = _decoding(token_budget=budget)
-    found = generate(model, byte_tokenizer(), prompts, [False] * len(prompts), decoding, seen.append)
+    found = generate(model, byte_tokenizer(), Questions(prompts, [False] * len(prompts)), decoding, seen.append)
     assert [answer.chosen_ids for answer in found] == [_naive(model, prompt, decoding) for prompt in prompts]
     assert seen[-1] == len(prompts)
 
@@ -91,7 +90,7 @@ def test_answers_that_do_not_fit_together_are_given_in_halves(monkeypatch: pytes
 
     monkeypatch.setattr(generation, "greedy_ids", small_device)
     decoding = _decoding(token_budget=10_000, on_halving=halved.append)
-    found = generate(model, byte_tokenizer(), prompts, [False] * len(prompts), decoding)
+    found = generate(model, byte_tokenizer(), Questions(prompts, [False] * len(prompts)), decoding)
     assert [answer.chosen_ids for answer in found] == [_naive(model, prompt, decoding) for prompt in prompts]
     assert halved[0] == len(prompts)
 
@@ -119,7 +118,7 @@ def test_an_answer_that_reaches_the_limit_has_not_ended() -> None:
 @pytest.mark.parametrize("mark", ["\n\nHuman:", "\n\nAssistant:", " Human:"])
 def test_a_turn_mark_cuts_the_answer_to_a_transcript_and_stops_it_at_once(mark: str) -> None:
     model = Scripted(f" Yes.{mark} and much more that nobody reads")
-    (answer,) = generate(model, byte_tokenizer(), [[5]], [True], _decoding(max_new_tokens=60))
+    (answer,) = generate(model, byte_tokenizer(), Questions([[5]], [True]), _decoding(max_new_tokens=60))
     assert (answer.text, answer.stop, answer.is_ended) == ("Yes.", "turn_mark", False)
     assert len(answer.ids) == len(" Yes.")
     assert model.step == len(f" Yes.{mark}")
