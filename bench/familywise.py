@@ -50,14 +50,14 @@ def families(
 def equal_arms(draws: Mapping[str, int], prompts: int, luck: float, *, runs: int = RUNS) -> tuple[float, float]:
     """Return the share of evaluations with a false finding, and that of intervals of `deft` - `random` that hold 0."""
     found = list(families(draws, prompts, luck, runs=runs))
-    false = [any(each.verdict != "within noise" for each in family) for family in found]
+    false = [any(each.plain_verdict != "within noise" for each in family) for family in found]
     return float(np.mean(false)), float(np.mean([_holds_zero(_of_random(family)) for family in found]))
 
 
 def found_gains(draws: Mapping[str, int], prompts: int, luck: float, *, runs: int = RUNS) -> float:
     """Return the share of evaluations that find `deft` better than `random`, which it is by `GAIN`."""
     found = families(draws, prompts, luck, gain=GAIN, runs=runs)
-    return float(np.mean([_of_random(family).verdict == "clear gain" for family in found]))
+    return float(np.mean([_of_random(family).plain_verdict == "clear gain" for family in found]))
 
 
 def _holds_zero(difference: Difference) -> bool:

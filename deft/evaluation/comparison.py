@@ -120,15 +120,23 @@ class Difference:
         return low is not None and high is not None and not low <= 0 <= high
 
     @property
-    def verdict(self) -> str:
-        """Return what the difference supports: it is no noise where p, after the correction, and the interval agree."""
+    def plain_verdict(self) -> str:
+        """Return what the numbers support: no noise is where p, after the correction, and the interval agree.
+
+        It knows nothing of drift: what is told is `deft.evaluation.verdict.verdict_of`.
+        """
         if self.p_adjusted >= SIGNIFICANCE or not self.leaves_out_zero:
             return "within noise"
         return "clear gain" if self.estimate.value > 0 else "clear loss"
 
+    @property
+    def has_verdict(self) -> bool:
+        """Return whether the difference may have a verdict."""
+        return self.metric == VERDICT_METRIC and not self.is_trained_on and self.slice == "all"
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the difference as JSON; a verdict only where the metric may have one."""
-        found = {
+        """Return the difference as JSON, without a verdict."""
+        return {
             "metric": self.metric,
             "slice": self.slice,
             "arm": self.arm,
@@ -148,8 +156,6 @@ class Difference:
             "is_trained_on": self.is_trained_on,
             "is_valid": self.is_valid,
         }
-        has_verdict = self.metric == VERDICT_METRIC and not self.is_trained_on and self.slice == "all"
-        return found | ({"verdict": self.verdict} if has_verdict else {})
 
 
 def gather(measurements: Sequence[Measurement], *, resamples: int, seed: int) -> dict[str, Evidence]:

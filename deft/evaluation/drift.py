@@ -1,4 +1,4 @@
-"""How far each arm moved from the base, draw by draw: one draw that moved far makes the whole arm no plain gain.
+"""How far each arm moved from the base, draw by draw: one draw that moved far makes the whole arm no plain winner.
 
 So does one whose answers collapsed, where that was measured: a model that only ever says one short loop can stay below
 the limit of KL.
@@ -54,8 +54,8 @@ class Drift:
     """How far an arm moved from the base: KL and change of log p(chosen), nats a token; None was not measured.
 
     The numbers are means over the arm's *draws*. *heavy* are those of them of which either number is beyond
-    `HEAVY_DRIFT`, or is no number at all. *is_measured* says whether log p(chosen) was followed in every draw. *signs*
-    say that answers collapsed.
+    `HEAVY_DRIFT`, or is no number at all. *is_measured* says whether both were followed in every draw: log p(chosen)
+    alone sees no answer. *signs* say that answers collapsed.
     """
 
     kl: float | None = None
@@ -105,7 +105,7 @@ def _drift_of(arm: str, evidence: Mapping[str, Evidence], incoherence: Sequence[
     draws = tuple(dict.fromkeys(draw for found in evidence.values() for draw in _by_draw(arm, found)))
     judged = _by_draw(arm, evidence.get(VERDICT_METRIC)) or dict.fromkeys(draws)
     heavy = tuple(draw for draw in draws if any(_is_far(name, by_draw[name].get(draw)) for name in _DIRECTIONS))
-    is_measured = bool(judged) and set(judged) <= set(by_draw[_LIKELIHOOD])
+    is_measured = bool(judged) and all(set(judged) <= set(by_draw[name]) for name in _DIRECTIONS)
     signs = (*_falls(arm, evidence), *_rises(arm, incoherence))
     return Drift(kl, change, per_token, draws, heavy, is_measured=is_measured, signs=signs)
 

@@ -1,12 +1,12 @@
 """The words of a comparison: what the evidence supports, and what it does not. A test pins them down.
 
 It knows numbers and arms only. A metric that was trained on takes no part; an arm that drifted heavily never reads as
-a plain gain.
+a plain gain, nor as a plain winner of what lost to it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from deft.evaluation.comparison import (
     FACTORS,
@@ -56,7 +56,7 @@ def compare(
         "verdict": verdict_of(headline, drifts) if headline else None,
         "against": headline.against if headline else None,
         "smallest_detectable_difference": smallest_detectable_difference(headline.estimate) if headline else None,
-        "differences": [difference.as_dict() for difference in found],
+        "differences": [_told(difference, drifts) for difference in found],
         "columns": [{"metric": m, "title": rule_of(m).title, "unit": rule_of(m).unit} for m in evidence],
         "table": rows,
         "ranking": ranking_of(evidence.get(VERDICT_METRIC)),
@@ -80,22 +80,51 @@ def main_difference(own: Sequence[Difference], focus: str | None) -> Difference 
 
 
 def verdict_of(difference: Difference, drifts: Drifts) -> str:
-    """Return the difference's verdict, with a gain qualified by drift, where heavy or not measured, and by collapse.
+    """Return the difference's verdict; a gain or a loss is clear only where `_doubt` finds nothing.
 
-    One draw counts as the arm's, on either side: to be ahead of what collapsed is no plain gain.
+    Else it is one with heavy drift or collapsed answers (of the arm), over, or to, the same (of the other side), or
+    one whose drift was not measured.
     """
-    if difference.verdict != "clear gain":
-        return difference.verdict
-    own, other = drifts[difference.arm], drifts.get(difference.against, Drift())
-    if own.heavy:
-        return "gain with heavy drift"
-    if own.collapsed:
-        return "gain with collapsed answers"
-    if other.heavy:
-        return "gain over heavy drift"
-    if other.collapsed:
-        return "gain over collapsed answers"
-    return "clear gain" if own.is_measured else "gain, drift not measured"
+    plain, doubt = difference.plain_verdict, _doubt(difference, drifts)
+    if plain == "within noise" or doubt is None:
+        return plain
+    kind = plain.removeprefix("clear ")
+    if doubt.arm is None:
+        return f"{kind}, {doubt.what}"
+    link = "with" if doubt.arm == difference.arm else "over" if kind == "gain" else "to"
+    return f"{kind} {link} {doubt.what}"
+
+
+class _Doubt(NamedTuple):
+    """Why a gain or a loss is no plain one: *what* is the matter with *arm* (None: with what was measured).
+
+    *among* names its draws, where they are several.
+    """
+
+    what: str
+    arm: str | None = None
+    among: str = ""
+
+
+def _doubt(difference: Difference, drifts: Drifts) -> _Doubt | None:
+    """Return the first doubt, of the winner before the loser; one draw counts as the arm's, on either side.
+
+    To win by a collapse proves nothing, nor does to be ahead of one. The base drifts from nothing.
+    """
+    sides = [difference.arm, difference.against]
+    trained = [arm for arm in (sides if difference.estimate.value > 0 else sides[::-1]) if arm != BASE]
+    for arm in trained:
+        own = drifts[arm]
+        if own.heavy:
+            return _Doubt("heavy drift", arm, own.among(own.heavy))
+        if own.collapsed:
+            return _Doubt("collapsed answers", arm, own.among(own.collapsed))
+    return None if all(drifts[arm].is_measured for arm in trained) else _Doubt("drift not measured")
+
+
+def _told(difference: Difference, drifts: Drifts) -> dict[str, Any]:
+    """Return the difference as JSON, with its verdict where it may have one."""
+    return difference.as_dict() | ({"verdict": verdict_of(difference, drifts)} if difference.has_verdict else {})
 
 
 def _sentences(
@@ -130,22 +159,26 @@ def _lead(headline: Difference, drifts: Drifts) -> str:
         text += " The interval alone leaves out 0; with so few prompts or so many comparisons that is not enough."
     if verdict == "within noise" and headline.p_adjusted < SIGNIFICANCE:
         text += " p alone is below 0.05; the interval does not leave out 0, and that is not enough."
-    return text + _qualified(verdict, headline, drifts)
+    return text + _qualified(headline, drifts)
 
 
-def _qualified(verdict: str, headline: Difference, drifts: Drifts) -> str:
-    """Return why a gain is no plain one, naming the draws."""
-    own, other = drifts[headline.arm], drifts.get(headline.against, Drift())
-    against, blind = _named(headline.against), "so that being ahead of it says little."
-    why = {
-        "gain with heavy drift": f"the model{own.among(own.heavy)} moved far from the base, and accuracy alone "
-        "does not see a collapse.",
-        "gain with collapsed answers": f"what the model{own.among(own.collapsed)} answers has collapsed, and accuracy "
-        "alone does not see it.",
-        "gain over heavy drift": f"{against}{other.among(other.heavy)} moved far from the base, {blind}",
-        "gain over collapsed answers": f"what {against}{other.among(other.collapsed)} answers has collapsed, {blind}",
-    }
-    return f" That is no plain gain: {why[verdict]}" if verdict in why else ""
+def _qualified(headline: Difference, drifts: Drifts) -> str:
+    """Return why a gain or a loss is no plain one, naming the draws."""
+    plain, doubt = headline.plain_verdict, _doubt(headline, drifts)
+    if plain == "within noise" or doubt is None:
+        return ""
+    return f" That is no plain {plain.removeprefix('clear ')}: {_why(doubt, headline)}."
+
+
+def _why(doubt: _Doubt, headline: Difference) -> str:
+    if doubt.arm is None:
+        return "without KL and log p(chosen) of every draw a collapse cannot be told"
+    is_own, is_collapsed = doubt.arm == headline.arm, doubt.what == "collapsed answers"
+    who = ("the model" if is_own else _named(doubt.arm)) + doubt.among
+    said = f"what {who} answers has collapsed" if is_collapsed else f"{who} moved far from the base"
+    if is_own:
+        return f"{said}, and accuracy alone does not see {'it' if is_collapsed else 'a collapse'}"
+    return f"{said}, so that being {'ahead of' if headline.estimate.value > 0 else 'behind'} it says little"
 
 
 def _named(arm: str) -> str:

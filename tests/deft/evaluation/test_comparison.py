@@ -81,7 +81,7 @@ def test_differences_are_paired_and_have_the_sign_of_arm_minus_against() -> None
     (difference,) = differences(_gather(measured("deft", better), measured("random", shared)), "deft")
     assert difference.estimate.value == pytest.approx(20 / PROMPTS)
     assert difference.estimate.high - difference.estimate.low < 0.06
-    assert difference.verdict == "clear gain"
+    assert difference.plain_verdict == "clear gain"
 
 
 def test_the_family_is_every_arm_the_base_and_the_factors_but_not_the_length_baseline() -> None:
@@ -109,9 +109,9 @@ def test_correction_for_many_comparisons_can_undo_a_gain() -> None:
     many = [measured(f"other-{i}", values - right(0.5, PROMPTS // 4, seed=i) + 0.5, bounds=None) for i in range(6)]
     alone = next(d for d in differences(_gather(*two), "deft") if d.against == "random")
     among = next(d for d in differences(_gather(*two, *many), "deft") if d.against == "random")
-    assert alone.verdict == "clear gain"
+    assert alone.plain_verdict == "clear gain"
     assert among.estimate.p < 0.05 <= among.p_adjusted
-    assert among.verdict == "within noise"
+    assert among.plain_verdict == "within noise"
 
 
 def test_without_an_effect_a_false_gain_or_loss_is_rare() -> None:
@@ -120,7 +120,7 @@ def test_without_an_effect_a_false_gain_or_loss_is_rare() -> None:
     for run in range(120):
         arms = [measured(a, (generator.random(60) < 0.6).astype(float)) for a in ("deft", "random", "full", "length")]
         found = differences(gather([*arms], resamples=400, seed=run), "deft")
-        false += any(d.verdict != "within noise" for d in found)
+        false += any(d.plain_verdict != "within noise" for d in found)
     assert false <= 12  # 5 % of 120 is 6
 
 

@@ -35,7 +35,7 @@ def verdicts(draw: Callable[[Generator], list[Measurement]], runs: int, seed: in
     """Return the verdicts of every comparison in each of *runs* evaluations."""
     generator = np.random.default_rng(seed)
     return [
-        [each.verdict for each in differences(gather(draw(generator), resamples=300, seed=run), "deft")]
+        [each.plain_verdict for each in differences(gather(draw(generator), resamples=300, seed=run), "deft")]
         for run in range(runs)
     ]
 
@@ -80,7 +80,7 @@ def test_an_effect_of_the_smallest_detectable_size_is_found_four_times_in_five()
         wins = generator.random(200) < 0.5 + 0.5 * 0.1085 / 0.3  # 2.80 * sqrt(0.3 / 200) of 0.3 that differ
         one, other = np.where(apart, wins, shared), np.where(apart, ~wins, shared)
         evidence = gather([system("deft", one * 1.0), system("random", other * 1.0)], resamples=300, seed=run)
-        hits.append(differences(evidence, "deft")[0].verdict == "clear gain")
+        hits.append(differences(evidence, "deft")[0].plain_verdict == "clear gain")
     assert 0.68 <= share(hits) <= 0.92
 
 
