@@ -60,6 +60,11 @@ class ClauseDocument(Document):
     answered_prompts: int | None = Field(
         None, description="Of a number that a judging tells: the prompts that the evaluation's systems answered."
     )
+    judgements_left_out: int | None = Field(
+        None,
+        description="Of a number that a human study tells: how many judgements of it take no part, since the keys that "
+        "trained its systems, or that ask for the release, made them.",
+    )
 
 
 class ReleaseEventDocument(Document):

@@ -88,6 +88,7 @@ class RaterFactsDocument(Document):
     attention_seen: int
     attention_failed: int
     is_left_out: bool
+    is_trainer: bool = Field(description="Whether this is a key that trained one of the systems.")
     median_seconds: float | None
 
 
@@ -101,6 +102,10 @@ class StudyResultsDocument(Document):
     identical: int = Field(description="Prompts to which both said the same: ties that nobody is asked about.")
     judged_pairs: int = Field(description="Of `pairs`; where they are fewer, they stand for all of them.")
     verdicts: dict[str, int] = Field(description="`first` and `second` are the systems in the order of `systems`.")
+    judged_by_trainers: int = Field(
+        description="Of the judgements in `verdicts`, those by keys that trained one of the systems: they count here, "
+        "and neither in the score of the closed study nor at the gate."
+    )
     skipped: int
     win_rate: RateDocument = Field(
         description="Of the first system; tie, both bad and identical answers count 1/2, those with the share of "

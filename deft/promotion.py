@@ -36,7 +36,7 @@ class ClauseResult:
     *against_systems*: which runs *against* came to. *has_luck*: the interval knows what chance in a training run does.
     *reason* says what is wrong where the clause fails, and is None where it holds. *detector*: what told the kinds of
     answers that a safety rate counts. *judged_prompts* of the *answered_prompts* of the evaluation are what a judging
-    that tells the number was over.
+    that tells the number was over. *judgements_left_out* of a study that tells it were by keys with a part in it.
     """
 
     clause: ClauseName
@@ -57,6 +57,7 @@ class ClauseResult:
     detector: str | None = None
     judged_prompts: int | None = None
     answered_prompts: int | None = None
+    judgements_left_out: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON."""
@@ -80,11 +81,12 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
         forgets.answered(worse(lost, forgetting.metric), _objection(measured, forgetting.metric)),
         *_safety(policy.safety, measured, system),
     ]
-    return [_with_prompts(result, measured) for result in found]
+    return [_with_counts(result, measured) for result in found]
 
 
-def _with_prompts(result: ClauseResult, measured: Measured) -> ClauseResult:
-    """Return *result* with how many of the evaluation's prompts the judging that tells its number judged."""
+def _with_counts(result: ClauseResult, measured: Measured) -> ClauseResult:
+    """Return *result* with how much of the evaluation, or of the study, the number is over that is told of it."""
+    result = replace(result, judgements_left_out=measured.judgements_left_out.get(result.metric))
     if told_by(result.metric) != "judging":
         return result
     prompts = measured.judged_prompts(result.metric)
@@ -111,6 +113,8 @@ def _hint(measured: Measured, system: str, gain: GainClause) -> str:
         return told
     if opponent is None:
         return f"{told}: name a {source} of the evaluation that tells it"
+    if opponent == gain.against:
+        return told
     return f"{told}: the {source} tells how systems do against {opponent}"
 
 

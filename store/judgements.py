@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from deft.errors import NotFound
@@ -17,7 +17,7 @@ from deft.studies.items import turns_of
 from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.preferences import Texts
 from deft.studies.results import Results, results
-from store import studies
+from store import studies, trainers
 from store.judgings import another_evaluation
 from store.named import absent
 from store.scores import HUMAN
@@ -61,17 +61,25 @@ def judged_item(row: StudyItem) -> JudgedItem:
     return JudgedItem(row.id, row.kind, row.cluster, row.is_swapped, row.expected)  # type: ignore[arg-type]
 
 
-def results_of(session: Session, study: Study) -> Results:
-    """Return what the study has found so far."""
+def results_of(session: Session, study: Study, without: Set[str] = frozenset()) -> Results:
+    """Return what the study has found so far, as if the keys *without* had judged nothing."""
     spec = studies.spec_of(study)
     rows = studies.items_of(session, study)
+    left_out = raters_with(session, study, without)
     return results(
         spec.systems,
         [judged_item(row) for row in rows],
-        of_study(session, study, rows),
+        [judgement for judgement in of_study(session, study, rows) if judgement.rater_id not in left_out],
         allowed=spec.attention_failures_allowed,
         seed=spec.seed or 0,
+        trainers=raters_with(session, study, trainers.of_study(session, study)),
     )
+
+
+def raters_with(session: Session, study: Study, keys: Set[str]) -> set[str]:
+    """Return the raters of the study that are one of the *keys*."""
+    own = (StudyRater.study_id == study.id, StudyRater.key_id.in_(list(keys)))
+    return set(session.scalars(select(StudyRater.id).where(*own))) if keys else set()
 
 
 def with_study(
@@ -79,8 +87,9 @@ def with_study(
 ) -> Measured:
     """Return what was *measured* in *evaluation* with the win rate that a study of it gives *system*.
 
+    What the keys *interested* in the release judged takes no part, nor what those judged that trained either system.
     A study that is still open decides nothing: who may choose when to look would choose the number. So does one of
-    which others than the keys *interested* in the release judged fewer than `LEAST_ITEMS` items.
+    which others judged fewer than `LEAST_ITEMS` items.
 
     Raises:
         NotFound: the team has no such study.
@@ -92,37 +101,34 @@ def with_study(
         raise absent(study_id, ("study",), "/study") from None
     if study.evaluation_id != evaluation.id:
         raise another_evaluation(study.id, evaluation.id, "study", "/study")
-    found = results_of(session, study)
-    told = _objections(session, study, found, interested) if system in found.systems else []
+    without = interested | trainers.of_study(session, study)
+    found = results_of(session, study, without)
+    told = _objections(study, found) if system in found.systems else []
     reasons = {HUMAN: "; ".join(told)} if told else {}
-    return together(measured, replace(win_rate_of(found, system), reasons=reasons))
+    left_out = {HUMAN: _judged_by(session, study, without)}
+    return together(measured, replace(win_rate_of(found, system), reasons=reasons, judgements_left_out=left_out))
 
 
-def _objections(session: Session, study: Study, found: Results, interested: Set[str]) -> list[str]:
-    """Return why the study may decide nothing; none: it may."""
+def _objections(study: Study, found: Results) -> list[str]:
+    """Return why the study, of which others than the keys with a part in it *found* so much, may decide nothing."""
     told = ["the study is still open: close it"] if study.closed_at is None else []
-    judged = _judged_by_others(session, study, found, interested)
-    if judged < LEAST_ITEMS:
+    if found.judged_pairs < LEAST_ITEMS:
         told.append(
-            f"{judged} of its items were judged by others than the keys that trained the adapter and that ask for the "
-            f"release, {LEAST_ITEMS} are needed"
+            f"{found.judged_pairs} of its items were judged by others than the keys that trained its systems and that "
+            f"ask for the release, {LEAST_ITEMS} are needed"
         )
     return told
 
 
-def _judged_by_others(session: Session, study: Study, found: Results, interested: Set[str]) -> int:
-    """Return of how many pairs there is a verdict that counts by a rater who is none of the keys *interested*."""
-    left_out = [rater.rater_id for rater in found.raters if rater.is_left_out]
-    counted = select(StudyJudgement.item_id).join(StudyRater, StudyRater.id == StudyJudgement.rater_id)
-    counted = counted.join(StudyItem, StudyItem.id == StudyJudgement.item_id).where(
-        StudyJudgement.study_id == study.id,
+def _judged_by(session: Session, study: Study, keys: Set[str]) -> int:
+    """Return how many judgements of pairs, but for skips, the *keys* made."""
+    own = select(func.count()).select_from(StudyJudgement)
+    own = own.join(StudyItem, StudyItem.id == StudyJudgement.item_id).where(
         StudyItem.kind == "pair",
-        StudyJudgement.verdict.is_not(None),
-        StudyJudgement.verdict != "skip",
-        StudyRater.id.not_in(left_out),
-        or_(StudyRater.key_id.is_(None), StudyRater.key_id.not_in(list(interested))),
+        StudyJudgement.rater_id.in_(raters_with(session, study, keys)),
+        studies.is_verdict(),
     )
-    return len(set(session.scalars(counted)))
+    return session.execute(own).scalar_one()
 
 
 def win_rate_of(found: Results, system: str) -> Measured:

@@ -14,8 +14,8 @@ from deft.errors import NotFound
 from deft.specs.studies import GivenVerdict
 from deft.studies.items import place_of
 from deft.studies.judgements import Judgement, inattentive
-from store import studies
-from store.judgements import judged_item
+from store import studies, trainers
+from store.judgements import judged_item, raters_with
 from store.raters import Rater
 from store.study_tables import Study, StudyItem, StudyJudgement
 from store.types import database_now
@@ -121,7 +121,10 @@ def _takes_a_place() -> ColumnElement[bool]:
 
 
 def _left_out(session: Session, study: Study) -> set[str]:
-    """Return the raters whose judgements count nowhere: what they judged is still wanted of others."""
+    """Return the raters whose judgements do not count, or not at a gate: what they judged is still wanted of others.
+
+    So a key that trained one of the systems cannot choose, by what it judges itself, what is left for others.
+    """
     own = (StudyJudgement.study_id == study.id, StudyItem.kind == "attention", StudyJudgement.verdict.is_not(None))
     checks = select(StudyItem, StudyJudgement.rater_id, StudyJudgement.verdict)
     checks = checks.join(StudyJudgement, StudyJudgement.item_id == StudyItem.id).where(*own)
@@ -129,4 +132,5 @@ def _left_out(session: Session, study: Study) -> set[str]:
         Judgement(judged_item(item), rater, verdict, 0.0)  # type: ignore[arg-type]
         for item, rater, verdict in session.execute(checks)
     ]
-    return inattentive(given, allowed=studies.spec_of(study).attention_failures_allowed)
+    interested = raters_with(session, study, trainers.of_study(session, study))
+    return interested | inattentive(given, allowed=studies.spec_of(study).attention_failures_allowed)

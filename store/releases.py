@@ -16,7 +16,7 @@ from deft.evaluation.changes import Measured, read_measured
 from deft.promotion import decide, is_passed
 from deft.specs import spec_json
 from deft.specs.releases import ReleaseSpec
-from store import apart, judgements, judgings, policies
+from store import apart, judgements, judgings, policies, trainers
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
 from store.evaluations import adapters_of
@@ -26,7 +26,7 @@ from store.named import absent, artifact_named
 from store.paging import Order, Page, page_of
 from store.recalls import is_recalled
 from store.release_tables import Policy, Release, ReleaseEvent
-from store.tables import ApiKey, Artifact, Job
+from store.tables import ApiKey, Artifact
 from store.types import database_now
 
 Status = Literal["held", "released", "expired", "recalled"]
@@ -50,7 +50,7 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
     _refuse_recalled(session, adapter.id)
     system = _system_of(session, caller.team_id, adapter, evaluation)
     rules = policies.spec_of(policy)
-    trainer = _trainer_of(session, adapter)
+    trainer = trainers.of_adapter(session, adapter)
     interested = {caller.key_id} | ({trainer} if trainer else set())
     measured = _measured(session, files, evaluation, spec, system, interested)
     over = (rules.gain.metric, rules.forgetting.metric)
@@ -286,14 +286,6 @@ def _system_of(session: Session, team_id: str, adapter: Artifact, evaluation: Ar
     fix = "evaluate the adapter, and name that evaluation"
     finding = Finding("not_evaluated", adapter.id, "an adapter that this evaluation measured", fix, pointer="/adapter")
     raise InvalidInput("The evaluation did not measure this adapter.", code="not_evaluated", findings=[finding])
-
-
-def _trainer_of(session: Session, adapter: Artifact) -> str | None:
-    """Return the key that posted the job, or the pipeline around it, that made the adapter; None: not on record."""
-    job = session.get(Job, adapter.job_id) if adapter.job_id else None
-    while job is not None and job.parent_id is not None:
-        job = session.get(Job, job.parent_id)
-    return None if job is None else job.key_id
 
 
 def _now(session: Session) -> datetime:

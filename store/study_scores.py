@@ -1,5 +1,6 @@
 """The win rate that people gave: the scores that a closed study adds to the evaluation whose answers were judged.
 
+They are of what others judged than the keys that trained its systems; where nobody else judged, there are none.
 They are stored when the study is closed, not before: who may choose when to look would choose the number. Afterwards
 nothing is judged, so they never change.
 """
@@ -8,10 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from deft.studies.results import VERSION, Results
-from store import judgements, studies
+from store import judgements, studies, trainers
 from store.judgements import LEAST_ITEMS
 from store.scores import HUMAN
 from store.study_tables import Study
@@ -25,14 +27,16 @@ def close(session: Session, team_id: str, study_id: str) -> Study:
         NotFound: the team has no such study.
     """
     study = studies.close(session, team_id, study_id)
-    for row in _scores(session, study, judgements.results_of(session, study)):
-        session.merge(row)
+    own = (Score.artifact_id == study.evaluation_id, Score.metric == f"{HUMAN}:{study.id}")
+    session.execute(delete(Score).where(*own))
+    of_others = judgements.results_of(session, study, trainers.of_study(session, study))
+    session.add_all(_scores(session, study, of_others))
     session.flush()
     return study
 
 
 def _scores(session: Session, study: Study, found: Results) -> Iterator[Score]:
-    """Yield the win rate of either system over the other; nothing where nobody judged a pair."""
+    """Yield the win rate of either system over the other; nothing where no pair counts as judged."""
     if not found.judged_pairs:
         return
     arms = _arms(session, study)

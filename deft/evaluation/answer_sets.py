@@ -24,6 +24,9 @@ from deft.models.rope import switching_tokens
 from deft.safety.rates import RATES
 from deft.safety.told import RULES
 
+SLICES = "set:*"
+"""The name of the sets' settings in evaluation.json: of every number over a slice `set:...`, whatever its metric."""
+
 
 def answer_sets(run: Run, checkpoints: SystemCheckpoints) -> Answered:
     """Let every system answer every prompt of the sets, the base first."""
@@ -108,10 +111,10 @@ def _without_extras(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("prompts", "left_out", "untold")}
 
 
-def settings_of_rates(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the *settings* of sets by safety metric, where any is measured."""
+def by_slice_or_rate(run: Run, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the *settings* of sets under `SLICES`, and by safety metric where any is measured; none without sets."""
     has_labels = any(asked.is_labelled for asked in run.sets)
-    return dict.fromkeys(RATES, settings) if has_labels else {}
+    return dict.fromkeys([SLICES, *(RATES if has_labels else ())], settings) if run.sets else {}
 
 
 def settings_of_sets(run: Run, base_hash: str) -> dict[str, Any]:

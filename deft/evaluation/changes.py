@@ -31,7 +31,8 @@ class Measured:
 
     *values* by metric are where its prompts are on record. *opponents* are by metric what a judging, or a study, set
     all systems against. *reasons* say by metric why it may decide nothing. *agreements* are by metric the lower end of
-    what a judge that tells it agrees with people in. *asked_file* is prompts.jsonl, where the evaluation has it.
+    what a judge that tells it agrees with people in. *judgements_left_out* are by metric the judgements that
+    keys with a part in a study made of it. *asked_file* is prompts.jsonl, where the evaluation has it.
     """
 
     rows: Sequence[Json]
@@ -41,6 +42,7 @@ class Measured:
     opponents: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     agreements: Mapping[str, float | None] = field(default_factory=dict)
+    judgements_left_out: Mapping[str, int] = field(default_factory=dict)
     asked_file: Path | None = None
 
     def runs(self, name: str) -> Runs:
@@ -280,6 +282,7 @@ def together(evaluation: Measured, judging: Measured) -> Measured:
         opponents={**evaluation.opponents, **judging.opponents},
         reasons={**evaluation.reasons, **judging.reasons},
         agreements={**evaluation.agreements, **judging.agreements},
+        judgements_left_out={**evaluation.judgements_left_out, **judging.judgements_left_out},
         asked_file=evaluation.asked_file,
     )
 

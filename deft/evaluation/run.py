@@ -19,9 +19,9 @@ from deft.evaluation import harness
 from deft.evaluation.answer_journals import AnswerJournals
 from deft.evaluation.answer_sets import (
     answer_sets,
+    by_slice_or_rate,
     check_sets_fit,
     safety_of_sets,
-    settings_of_rates,
     settings_of_sets,
     write_sets,
 )
@@ -125,7 +125,7 @@ def run_evaluate(
     summary = write_comparison(run, parts, scores, settings, judged, out, incoherence)
     write_pairs(run, scores, out / "pairs.parquet")
     summary |= write_sets(run, answered_sets, safety, inputs, of_sets, out)
-    settings |= settings_of_rates(run, of_sets)
+    settings |= by_slice_or_rate(run, of_sets)
     if program is not None:
         measured = _by_harness(run, program, inputs["model"], own_checkpoints)
         told, of_harness = harness.write_results(run, measured, base_hash, out)

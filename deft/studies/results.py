@@ -5,7 +5,7 @@ beside. Knows judgements, no database.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
@@ -16,7 +16,7 @@ from deft.evaluation.intervals import Array, cluster_sums, estimate, ratio, resa
 from deft.studies.agreement import alpha, alpha_interval, coincidences, interval, is_defined, nominal
 from deft.studies.judgements import OUTCOMES, WINS, JudgedItem, Judgement, by_item, inattentive
 
-VERSION = 2
+VERSION = 3
 """Of the rules below: whose judgements count, what a tie counts, how intervals are made. Part of a score's settings."""
 
 RESAMPLES = 4000
@@ -51,7 +51,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class RaterFacts:
-    """How one rater judged; *is_left_out*: failed more attention items than the study allows."""
+    """How one rater judged; *is_left_out*: failed more attention items than the study allows.
+
+    *is_trainer*: a key that trained one of the systems.
+    """
 
     rater_id: str
     judged: int
@@ -59,6 +62,7 @@ class RaterFacts:
     attention_seen: int
     attention_failed: int
     is_left_out: bool
+    is_trainer: bool
     median_seconds: float | None
 
 
@@ -67,6 +71,7 @@ class Results:
     """Everything that a study found; *verdicts* counts the outcomes of judgements that count.
 
     Of the prompts, *identical* have the same answer twice; of the *pairs* that differ, *judged_pairs* were judged.
+    *judged_by_trainers*: how many of the judgements in *verdicts* are of keys that trained one of the systems.
     """
 
     systems: list[str]
@@ -74,6 +79,7 @@ class Results:
     identical: int
     judged_pairs: int
     verdicts: dict[str, int]
+    judged_by_trainers: int
     skipped: int
     win_rate: Rate
     win_rate_of_all_raters: Rate
@@ -90,9 +96,18 @@ class Results:
 
 
 def results(
-    systems: Sequence[str], items: Sequence[JudgedItem], judgements: Sequence[Judgement], *, allowed: int, seed: int
+    systems: Sequence[str],
+    items: Sequence[JudgedItem],
+    judgements: Sequence[Judgement],
+    *,
+    allowed: int,
+    seed: int,
+    trainers: Set[str] = frozenset(),
 ) -> Results:
-    """Return what *judgements* of *items* say; raters with more than *allowed* attention failures are left out."""
+    """Return what *judgements* of *items* say; raters with more than *allowed* attention failures are left out.
+
+    What the raters *trainers* judged, who trained one of the systems, counts here and is told.
+    """
     left_out = inattentive(judgements, allowed=allowed)
     counted = [judgement for judgement in judgements if judgement.rater_id not in left_out]
     identical = [item for item in items if item.kind == "identical"]
@@ -101,12 +116,15 @@ def results(
     judged = len(by_item(counted))
     checks = [judgement for judgement in judgements if judgement.item.kind == "attention"]
     outcomes = Counter(judgement.outcome for judgement in counted)
+    of_trainers = sum(judgement.outcome is not None and judgement.rater_id in trainers for judgement in counted)
+    told = sentence(systems, rate) + _how_far(judged, len(pairs)) + _by_whom(of_trainers)
     return Results(
         systems=list(systems),
         pairs=len(pairs),
         identical=len(identical),
         judged_pairs=judged,
         verdicts={outcome: outcomes[outcome] for outcome in OUTCOMES},
+        judged_by_trainers=of_trainers,
         skipped=sum(judgement.verdict == "skip" for judgement in judgements),
         win_rate=rate,
         win_rate_of_all_raters=win_rate(judgements, identical, pairs, seed=seed),
@@ -114,8 +132,8 @@ def results(
         agreement=agreement(counted, seed=seed),
         attention_seen=sum(judgement.verdict != "skip" for judgement in checks),
         attention_failed=sum(judgement.is_failure for judgement in checks),
-        raters=rater_facts(judgements, left_out),
-        sentence=sentence(systems, rate) + _how_far(judged, len(pairs)) if pairs else _nothing_differs(systems),
+        raters=rater_facts(judgements, left_out, trainers),
+        sentence=told if pairs else _nothing_differs(systems),
     )
 
 
@@ -210,15 +228,18 @@ def _alpha(units: Array, differences: Array) -> float | None:
     return float(alpha(differences)(total)) if len(units) and is_defined(total, differences) else None
 
 
-def rater_facts(judgements: Sequence[Judgement], left_out: set[str]) -> list[RaterFacts]:
+def rater_facts(judgements: Sequence[Judgement], left_out: Set[str], trainers: Set[str]) -> list[RaterFacts]:
     """Return the facts of every rater who judged anything, in the order of their first judgement."""
     by_rater: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_rater.setdefault(judgement.rater_id, []).append(judgement)
-    return [_facts(rater, own, is_left_out=rater in left_out) for rater, own in by_rater.items()]
+    return [
+        _facts(rater, own, is_left_out=rater in left_out, is_trainer=rater in trainers)
+        for rater, own in by_rater.items()
+    ]
 
 
-def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool) -> RaterFacts:
+def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool, is_trainer: bool) -> RaterFacts:
     judged = [judgement for judgement in own if judgement.verdict != "skip"]
     return RaterFacts(
         rater_id=rater_id,
@@ -227,6 +248,7 @@ def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool) -> Rat
         attention_seen=sum(judgement.item.kind == "attention" for judgement in judged),
         attention_failed=sum(judgement.is_failure for judgement in judged),
         is_left_out=is_left_out,
+        is_trainer=is_trainer,
         median_seconds=round(median(judgement.seconds for judgement in judged), 1) if judged else None,
     )
 
@@ -240,6 +262,12 @@ def _how_far(judged: int, pairs: int) -> str:
     return (
         f" {judged} of {pairs} pairs that differ were judged and stand for all of them." if 0 < judged < pairs else ""
     )
+
+
+def _by_whom(of_trainers: int) -> str:
+    what = "judgement is" if of_trainers == 1 else "judgements are"
+    left = f" {of_trainers} {what} by keys that trained one of the two: the stored score and the gate leave them out."
+    return left if of_trainers else ""
 
 
 def sentence(systems: Sequence[str], rate: Rate) -> str:

@@ -136,6 +136,25 @@ def test_the_summary_tells_of_each_set_and_the_metrics_have_slices(evaluated: tu
     assert lengths["deft", "all"]["settings_hash"] != lengths["deft", "set:ds_bench"]["settings_hash"]
 
 
+def test_every_settings_hash_is_of_settings_that_stand_beside_the_metrics(
+    evaluated: tuple, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    from deft.evaluation.settings import hash_of
+
+    unlabelled = spec_of().model_copy(update={"prompt_sets": ["ds_bench"]})
+    _run(unlabelled, {name: path for name, path in inputs.items() if name != "prompt_set.1"}, tmp_path / "out")
+    for out in (evaluated[0], tmp_path / "out"):
+        told = json.loads((out / "evaluation.json").read_text())["settings"]
+        safety = out / "safety.json"
+        assert safety.is_file() == (out == evaluated[0])
+        known = {hash_of(each) for each in told.values()}
+        known |= {hash_of(json.loads(safety.read_text())["settings"])} if safety.is_file() else set()
+        rows = json.loads((out / "metrics.json").read_text())
+        assert {row["settings_hash"] for row in rows} <= known
+        of_sets = {row["settings_hash"] for row in rows if row["slice"].startswith("set:")}
+        assert of_sets == {hash_of(told["set:*"])}
+
+
 def test_safety_rates_stand_in_the_metrics_and_in_a_file_of_their_own(evaluated: tuple) -> None:
     from deft.safety.refusals import kind_of
 

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from deft.studies import agreement
 from deft.studies.agreement import (
@@ -129,3 +130,17 @@ def test_its_interval_holds_a_known_alpha_and_is_not_longer_than_it_must_be(rate
         widths.append(high - low)
     assert held >= 0.9 * 200
     assert np.median(widths) < {2: 0.85, 4: 0.58}[raters]
+
+
+@pytest.mark.parametrize("several", [0.0, 0.5, 1.0])
+def test_the_interval_is_longer_the_more_units_have_three_raters_and_more(several):
+    units = coincidences(UNITS * 2, 5)
+    raters = np.where(np.arange(len(units)) < several * len(units), 3, 2)
+    low, high = alpha_interval(units, raters, nominal(5), draws=2000, seed=0)
+    sample = alpha_sample(units, nominal(5), draws=2000, seed=0)
+    first, last = np.quantile(sample, [0.025, 0.975])
+    number = len(units)
+    student = stats.t.ppf(0.975, number - 1) / stats.norm.ppf(0.975) * np.sqrt(number / (number - 1))
+    assert high < 1
+    assert (high - low) / (last - first) == pytest.approx(1 + several * (np.sqrt(student) - 1), rel=1e-9)
+    assert student > 1.05
