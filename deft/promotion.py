@@ -6,7 +6,7 @@ prompts, and answers that a safety rate leaves out count as the worst they could
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from deft.evaluation.differences import Change, turned
 from deft.evaluation.directions import better_of, is_lower_better, told_by
 from deft.evaluation.metrics import BASE
 from deft.planning.power import prompts_for, unchanged_bound
-from deft.specs.releases import GainClause, PolicySpec, SafetyClause
+from deft.specs.releases import CATEGORY, RATES_OF_HARM, RATES_OF_REFUSAL, GainClause, PolicySpec, SafetyClause
 
 FEWEST_PROMPTS = 5
 """Prompts of a category below which it counts as not measured, whatever its numbers say."""
@@ -142,13 +142,24 @@ def worse(change: Change | None, metric: str) -> Change | None:
 def _safety(clause: SafetyClause, measured: Measured, system: str) -> list[ClauseResult]:
     """Return one result for each category of harm and of refusing, whether the base or the adapter has it."""
     found = []
-    for metric in (clause.harm_metric, clause.refusal_metric):
+    for metric, rates in ((clause.harm_metric, RATES_OF_HARM), (clause.refusal_metric, RATES_OF_REFUSAL)):
+        amiss = _amiss(clause, metric, rates)
         unjudged = _unjudged(clause, measured, metric)
         parts = _categories(clause, measured, system, metric) | unjudged.keys()
         for part in sorted(parts) or [f"{clause.slice_prefix}*"]:
             own = _part_of_safety(clause, measured, system, metric, part)
-            found.append(_held(own, unjudged[part]) if part in unjudged else own)
+            own = _held(own, unjudged[part]) if part in unjudged else own
+            found.append(_held(own, amiss) if amiss else own)
     return found + _missing(clause, {result.slice for result in found})
+
+
+def _amiss(clause: SafetyClause, metric: str, rates: Sequence[str]) -> str | None:
+    """Return why the clause cannot tell safety by category, as a policy from before that was checked; None: it can."""
+    if metric not in rates:
+        return f"{metric} is not {' or '.join(rates)}: make another policy"
+    if not clause.slice_prefix.startswith(CATEGORY):
+        return f"slices `{clause.slice_prefix}*` are not those of categories: make another policy"
+    return None
 
 
 def _held(result: ClauseResult, reason: str) -> ClauseResult:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from deft.errors import Conflict, Finding, InvalidInput, NotFound, shown
 from deft.evaluation.directions import BETTER, better_of, has_change, is_known, is_lower_better, kind_of, told_by
 from deft.specs import spec_hash, spec_json
-from deft.specs.releases import PolicySpec
+from deft.specs.releases import CATEGORY, RATES_OF_HARM, RATES_OF_REFUSAL, PolicySpec
 from store.accounts import Caller
 from store.ids import new_id
 from store.paging import Order, Page, page_of
@@ -22,10 +22,13 @@ def create(session: Session, caller: Caller, spec: PolicySpec) -> Policy:
     Raises:
         Conflict: `name_taken`: the name means other rules.
         InvalidInput: `unknown_metric`, `no_better_end`: nothing could be a gain or a loss of it, or `not_lower_better`:
-            more of what the safety clause limits is no harm; `no_judge`: of what rules tell no agreement is on record.
+            more of what the safety clause limits is no harm; `no_rate_of_safety`: it is no rate of harm, or of
+            refusing; `no_category`: the slices are not those of categories; `no_judge`: of what rules tell no agreement
+            is on record.
     """
     _require_directions(spec)
-    _require_harms(spec)
+    _require_rates(spec)
+    _require_categories(spec)
     _require_judge(spec)
     known = session.scalars(select(Policy).where(Policy.team_id == caller.team_id, Policy.name == spec.name)).first()
     if known is not None:
@@ -54,10 +57,35 @@ def _require_directions(spec: PolicySpec) -> None:
     _require(named, lambda metric: better_of(metric) is not None, "no_better_end", "{} cannot be gained or lost")
 
 
-def _require_harms(spec: PolicySpec) -> None:
-    """Check that less of the metrics of safety is better: the clause limits how far they rise."""
-    named = {"/safety/harm_metric": spec.safety.harm_metric, "/safety/refusal_metric": spec.safety.refusal_metric}
-    _require(named, is_lower_better, "not_lower_better", "no harm is an increase of {}")
+def _require_rates(spec: PolicySpec) -> None:
+    """Check that the metrics of safety are rates of harm and of refusing, which the clause can hold by category."""
+    named = {
+        "/safety/harm_metric": (spec.safety.harm_metric, RATES_OF_HARM),
+        "/safety/refusal_metric": (spec.safety.refusal_metric, RATES_OF_REFUSAL),
+    }
+    findings = [
+        Finding(_why_no_rate(metric), shown(metric), "one of " + ", ".join(rates), "name one of these", at)
+        for at, (metric, rates) in named.items()
+        if metric not in rates
+    ]
+    if findings:
+        told = f"{findings[0].pointer}: {findings[0].found} is not what the safety clause can hold"
+        raise InvalidInput(told, code=findings[0].code, findings=findings)
+
+
+def _why_no_rate(metric: str) -> str:
+    if not is_known(metric) or not has_change(metric):
+        return "unknown_metric"
+    return "no_rate_of_safety" if is_lower_better(metric) else "not_lower_better"
+
+
+def _require_categories(spec: PolicySpec) -> None:
+    """Check that the slices of safety are of categories: over all prompts one would make up for another."""
+    if not spec.safety.slice_prefix.startswith(CATEGORY):
+        expected, fix = f"a prefix that begins with `{CATEGORY}`", "leave it out: all categories are held then"
+        finding = Finding("no_category", shown(spec.safety.slice_prefix), expected, fix, "/safety/slice_prefix")
+        message = "/safety/slice_prefix: the safety clause holds each category by itself"
+        raise InvalidInput(message, code="no_category", findings=[finding])
 
 
 def _require(named: Mapping[str, str], serves: Callable[[str], bool], code: str, message: str) -> None:

@@ -12,7 +12,7 @@ from deft.examples import Message, prompt_from_text, prompt_text
 from deft.specs import spec_hash, spec_json
 from deft.specs.studies import StudySpec
 from deft.studies.generations import LaterTurn, answered_prompts
-from deft.studies.items import Item, make_items
+from deft.studies.items import Item, make_items, refuse_unknown_sources
 from store import artifacts, recalls
 from store.accounts import Caller
 from store.artifacts import ArtifactFiles
@@ -53,7 +53,7 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
     Raises:
         NotFound: the team has no such evaluation.
         InvalidInput: it has no stored answers, no such system, or its prompts are not on record; or an attention item
-            has no right answer (`same_answers`).
+            has no right answer (`same_answers`), or nobody would be warned (`unknown_source`, `no_content_warning`).
         Conflict: `adapter_recalled`: a system has been recalled, so that nobody is to see its answers.
     """
     _refuse_same_answers(spec)
@@ -62,6 +62,7 @@ def prepare(session: Session, files: ArtifactFiles, team_id: str, spec: StudySpe
     adapters = adapters_of(session, team_id, [evaluation.job_id] if evaluation.job_id else [])
     recalls.refuse_in_study(session, spec.systems, adapters.get(evaluation.job_id or "", {}))
     found = answered_prompts(files.folder(evaluation), files.folder(dataset), spec.systems, spec.prompt_set)
+    refuse_unknown_sources(spec, found)
     seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
     settled = spec.model_copy(update={"seed": seed})
     return Prepared(settled, make_items(settled, found, seed))

@@ -70,6 +70,9 @@ class Scripted:
     """Statuses of the first answers, one each, before it answers."""
     dies_after: int | None = None
     """From this many answers on every request is answered 503."""
+    page: str = ""
+    """An HTML page with which every request after `page_after` is answered."""
+    page_after: int = 0
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
@@ -98,12 +101,15 @@ def _handler(script: Scripted) -> type[BaseHTTPRequestHandler]:
                 script.keys.add(self.headers.get("Authorization", ""))
             status = script.status()
             time.sleep(script.seconds)
-            self._send(status, _answer(script, body) if status == 200 else {"error": {"message": "no"}})
+            if status == 200 and script.page and len(script.asked) > script.page_after:
+                self._send(status, script.page.encode(), "text/html")
+            else:
+                document = _answer(script, body) if status == 200 else {"error": {"message": "no"}}
+                self._send(status, json.dumps(document).encode())
 
-        def _send(self, status: int, document: dict[str, Any]) -> None:
-            content = json.dumps(document).encode()
+        def _send(self, status: int, content: bytes, media_type: str = "application/json") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("retry-after-ms", "1")
             self.end_headers()

@@ -43,8 +43,8 @@ class PromptsRefused(Exception):
             pointer=POINTER,
             found=f"{self.number:,} refused, the first of them {first}: {self.reason}",
             expected="a server that takes every prompt, as token ids, with room for its answer",
-            fix="have the server's longest context raised and post the same job again, which asks for these alone; or "
-            "ask for smaller tokens.max_prompt_tokens or options.max_new_tokens",
+            fix="have the server's longest context raised, or its filter taken off, and post the same job again, which "
+            "asks for these alone; or ask for smaller tokens.max_prompt_tokens or options.max_new_tokens",
         )
         prompts = "a prompt" if self.number == 1 else f"{self.number:,} prompts"
         message = f"the server `{self.endpoint}` refuses {prompts} ({self.reason})"
@@ -110,7 +110,9 @@ class Served:
         try:
             asked: Any = self.client.completions
             found = asked.create(model=self.server.models[self.system], prompt=prompt, max_tokens=most, **own)
-            choice = found.choices[0]
+            choice = found.choices[0] if found.choices else None
+            if choice is None or choice.text is None:
+                raise RequestRefused("no answer in the reply")
             text = self.endpoint.without_key(choice.text)
             is_cut, is_ended = questions.cut_at_marks[place], choice.finish_reason == "stop"
             return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=is_ended)

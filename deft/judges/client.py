@@ -53,8 +53,11 @@ class EndpointJudge:
 
 
 def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever the server sent
+    """Return the reply; its text is none where the server gives no choice or no message, as one that filters may."""
+    choice = completion.choices[0] if completion.choices else None
+    message = None if choice is None else choice.message
     reply = Reply(
-        text=completion.choices[0].message.content,
+        text="" if message is None else message.content,
         prompt_tokens=getattr(completion.usage, "prompt_tokens", 0),
         completion_tokens=getattr(completion.usage, "completion_tokens", 0),
         retries=retries,

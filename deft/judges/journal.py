@@ -15,25 +15,38 @@ MOST_TOKENS = 100_000_000
 """No question and no reply costs more; an endpoint that says so is not believed."""
 
 
+MOST_CHARACTERS = 200_000
+"""Of a reply's text are kept. The longest reply that may be asked for, of 32,768 tokens, is shorter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: the *text*, its cost in tokens, and the *retries* that it took."""
+    """What came back: the *text*, its cost in tokens, the *retries* that it took; *is_cut*: it was longer than kept."""
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     retries: int = 0
+    is_cut: bool = False
+
+    @property
+    def whole_text(self) -> str:
+        """The text where all of it is kept; of one that is cut nothing can be sure, so it is empty."""
+        return "" if self.is_cut else self.text
 
 
 def plain(reply: Reply) -> Reply:
     """Return *reply* with a text that can be stored and costs that can be added up, whatever an endpoint sent.
 
-    What is no text holds no verdict: it becomes an empty one. Half a surrogate pair becomes U+FFFD. A cost that is no
-    whole number from 0 to `MOST_TOKENS` is not known: it counts as 0, as one that is not told does.
+    What is no text holds no verdict: it becomes an empty one. Half a surrogate pair becomes U+FFFD. One of more than
+    `MOST_CHARACTERS` is cut. A cost that is no whole number from 0 to `MOST_TOKENS` is not known: it counts as 0, as
+    one that is not told does.
     """
+    text = reply.text if isinstance(reply.text, str) else ""
     return replace(
         reply,
-        text=storable(reply.text) if isinstance(reply.text, str) else "",
+        text=storable(text[:MOST_CHARACTERS]),
+        is_cut=reply.is_cut is True or len(text) > MOST_CHARACTERS,
         prompt_tokens=_counted(reply.prompt_tokens),
         completion_tokens=_counted(reply.completion_tokens),
         retries=_counted(reply.retries),

@@ -55,7 +55,7 @@ def questions_of(item: Item, spec: JudgeSpec) -> tuple[Question, ...]:
 
 def is_unread(reply: Reply, spec: JudgeSpec) -> bool:
     """Return whether *reply* holds no sure verdict or score."""
-    return (score_of(reply.text) if spec.mode == "single" else verdict_of(reply.text)) is None
+    return (score_of(reply.whole_text) if spec.mode == "single" else verdict_of(reply.whole_text)) is None
 
 
 def judged(item: Item, spec: JudgeSpec, find: Find) -> Judged:
@@ -65,8 +65,8 @@ def judged(item: Item, spec: JudgeSpec, find: Find) -> Judged:
         return Judged(item, (None, None), 0.5, ("tie", "tie"), is_asked=False)
     first, second = (replies[0], replies[0]) if len(replies) == 1 else replies
     if spec.mode == "single":
-        own, other = (None if reply is None else score_of(reply.text) for reply in (first, second))
+        own, other = (None if reply is None else score_of(reply.whole_text) for reply in (first, second))
         better = None if own is None or other is None else float((np.sign(own - other) + 1) / 2)
         return Judged(item, (first, second), better, scores=(own, other))
-    there, back = (None if reply is None else verdict_of(reply.text) for reply in (first, second))
+    there, back = (None if reply is None else verdict_of(reply.whole_text) for reply in (first, second))
     return Judged(item, (first, second), outcome(there, back), (there, back))

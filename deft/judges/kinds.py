@@ -83,7 +83,7 @@ def judge_kinds(
     tally = interview.put(questions.values())
     interview.report.phase("comparing")
     told = {pair: _told(questions.get(pair), interview) for pair in pairs}
-    unread = interview.unread(questions.values(), lambda reply: kind_in(reply.text) is None)
+    unread = interview.unread(questions.values(), lambda reply: kind_in(reply.whole_text) is None)
     counts = {**asdict(tally), "parse_failures": unread}
     return _write(spec, inputs["evaluation"], spoken, labelled, told, counts, out)
 
@@ -118,7 +118,7 @@ def _told(question: Question | None, interview: Interview) -> Told:
     if question is None:
         return Told("incoherent", None, is_asked=False)
     reply = interview.reply_to(question)
-    return Told(None if reply is None else kind_in(reply.text), reply, is_asked=True)
+    return Told(None if reply is None else kind_in(reply.whole_text), reply, is_asked=True)
 
 
 def _write(

@@ -60,7 +60,7 @@ def by_judge(model: str, endpoint: Endpoint | None, pairs: Sequence[tuple[str, s
     questions, journal = [templates.kind_question(*pair) for pair in pairs], Journal(None)
     ask_all(questions, EndpointJudge(endpoint, judge), journal, context=model, report=Silent(), lanes=judge.concurrency)
     replies = [journal.replies.get(key_of(question, model)) for question in questions]
-    return [None if reply is None else kind_in(reply.text) for reply in replies]
+    return [None if reply is None else kind_in(reply.whole_text) for reply in replies]
 
 
 def table(name: str, who: str, found: Agreement) -> str:

@@ -14,6 +14,13 @@ from deft.specs.comparisons import MetricName, SystemName
 Amount = Annotated[float, Field(ge=-1e9, le=1e9)]
 SliceName = Annotated[str, Field(min_length=1, max_length=200)]
 
+CATEGORY = "category:"
+"""What the slices of categories are named by."""
+
+RATES_OF_HARM = ("harmful_compliance", "judge_harmful_compliance")
+RATES_OF_REFUSAL = ("over_refusal", "judge_over_refusal")
+"""The metrics that the safety clause can hold: by the rules of an evaluation, by a judging of mode `safety`."""
+
 
 class GainClause(Spec):
     """The adapter is better than `against`: the worse end of the interval of the gain is at least `at_least`."""
@@ -52,7 +59,11 @@ class SafetyClause(Spec):
         description="Where a judging tells both: the lower end of its agreement with people's labels; null: what lets "
         "it decide at all is enough.",
     )
-    slice_prefix: str = Field("category:", max_length=80, description="How the slices of categories are named.")
+    slice_prefix: str = Field(
+        CATEGORY,
+        max_length=80,
+        description="How the slices of the categories are named that are held: `category:`, or more of their names.",
+    )
     categories: list[SliceName] | None = Field(
         None, min_length=1, description="Categories that must have been measured; null: those that were, at least one."
     )

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from deft.errors import Finding, InvalidInput, shown
 from deft.examples import ASSISTANT_MARK, HUMAN_MARK, Message, is_transcript
 from deft.specs.studies import VERDICTS, AttentionItem, StudySpec, Verdict
 from deft.studies.generations import AnsweredPrompt, LaterTurn
 
 ItemKind = Literal["pair", "attention", "identical"]
 """`identical`: both systems said the same; it is a tie that nobody needs to be asked about."""
+
+MOST_SOURCES = 20
+"""Names of sources that a refusal tells."""
 
 LABELS: dict[Verdict, str] = {"1": "1 is better", "tie": "tie", "both_bad": "both bad", "2": "2 is better"}
 """The words of the verdicts, on the page and in items that check attention."""
@@ -114,6 +118,35 @@ def _known(spec: StudySpec, item: AttentionItem, seed: int, index: int) -> Item:
     expected: Verdict = "2" if is_second else "1"
     warned = _is_warned(spec, None)
     return Item("attention", None, item.prompt, None, None, first, second, False, 0, expected, warned)
+
+
+def refuse_unknown_sources(spec: StudySpec, prompts: Sequence[AnsweredPrompt]) -> None:
+    """Check that the sources to warn of are some of the *prompts*, and that there is a warning.
+
+    Raises:
+        InvalidInput: `no_content_warning`, or `unknown_source` with those that there are: no rater would be warned.
+    """
+    if spec.warn_sources is None:
+        return
+    if spec.content_warning is None:
+        expected, fix = "a content_warning beside warn_sources", "give content_warning, or leave warn_sources out"
+        raise _not_warned([Finding("no_content_warning", "null", expected, fix, "/content_warning")])
+    known = sorted({prompt.source for prompt in prompts if prompt.source is not None})
+    more = f" and {len(known) - MOST_SOURCES} more" if len(known) > MOST_SOURCES else ""
+    told = f"one of {', '.join(map(shown, known[:MOST_SOURCES]))}{more}"
+    expected = told if known else "no warn_sources: none of the prompts has a source"
+    fix = "name a source as its rows do, or leave warn_sources out to warn of every item"
+    findings = [
+        Finding("unknown_source", shown(name), expected, fix, f"/warn_sources/{place}")
+        for place, name in enumerate(spec.warn_sources)
+        if name not in known
+    ]
+    if findings:
+        raise _not_warned(findings)
+
+
+def _not_warned(findings: list[Finding]) -> InvalidInput:
+    return InvalidInput("No rater would be warned of what is meant.", code=findings[0].code, findings=findings)
 
 
 def _is_warned(spec: StudySpec, source: str | None) -> bool:

@@ -117,7 +117,9 @@ def results(
     checks = [judgement for judgement in judgements if judgement.item.kind == "attention"]
     outcomes = Counter(judgement.outcome for judgement in counted)
     of_trainers = sum(judgement.outcome is not None and judgement.rater_id in trainers for judgement in counted)
+    said = sum(judgement.outcome is not None for judgement in judgements)
     told = sentence(systems, rate) + _how_far(judged, len(pairs)) + _by_whom(of_trainers)
+    told = _all_left_out(said) if said and not judged else told
     return Results(
         systems=list(systems),
         pairs=len(pairs),
@@ -256,6 +258,11 @@ def _facts(rater_id: str, own: Sequence[Judgement], *, is_left_out: bool, is_tra
 def _nothing_differs(systems: Sequence[str]) -> str:
     first, second = systems
     return f"`{first}` and `{second}` gave the same answer to every prompt: there is nothing to judge."
+
+
+def _all_left_out(said: int) -> str:
+    what = "The one judgement is" if said == 1 else f"All {said:,} judgements are"
+    return f"{what} left out: whoever judged failed more attention items than the study allows."
 
 
 def _how_far(judged: int, pairs: int) -> str:

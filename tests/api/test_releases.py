@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from store import accounts
 from store.artifacts import ArtifactFiles
 from store.database import Database
-from store.release_tables import Release
+from store.release_tables import Policy, Release
 from store.settings import Settings
 from store.tables import Artifact, Job, JobInput
 from store.types import database_now
@@ -188,19 +188,53 @@ def test_a_study_is_named_by_the_release_and_not_by_the_policys_metric(client: T
     [
         ("preference_accuracy", "not_lower_better"),
         ("partial_refusal", "not_lower_better"),
+        ("incoherent", "no_rate_of_safety"),
+        ("perplexity", "no_rate_of_safety"),
+        ("kl", "no_rate_of_safety"),
         ("harmfull_compliance", "unknown_metric"),
         ("judge_over_refusal:jg_1", "unknown_metric"),
     ],
 )
-def test_safety_is_held_by_metrics_of_which_less_is_better(
-    client: TestClient, name: str, metric: str, code: str
-) -> None:
+def test_safety_is_held_by_rates_of_harm_and_of_refusing(client: TestClient, name: str, metric: str, code: str) -> None:
     answer = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, name: metric}})
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     (error,) = answer.json()["errors"]
-    assert (error["pointer"], "harmful_compliance" in error["expected"]) == (f"/safety/{name}", True)
-    made = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, name: "incoherent"}})
+    own, other = ("harmful_compliance", "over_refusal") if name == "harm_metric" else ("over_refusal", "harmful")
+    expected = (error["pointer"], error["found"], own in error["expected"], other in error["expected"])
+    assert expected == (f"/safety/{name}", metric, True, False)
+    made = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, name: f"judge_{own}"}})
     assert made.status_code == 201
+
+
+@pytest.mark.parametrize("prefix", ["all", "", "source:", "category", "set:ds_1"])
+def test_slices_that_are_no_categories_are_refused_for_nothing_is_averaged(client: TestClient, prefix: str) -> None:
+    answer = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, "slice_prefix": prefix}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "no_category")
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["fix"][:12]) == ("/safety/slice_prefix", "leave it out")
+    some = client.post("/v1/policies", json={**POLICY, "safety": {"at_most": 0.1, "slice_prefix": "category:hate/"}})
+    assert some.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "safety", [{"slice_prefix": "all"}, {"harm_metric": "perplexity"}, {"refusal_metric": "incoherent"}]
+)
+def test_a_policy_from_before_that_was_checked_is_shown_and_holds(
+    client: TestClient, database: Database, evaluate: Callable[..., Evaluated], safety: dict[str, str]
+) -> None:
+    policy = client.post("/v1/policies", json=POLICY).json()
+    with database.write() as session:
+        row = session.get_one(Policy, policy["id"])
+        row.spec = {**row.spec, "safety": {**row.spec["safety"], **safety}}
+    shown = client.get(f"/v1/policies/{policy['id']}").json()["spec"]["safety"]
+    assert {name: shown[name] for name in safety} == safety
+    evaluated = evaluate()
+    body = {"adapter": evaluated.adapters["good"], "evaluation": evaluated.id, "policy": policy["id"]}
+    release = client.post("/v1/releases", json=body).json()
+    assert release["status"] == "held"
+    reasons = [each["reason"] for each in release["clauses"] if each["clause"] == "safety" and not each["is_met"]]
+    assert reasons
+    assert all("make another policy" in each for each in reasons)
 
 
 def test_without_approvals_it_is_released_at_once(client: TestClient, evaluate: Callable[..., Evaluated]) -> None:
@@ -215,7 +249,7 @@ def test_an_override_goes_on_record_and_is_not_the_trainers(
     assert post(client, release, "override", reason="hurry").status_code == 403
     for verb in ("override", "recall"):
         assert post(colleague, release, verb).status_code == 422
-        for blank in (" ", "\t\n"):
+        for blank in (" ", "\t\n", "\u200b", "\ufeff \u2060\u00ad", "\u3000\u2028"):
             refused = post(colleague, release, verb, reason=blank)
             assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/reason")
     done = post(colleague, release, "override", reason="a reading of all answers").json()

@@ -94,6 +94,23 @@ def test_a_study_has_every_default_and_its_seed_written_in(client: TestClient, m
     assert client.get("/v1/studies").json()["data"] == [study]
 
 
+@pytest.mark.parametrize(
+    "more", [{"content_warning": "Strong words", "warn_sources": ["zzz"]}, {"warn_sources": ["a"]}]
+)
+def test_a_content_warning_that_no_item_would_have_makes_no_study(
+    client: TestClient, evaluated: Evaluated, more: Json
+) -> None:
+    answer = client.post("/v1/studies", json={"evaluation": evaluated.id, "systems": ["good", "bad"], **more})
+    has_warning = "content_warning" in more
+    assert (answer.status_code, answer.json()["code"]) == (
+        422,
+        "unknown_source" if has_warning else "no_content_warning",
+    )
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == ("/warn_sources/0" if has_warning else "/content_warning")
+    assert client.get("/v1/studies").json()["data"] == []
+
+
 def test_from_judgements_to_results_export_and_a_dataset(
     client: TestClient, anyone: TestClient, make: Callable[..., Json], evaluated: Evaluated, files: ArtifactFiles
 ) -> None:

@@ -263,6 +263,24 @@ def test_a_judging_of_prompts_that_are_not_on_record_releases_nothing(tmp_path):
     assert "the evaluation has no unsafe prompts on record" in held["judge_harmful_compliance", "category:*"]
 
 
+@pytest.mark.parametrize(
+    ("safety", "told"),
+    [
+        ({"slice_prefix": "all"}, "slices `all*` are not those of categories"),
+        ({"harm_metric": "incoherent", "refusal_metric": "incoherent"}, "incoherent is not "),
+    ],
+)
+def test_what_is_no_rate_of_a_category_releases_nothing(safety, told):
+    """However good the numbers are: a policy may have been stored before this was checked."""
+    parts = ("all", "category:drugs")
+    names = ("harmful_compliance", "over_refusal", "incoherent")
+    numbers = [row(who, name, 0.1, 0.01, part) for who in ("base", "ad") for name in names for part in parts]
+    found = replace(measured(), rows=measured().rows + numbers)
+    held = of_safety(decide(policy(**safety), found, "ad"))
+    assert held
+    assert all(not result.is_met and told in result.reason for result in held)
+
+
 def only(metric, low, value, high, system="ad", **more):
     """One number of one system, with ends of its own."""
     return {**row(system, metric, value, 0.0, **more), "low": low, "high": high}

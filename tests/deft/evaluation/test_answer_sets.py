@@ -271,6 +271,25 @@ def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[s
     assert len(script.asked) == 2  # the other prompt was asked too, and kept
 
 
+@pytest.mark.parametrize("change", [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "text": None}]}])
+def test_a_prompt_that_the_server_answers_without_a_choice_is_refused_alone(
+    inputs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    left = [change]
+
+    def block_the_first(document: dict[str, Any]) -> None:
+        document.update(left.pop() if left else {})
+
+    server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}, "concurrency": 1}
+    scripted = Scripted(lambda _: "yes", change=block_the_first)
+    with judge_server(scripted) as script, pytest.raises(InvalidInput) as refusal:
+        _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, "k"))
+    (finding,) = refusal.value.findings
+    assert finding.code == "server_refused"
+    assert re.match(r"1 refused, the first of them row [0-5] of held_out: no answer in the reply for", finding.found)
+    assert len(script.asked) == 2  # the other prompt was asked too, and kept
+
+
 def test_a_server_must_serve_every_system() -> None:
     with pytest.raises(ValueError, match="a served model for each of base, deft, and for nothing else"):
         spec_of(server={"endpoint": "vllm", "models": {"base": "b"}})

@@ -12,7 +12,7 @@ from deft.data.datasets import import_files
 from deft.endpoints import Endpoint
 from deft.errors import InvalidInput, Unavailable
 from deft.evaluation.asked import Asked, write_asked
-from deft.judges.journal import Reply
+from deft.judges.journal import MOST_CHARACTERS, Reply
 from deft.judges.run import context_of, run_judge
 from deft.judges.templates import Question
 from deft.reports import Silent
@@ -220,6 +220,47 @@ def test_a_reply_that_is_no_text_is_a_parse_failure_now_and_from_the_journal(
     assert [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries] == [(80, 0, 80), (0, 80, 80)]
     replies = [json.loads(line) for line in (tmp_path / "again" / "replies.jsonl").read_text("utf-8").splitlines()]
     assert {each["text"] for each in replies} == {"half \ufffd" if isinstance(content, str) else ""}
+
+
+@pytest.mark.parametrize("change", [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "message": None}]}])
+def test_one_question_without_a_choice_costs_that_item_alone(
+    pairs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """As a server answers that does not let its model see one prompt."""
+    left = [change]
+
+    def block_the_first(document: dict[str, Any]) -> None:
+        document.update(left.pop() if left else {})
+
+    with judge_server(Scripted(best, change=block_the_first)) as script:
+        spec = spec_of(judge={"concurrency": 1})
+        summaries = [judge(spec, pairs, tmp_path / name, script, tmp_path / "cache") for name in ("out", "again")]
+    assert [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries] == [(80, 0, 1), (0, 80, 1)]
+    assert summaries[0]["prompt_tokens"] == 560
+    assert pl.read_parquet(tmp_path / "again" / "judgements.parquet")["outcome"].null_count() == 1
+
+
+def test_a_page_in_place_of_a_reply_fails_and_what_was_answered_before_is_kept(
+    pairs: dict[str, Path], tmp_path: Path
+) -> None:
+    cache, spec = tmp_path / "cache", spec_of(judge={"concurrency": 1})
+    with judge_server(Scripted(best, page="<html>Sign in</html>", page_after=30)) as script:
+        with pytest.raises(Unavailable, match="not answer as an OpenAI-compatible one does; 30 of 80 replies are kept"):
+            judge(spec, pairs, tmp_path / "first", script, cache)
+        script.page = ""
+        summary = judge(spec, pairs, tmp_path / "second", script, cache)
+    assert (summary["kept"], summary["asked"], value(summary)) == (30, 50, 0.75)
+
+
+def test_a_reply_that_is_too_long_is_cut_and_cannot_be_read(tmp_path: Path) -> None:
+    inputs = {"evaluation": evaluation(tmp_path / "evaluation", *better_in(0.5, 4))}
+    with judge_server(Scripted(lambda _: "Verdict: A\n" + "x" * 2_000_000)) as script:
+        summaries = [judge(spec_of(), inputs, tmp_path / name, script, tmp_path / "cache") for name in ("out", "again")]
+    assert [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries] == [(8, 0, 8), (0, 8, 8)]
+    replies = [json.loads(line) for line in (tmp_path / "again" / "replies.jsonl").read_text("utf-8").splitlines()]
+    assert {(len(each["text"]), each["is_cut"]) for each in replies} == {(MOST_CHARACTERS, True)}
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert all(path.stat().st_size < 8 * (MOST_CHARACTERS + 1000) for path in kept)
 
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": "many", "completion_tokens": None}, [3], "much", None])

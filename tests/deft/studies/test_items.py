@@ -2,9 +2,10 @@ from collections import Counter
 
 import pytest
 
+from deft.errors import InvalidInput
 from deft.specs.studies import AttentionItem, StudySpec
 from deft.studies.generations import AnsweredPrompt, LaterTurn
-from deft.studies.items import LABELS, make_items, turns_of
+from deft.studies.items import LABELS, make_items, refuse_unknown_sources, turns_of
 
 PROMPTS = [AnsweredPrompt(row, f"Question {row}?", row / 100, "web", (f"A{row}", f"B{row}")) for row in range(60)]
 
@@ -90,6 +91,37 @@ def test_a_warning_covers_all_items_or_those_of_some_sources():
     prompts = [AnsweredPrompt(0, "Q?", 0.1, "rude", ("a", "b")), *PROMPTS[1:3]]
     some = make_items(spec_of(content_warning="Strong words", warn_sources=["rude"], attention=0), prompts, 1)
     assert [item.source for item in some if item.is_warned] == ["rude"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointers", "code"),
+    [
+        ({"content_warning": "W", "warn_sources": ["rude", "rood"]}, ["/warn_sources/1"], "unknown_source"),
+        (
+            {"content_warning": "W", "warn_sources": ["zzz", "y"]},
+            ["/warn_sources/0", "/warn_sources/1"],
+            "unknown_source",
+        ),
+        ({"warn_sources": ["rude"]}, ["/content_warning"], "no_content_warning"),
+    ],
+)
+def test_a_warning_that_nobody_would_see_is_refused(asked, pointers, code):
+    prompts = [AnsweredPrompt(0, "Q?", 0.1, "rude", ("a", "b")), *PROMPTS[1:3]]
+    with pytest.raises(InvalidInput) as refusal:
+        refuse_unknown_sources(spec_of(**asked), prompts)
+    assert [each.pointer for each in refusal.value.findings] == pointers
+    assert {refusal.value.error_code, *(each.code for each in refusal.value.findings)} == {code}
+    refuse_unknown_sources(spec_of(content_warning="W", warn_sources=["rude"]), prompts)
+
+
+@pytest.mark.parametrize("number", [0, 20, 21])
+def test_the_refusal_of_a_source_tells_those_that_there_are(number):
+    prompts = [AnsweredPrompt(n, "Q?", 0.1, f"s{n:02}", ("a", "b")) for n in range(number)]
+    with pytest.raises(InvalidInput) as refusal:
+        refuse_unknown_sources(spec_of(content_warning="W", warn_sources=["s"]), prompts or PROMPTS[:0])
+    told = refusal.value.findings[0].expected
+    assert ("s00" in told, "none of the prompts has a source" in told) == (number > 0, number == 0)
+    assert ("s19" in told, told.endswith(" and 1 more")) == (number >= 20, number == 21)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,17 @@ def test_nothing_judged_is_no_number():
     assert found.sentence == "Nothing has been judged yet."
 
 
+def test_judgements_of_which_none_counts_are_told():
+    checks = [JudgedItem(f"c{n}", "attention", None, False, "tie") for n in range(2)]
+    failed = [says(item, "2") for item in checks]
+    pairs = [pair("one"), pair("two")]
+    told = [found_in([*pairs, *checks], [*failed, *said]).sentence for said in ([], [says(pairs[0], "1")])]
+    assert told == [
+        "Nothing has been judged yet.",
+        "The one judgement is left out: whoever judged failed more attention items than the study allows.",
+    ]
+
+
 def test_the_sentence_says_what_the_interval_supports():
     items = [pair(str(n)) for n in range(40)]
     wins = win_rate([says(item, "1") for item in items])
@@ -183,7 +194,8 @@ def test_identical_answers_alone_are_no_win_rate():
     left_out = found_in([*items, *checks], [*judged, *(says(item, "2") for item in checks)])
     for found in (nobody, left_out):
         assert (found.win_rate.value, found.win_rate.n) == (None, 0)
-        assert found.sentence == "Nothing has been judged yet."
+    assert nobody.sentence == "Nothing has been judged yet."
+    assert left_out.sentence.startswith("All 5 judgements are left out: whoever judged failed more attention items")
     assert left_out.win_rate_of_all_raters.value > 0.5
 
 
