@@ -23,6 +23,7 @@ BETTER: Mapping[str, Direction | None] = {
     "bartscore_f": "higher",
     "distinct_1": "higher",
     "distinct_2": "higher",
+    "repeated": "lower",
     "reward": "higher",
     "reward_logit": "higher",
     "perplexity": "lower",

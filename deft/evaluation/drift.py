@@ -21,10 +21,11 @@ _DIRECTIONS = {"kl": 1.0, _LIKELIHOOD: -1.0}
 """By metric, the sign with which more is further from the base."""
 
 
-FALLS = {"distinct_1": 0.3, "distinct_2": 0.2, "ended": 0.3}
-"""By metric, the fall against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
+CHANGES = {"distinct_1": -0.3, "distinct_2": -0.2, "ended": -0.3, "repeated": 0.3}
+"""By metric, the fall or rise against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
 
 A longer answer has fewer distinct words and ends less often by itself, hence the wide limits; a loop has hardly any.
+What says the same to every prompt may have all its words distinct. Short answers are the same more often.
 """
 
 INCOHERENT = "incoherent"
@@ -106,7 +107,7 @@ def _drift_of(arm: str, evidence: Mapping[str, Evidence], incoherence: Sequence[
     judged = _by_draw(arm, evidence.get(VERDICT_METRIC)) or dict.fromkeys(draws)
     heavy = tuple(draw for draw in draws if any(_is_far(name, by_draw[name].get(draw)) for name in _DIRECTIONS))
     is_measured = bool(judged) and all(set(judged) <= set(by_draw[name]) for name in _DIRECTIONS)
-    signs = (*_falls(arm, evidence), *_rises(arm, incoherence))
+    signs = (*_changes(arm, evidence), *_rises(arm, incoherence))
     return Drift(kl, change, per_token, draws, heavy, is_measured=is_measured, signs=signs)
 
 
@@ -114,16 +115,19 @@ def _mean(by_draw: Mapping[str, float]) -> float | None:
     return sum(by_draw.values()) / len(by_draw) if by_draw else None
 
 
-def _falls(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
-    """Yield the marked falls of each draw of *arm* against the base."""
-    for metric, limit in FALLS.items():
+def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
+    """Yield the marked changes of each draw of *arm* against the base."""
+    for metric, limit in CHANGES.items():
         found = evidence.get(metric)
         base = [] if found is None else found.columns(BASE)
         if found is None or not base:
             continue
         for column in found.columns(arm):
             own = found.estimate([column], base)
-            if own.value < -limit and own.low is not None and own.high is not None and own.high < 0:
+            if own.low is None or own.high is None:
+                continue
+            is_fall, is_rise = own.value < limit and own.high < 0, own.value > limit and own.low > 0
+            if is_fall if limit < 0 else is_rise:
                 yield Sign(found.measurements[column].system, metric, own.value, own.low, own.high)
 
 

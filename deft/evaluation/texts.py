@@ -1,12 +1,12 @@
-"""Numbers of texts alone: character BLEU as PRO's evaluation computes it, and how many words repeat. Pure functions.
+"""Numbers of texts alone: character BLEU as PRO's evaluation computes it, how many words and texts repeat. Pure.
 
 It must not know models, tokenizers, systems or intervals.
 """
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 
 ORDERS = 4
 
@@ -49,3 +49,17 @@ def distinct_counts(text: str, order: int) -> tuple[int, int]:
     """
     found = n_grams(text.casefold().split(), order)
     return len(set(found)), len(found)
+
+
+def repeated_counts(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too, and whether it counts.
+
+    Word for word, white space and case folded; several texts to one prompt repeat nothing of each other. A text
+    without a word does not count. Their ratio, over all texts, is the share that is repeated; it can only grow with
+    the number of prompts.
+    """
+    said = [" ".join(text.casefold().split()) for text in texts]
+    prompts_of: defaultdict[str, set[Hashable]] = defaultdict(set)
+    for text, prompt in zip(said, prompts, strict=True):
+        prompts_of[text].add(prompt)
+    return [(int(len(prompts_of[text]) > 1), 1) if text else (0, 0) for text in said]

@@ -62,6 +62,21 @@ def test_distinct_words_count_within_answers() -> None:
     assert found["distinct_2"] == pytest.approx(1 / 3)
 
 
+def test_an_answer_to_another_prompt_too_is_repeated_and_one_to_the_same_prompt_is_not() -> None:
+    texts = ["I cannot help.", "i  cannot\nHELP.", "sampled twice", "sampled twice", "", "", "alone"]
+    answers = [AnswerFacts(text, 1, True) for text in texts]
+    found = measure_answers(Who("deft", "deft"), answers, [0, 1, 2, 2, 3, 4, 5], 48)
+    assert _values(found)["repeated"] == pytest.approx(2 / 5)
+    (own,) = (each for each in found if each.metric == "repeated")
+    assert own.sums.tolist() == [[1, 1], [1, 1], [0, 2], [0, 0], [0, 0], [0, 1]]
+    assert (own.bounds, own.n) == ((0.0, 1.0), 7)
+
+
+def test_answers_that_are_all_empty_repeat_nothing() -> None:
+    empty = [AnswerFacts(" ", 0, True)] * 2
+    assert _values(measure_answers(Who("deft", "deft"), empty, [0, 1], 48))["repeated"] == 0
+
+
 def test_character_bleu_is_a_mean_over_answers_in_hundreds() -> None:
     found = _values(measure_against_references(Who("x", "x"), ["abcd", "zzzz"], ["abcd", "abcd"], [0, 1]))
     assert found["bleu_char_pro"] == pytest.approx(50)

@@ -229,3 +229,39 @@ def test_a_marked_fall_whose_interval_holds_zero_is_no_sign_of_collapse() -> Non
     assert fall["high"] >= 0
     assert found["verdict"] == "clear gain"
     assert "Collapsed" not in found["sentence"]
+
+
+def _repeating(share: float, base: float = 0.0) -> dict:
+    """Return the comparison where that share of the answers of `deft`, and of the *base*, is one to another prompt."""
+    order = np.random.default_rng(2).permutation(PROMPTS)
+    shares = {BASE: base, "deft": share, "random": base}
+    more = [
+        measured("repeated", who, (order < round(own * PROMPTS)).astype(float), bounds=(0.0, 1.0))
+        for who, own in shares.items()
+    ]
+    return compared([*systems({"deft": 0.70, "random": 0.60}), *more])
+
+
+def test_one_whole_sentence_for_every_prompt_is_a_collapse() -> None:
+    found = _repeating(1.0)
+    assert found["verdict"] == "gain with collapsed answers"
+    assert any("answers given to another prompt too of `deft` +1.000" in sentence for sentence in found["sentences"])
+
+
+@pytest.mark.parametrize(("share", "base"), [(0.29, 0.0), (0.9, 0.65), (0.0, 0.9)])
+def test_answers_that_are_the_same_hardly_more_often_than_those_of_the_base_are_no_collapse(
+    share: float, base: float
+) -> None:
+    assert _repeating(share, base)["verdict"] == "clear gain"
+
+
+def test_a_marked_rise_of_repeated_answers_whose_interval_holds_zero_is_no_sign_of_collapse() -> None:
+    """Two answers of four are the same, and none of the base's."""
+    ones, own = np.ones(4), np.array([1.0, 1, 0, 0])
+    values = ((BASE, 0 * own), ("deft", own), ("random", 0 * own))
+    few = [Measurement("repeated", who, who, np.column_stack([each, ones]), 4, (0.0, 1.0)) for who, each in values]
+    found = compared([*systems({"deft": 0.70, "random": 0.60}), *few])
+    (rise,) = (d for d in found["differences"] if (d["metric"], d["against"]) == ("repeated", BASE))
+    assert rise["difference"] > 0.3
+    assert rise["low"] <= 0
+    assert found["verdict"] == "clear gain"

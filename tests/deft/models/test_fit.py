@@ -99,6 +99,14 @@ def test_sets_alone_with_metrics_beside_references_are_refused() -> None:
 
 
 @pytest.mark.parametrize("prompt_sets", [[], ["ds_2"]])
-@pytest.mark.parametrize("options", [{"prompts": 0}, {}, {"prompts": 0, "metrics": ALL_METRICS[::-1]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompts": 0},
+        {},
+        {"prompts": 0, "metrics": ALL_METRICS[::-1]},
+        {"prompts": 0, "metrics": [metric for metric in ALL_METRICS if metric != "repeated"]},  # the default once
+    ],
+)
 def test_the_default_leaves_out_what_it_cannot_measure(options: dict[str, object], prompt_sets: list[str]) -> None:
     check_measurable(_spec(options=options, prompt_sets=prompt_sets), pointer="/options/metrics")
