@@ -7,6 +7,7 @@ import typer
 
 from cli.artifacts import newest_id
 from cli.connect import connect
+from cli.failures import USAGE, fail
 from cli.output import AsJson, print_facts, print_json, print_rows, say
 
 app = typer.Typer(help="Human studies: blind comparisons of two systems.", no_args_is_help=True)
@@ -127,9 +128,12 @@ def _interval(found: Json, name: str) -> str:
 @app.command()
 def export(
     study_id: StudyId,
-    path: Annotated[Path, typer.Argument(help="A file; .csv: without texts, else JSONL.")],
+    path: Annotated[Path, typer.Argument(help="FILE.csv (without texts) or FILE.jsonl.")],
 ) -> None:
     """Write every judgement to a file."""
+    if path.suffix not in (".csv", ".jsonl"):
+        found = f"`{path.suffix}`" if path.suffix else "no ending"
+        fail(f"{path.name} has {found}, expected .csv or .jsonl", USAGE, "fix: name the file .csv or .jsonl")
     form: Literal["csv", "jsonl"] = "csv" if path.suffix == ".csv" else "jsonl"
     with connect() as client:
         study = newest_id(client, "studies") if study_id == "last" else study_id

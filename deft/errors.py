@@ -15,6 +15,7 @@
     +-- OutOfMemory       507    capacity  a device or host ran out of memory
     +-- StorageFull       507    capacity
     +-- Unavailable       503    system    a database or store that does not answer
+    +-- DatabaseRefused   500    system    a statement that the database will never take
     +-- ArtifactCorrupt   500    system    a file whose hash is not the recorded one
     +-- Poison            500    system    an operation that keeps dying without a report
 
@@ -159,6 +160,12 @@ class Unavailable(DeftError):
     """A service that is needed does not answer."""
 
     code, status, category, retryable = "unavailable", 503, "system", True
+
+
+class DatabaseRefused(DeftError):
+    """The database answers and refuses what was asked of it: asking again would change nothing."""
+
+    code, status, category = "database_refused", 500, "system"
 
 
 class ArtifactCorrupt(DeftError):

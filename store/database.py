@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from sqlite3 import SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError as SqliteOperationalError
 
@@ -21,12 +22,15 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from deft.errors import StorageFull, Unavailable
+from deft.errors import DatabaseRefused, DeftError, StorageFull, Unavailable, shown
 from store.local_disk import refuse_network
 from store.types import database_now
 
 QUEUE_LOCK = 0x64656674  # "deft": the advisory lock of Postgres that `lock_queue` takes
 MIGRATION_LOCK = QUEUE_LOCK + 1
+OUTAGES = ("08", "28", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATE that tell of the server and its locks, not of what was asked: the same may be taken later."""
+
 _ORDER = "deft_lock_order"
 _POSTGRES = {
     "connect_timeout": 5,
@@ -59,6 +63,7 @@ class Database:
             Unavailable: the database does not answer, or its locks were not to be had in time. Nothing was written,
                 unless the connection was lost during the commit itself: read again before doing it twice.
             StorageFull: no space is left for the database.
+            DatabaseRefused: it will never take this, for example a name that is too long for its index.
         """
         with _translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
@@ -69,6 +74,7 @@ class Database:
 
         Raises:
             Unavailable: the database does not answer.
+            DatabaseRefused: it will never answer this.
         """
         with _translated(), Session(self._reader, expire_on_commit=False, autoflush=False) as session:
             yield session
@@ -140,13 +146,26 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
-        if "disk is full" in str(error) or getattr(getattr(error, "orig", None), "sqlstate", None) == "53100":
-            raise StorageFull("no space is left for the database") from error
-        raise Unavailable("the database does not answer") from error
+        raise _ours(getattr(error, "orig", None) or error) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the connection to the database was lost") from error
         raise
+
+
+def _ours(error: BaseException) -> DeftError:
+    """Return the *error* of a driver (or the pool's) as ours.
+
+    Drivers call both an outage and a refusal of what was asked an operational error.
+    """
+    state = getattr(error, "sqlstate", None)  # None: the connection is lost, or it is SQLite
+    if state == "53100" or "disk is full" in str(error):
+        return StorageFull("no space is left for the database")
+    is_fault_of_sql = getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_ERROR
+    if is_fault_of_sql or (state is not None and not state.startswith(OUTAGES)):
+        first_line = str(error).partition("\n")[0]  # the others may repeat a row
+        return DatabaseRefused(f"the database refuses this: {type(error).__name__}: {shown(first_line)}")
+    return Unavailable("the database does not answer")
 
 
 def _parsed(url: str) -> URL:

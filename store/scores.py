@@ -3,6 +3,7 @@
 Those of a human study are rows of its evaluation too (`store.study_scores`), of metrics that name the study.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from store.tables import Artifact, Score
 
 HUMAN = "human_win_rate"
 """The metric of human studies; that of one of them is `human_win_rate:st_...`."""
+
+
+SLICE_CHARACTERS = 210
+"""Longest name of a slice: `category:` with the longest category that an upload takes. An index holds 2,704 bytes."""
+
+
+def slice_name(name: str) -> str:
+    """Return the *name* of a slice as it is stored: a longer one, of an older dataset, cut and told apart by a hash."""
+    if len(name) <= SLICE_CHARACTERS:
+        return name
+    return f"{name[: SLICE_CHARACTERS - 20]}...{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
 def study_in(metric: str) -> str | None:
@@ -35,7 +47,7 @@ def record(session: Session, artifact: Artifact, folder: Path) -> None:
         return
     columns = ("arm", "value", "n", "low", "high", "settings_hash")
     for row in finite(json.loads(path.read_text(encoding="utf-8"))):
-        key = {"system": row["system"], "metric": row["metric"], "slice": row.get("slice", "all")}
+        key = {"system": row["system"], "metric": row["metric"], "slice": slice_name(row.get("slice", "all"))}
         values = {name: row.get(name) for name in columns}
         session.merge(
             Score(

@@ -5,6 +5,7 @@ another worker can begin. It knows no Celery and no other attempt.
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -40,6 +41,9 @@ SIGN_SECONDS = 60.0
 
 RETRY_SECONDS = 0.5
 
+STOP_SECONDS = 5.0
+"""How long what the database did not take is tried on after a cancel or a shutdown was asked for."""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +52,14 @@ class Ending(NamedTuple):
 
     status: int
     asked: Asked | None
+
+
+class AskedToStop(Exception):
+    """A cancel or a shutdown was *asked* for, and the database still does not take what is to be written."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        super().__init__(asked)
 
 
 class Attempt:
@@ -82,6 +94,8 @@ class Attempt:
                 self._line()
         except LeaseLost:
             log.warning("%s: the lease is lost; nothing was published", self.reference)
+        except AskedToStop as stop:
+            log.warning("%s: left without a word (%s); the lease will run out", self.reference, stop.asked)
         except Exception:
             log.exception("%s: given up; the lease will run out", self.reference)
 
@@ -94,6 +108,8 @@ class Attempt:
                 self._place.files.discard(work)
         except (LeaseLost, Unavailable):
             raise
+        except AskedToStop as stop:
+            word = self._leave(stop.asked)
         except Exception as error:
             log.warning("%s: cannot run", self.reference, exc_info=True)
             self._fail(failure_of(error))
@@ -193,14 +209,21 @@ class Attempt:
         if self._reporter.word == "review":
             return self._park(self._reporter.failure())
         if ending.asked == "cancel":
-            self._write(lambda session: claims.settle_cancelled(session, self._claim, log_tail=self._log_text()))
-            resume.forget(self._checkpoints)
-            return "cancelled"
+            return self._cancel()
         if ending.asked in ("pause", "shutdown"):
             return self._release(ending.asked, counts=False)
         if ending.asked == "silence":
             return self._release(f"nothing heard for {self._place.settings.silence_seconds:g} s", counts=True)
         return self._release(child_processes.describe_death(ending.status), counts=True)
+
+    def _leave(self, asked: Asked) -> str:
+        """End a job whose last words the database did not take: cancelled, or left to another attempt."""
+        return self._cancel() if asked == "cancel" else self._release(asked, counts=False)
+
+    def _cancel(self) -> str:
+        self._write(lambda session: claims.settle_cancelled(session, self._claim, log_tail=self._log_text()))
+        resume.forget(self._checkpoints)
+        return "cancelled"
 
     def _succeed(self, out: Path) -> str:
         kind = output_kind(self._claim.kind, self._claim.spec)
@@ -243,25 +266,43 @@ class Attempt:
         return f"{status} ({told['code']})"
 
     def _write_gathered(self) -> None:
-        while True:
-            try:
-                return self._reporter.flush()
-            except (Unavailable, StorageFull):
-                self._pause()
+        self._until_taken(self._reporter.flush)
 
     def _write(self, action: Callable[[Session], Result]) -> Result:
-        """Do *action* in a transaction, again while the database is away and the lease lasts."""
+        """Do *action* in a transaction, again while the database is away: see `_until_taken`."""
+
+        def write() -> Result:
+            with self._place.database.write() as session:
+                return action(session)
+
+        return self._until_taken(write)
+
+    def _until_taken(self, write: Callable[[], Result]) -> Result:
+        """Do *write*, again while the database is away, the lease lasts and nobody asks to stop.
+
+        Raises:
+            AskedToStop: a cancel or a shutdown was seen `STOP_SECONDS` ago, and it is still not taken.
+            LeaseLost: the lease is over.
+        """
+        asked: Asked | None = None
+        stop_at = math.inf
         while True:
             self._require_lease()
             try:
-                with self._place.database.write() as session:
-                    return action(session)
+                return write()
             except (Unavailable, StorageFull):
-                self._pause()
+                self._require_lease()
+            if asked is None and (asked := self._asked_to_end()):
+                stop_at = time.monotonic() + STOP_SECONDS
+            if asked is not None and time.monotonic() >= stop_at:
+                raise AskedToStop(asked)
+            time.sleep(RETRY_SECONDS)
 
-    def _pause(self) -> None:
-        self._require_lease()
-        time.sleep(RETRY_SECONDS)
+    def _asked_to_end(self) -> Asked | None:
+        """Return why not to wait for the database any more."""
+        if "cancel" in (self._wish(), self._keeper.wish):
+            return "cancel"
+        return "shutdown" if self._place.stopping.is_set() else None
 
     def _require_lease(self) -> None:
         if self._keeper.seconds_left <= 0:

@@ -20,7 +20,7 @@ from store.evaluations import Measured
 router = APIRouter(tags=["evaluations"])
 
 Name = Annotated[str | None, Query(max_length=200)]
-Slice = Annotated[str, Query(max_length=200, description="Part of the rows, for example `source:helpful`.")]
+Slice = Annotated[str, Query(max_length=210, description="Part of the rows, for example `source:helpful`.")]
 
 
 @router.get("/evaluations")

@@ -39,10 +39,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Reference answers of the question *number*, from a file of their own."""
+    """Reference answers of the question *number*, from the *line* of a file of their own (which *pointer* names)."""
 
     number: int
     turns: tuple[str, ...]
+    line: int = 0
+    pointer: str | None = None
 
 
 def _mt_bench(row: Row) -> Prompt | References:
@@ -54,13 +56,16 @@ def _mt_bench(row: Row) -> Prompt | References:
         return References(number, _choice(row))
     first, *further = _texts(value_of(row, "turns"), "turns")
     reference = () if row.get("reference") is None else tuple(_texts(row["reference"], "reference"))
-    return Prompt(first, tuple(further), _optional(row, "category"), reference=reference, number=number)
+    return Prompt(first, tuple(further), _category(row, "category"), reference=reference, number=number)
 
 
 def _choice(row: Row) -> tuple[str, ...]:
     choices = row["choices"]
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         row_checks.wrong_type(choices, "choices", "a list of answers, each with turns")
+    if len(choices) > 1:
+        fix = "keep the choice that answers are to be held to"
+        raise BadRow("several_references", "choices", f"{len(choices)} answers", "one answer", fix)
     return tuple(_texts(choices[0].get("turns"), "choices[0].turns"))
 
 
@@ -73,14 +78,15 @@ def _self_instruct(row: Row) -> Prompt:
     given = row_checks.text(instances[0].get("input", ""), "instances[0].input").strip()
     output = row_checks.text(instances[0].get("output", ""), "instances[0].output").strip()
     prompt = f"{instruction}\n\n{given}" if given else instruction
-    return Prompt(prompt, category=_optional(row, "motivation_app"), reference=(output,) if output else ())
+    return Prompt(prompt, category=_category(row, "motivation_app"), reference=(output,) if output else ())
 
 
 def _xstest(row: Row) -> Prompt:
     """XSTest: `prompt, type, label`, the label safe or unsafe."""
     label = _label(value_of(row, "label"), "correct the label")
     prompt = row_checks.text(value_of(row, "prompt"), "prompt")
-    return Prompt(prompt, category=row_checks.text(value_of(row, "type"), "type"), label=label)
+    row_checks.text(value_of(row, "type"), "type")
+    return Prompt(prompt, category=_category(row, "type"), label=label)
 
 
 def _own(row: Row) -> Prompt:
@@ -92,7 +98,7 @@ def _own(row: Row) -> Prompt:
     )
     fix = "correct the label, leave it out, or put what else is to be told apart in `category`"
     label = None if row.get("label") in (None, "") else _label(row["label"], fix)
-    return Prompt(prompt, further, _optional(row, "category"), label, reference)
+    return Prompt(prompt, further, _category(row, "category"), label, reference)
 
 
 def _labelled_answers(row: Row) -> Prompt:
@@ -105,7 +111,7 @@ def _labelled_answers(row: Row) -> Prompt:
         fix = "correct the label, or skip such rows with on_bad_row"
         raise BadRow("unknown_label", "final_label", row_checks.described(told), EXPECTED, fix)
     label = None if row.get("label") in (None, "") else _label(row["label"], "correct the label, or leave it out")
-    return Prompt(prompt, category=_optional(row, "type"), label=label, answer=answer, answer_kind=kind)
+    return Prompt(prompt, category=_category(row, "type"), label=label, answer=answer, answer_kind=kind)
 
 
 def _label(value: object, fix: str) -> str:
@@ -122,8 +128,12 @@ def _texts(value: object, column: str) -> Sequence[str]:
     return [row_checks.text(item, f"{column}[{index}]") for index, item in enumerate(value)]
 
 
-def _optional(row: Row, column: str) -> str | None:
-    return None if row.get(column) in (None, "") else row_checks.text(row[column], column)
+def _category(row: Row, column: str) -> str | None:
+    """Return the category that *column* names; a blank one is none."""
+    if row.get(column) is None:
+        return None
+    named = row_checks.name(row[column], column, f"shorten it, or leave {column} out")
+    return named if named.strip() else None
 
 
 PROMPT_FORMATS: dict[str, Callable[[Row], Prompt | References]] = {

@@ -123,7 +123,7 @@ class _Import:
     """What has been read of the files of one set."""
 
     prompts: list[Prompt] = field(default_factory=list)
-    references: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    references: dict[int, References] = field(default_factory=dict)
     bad: list[Finding] = field(default_factory=list)
 
 
@@ -139,9 +139,9 @@ def import_prompts(paths: Sequence[Path], out: Path, *, form: str, keeps_going: 
     read = _Import()
     for index, path in enumerate(paths):
         _read_file(read, path, f"/files/{index}" if len(paths) > 1 else None, form, max_bytes)
-    if not read.prompts or (read.bad and not keeps_going):
+    prompts = [_with_reference(prompt, read) for prompt in read.prompts]
+    if not prompts or (read.bad and not keeps_going):
         raise _refusal(read)
-    prompts = [_with_reference(prompt, read.references) for prompt in read.prompts]
     table = _table(prompts)
     pq.write_table(table, out / FILE, compression="zstd")
     if read.bad:
@@ -157,7 +157,7 @@ def _read_file(read: _Import, path: Path, pointer: str | None, form: str, max_by
         try:
             if isinstance(value, BadRow):
                 raise value
-            _take(read, PROMPT_FORMATS[form](row_checks.object_row(value)), line)
+            _take(read, PROMPT_FORMATS[form](row_checks.object_row(value)), line, pointer)
         except BadRow as bad:
             read.bad.append(bad.at(line, pointer))
         if len(read.prompts) > MOST_PROMPTS:
@@ -165,20 +165,38 @@ def _read_file(read: _Import, path: Path, pointer: str | None, form: str, max_by
             raise TooLarge("The prompt set is too large.", findings=[finding])
 
 
-def _take(read: _Import, found: Prompt | References, line: int) -> None:
+def _take(read: _Import, found: Prompt | References, line: int, pointer: str | None) -> None:
     if isinstance(found, References):
-        read.references[found.number] = found.turns
+        if found.number in read.references:
+            place = f"a second row of answers to question {found.number}"
+            raise BadRow("several_references", "question_id", place, "one row a question", "remove one of the two")
+        read.references[found.number] = replace(found, line=line, pointer=pointer)
         return
-    row_checks.prompt_is_not_empty(prompt_text(found.prompt), "prompt")
+    row_checks.asks_something(found.prompt, "prompt")
     for index, turn in enumerate(found.further):
         row_checks.prompt_is_not_empty(turn, f"turns[{index + 1}]")
+    _one_a_turn(found, found.reference, "reference")
     read.prompts.append(replace(found, source_line=line))
 
 
-def _with_reference(prompt: Prompt, references: Mapping[int, tuple[str, ...]]) -> Prompt:
+def _one_a_turn(prompt: Prompt, reference: Sequence[str], column: str) -> None:
+    turns = 1 + len(prompt.further)
+    if len(reference) > turns:
+        found, expected = f"{len(reference)} references for {turns} turn{'s' * (turns > 1)}", "at most one a turn"
+        raise BadRow("several_references", column, found, expected, "keep one reference a turn, in the turns' order")
+
+
+def _with_reference(prompt: Prompt, read: _Import) -> Prompt:
     """Return *prompt* with the answers of a reference file, which go before those of its own row."""
-    found = None if prompt.number is None else references.get(prompt.number)
-    return prompt if found is None else replace(prompt, reference=found)
+    found = None if prompt.number is None else read.references.get(prompt.number)
+    if found is None:
+        return prompt
+    try:
+        _one_a_turn(prompt, found.turns, "choices[0].turns")
+    except BadRow as bad:
+        read.bad.append(bad.at(found.line, found.pointer))
+        return prompt
+    return replace(prompt, reference=found.turns)
 
 
 def _table(prompts: Sequence[Prompt]) -> pa.Table:

@@ -20,6 +20,10 @@ SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-9, 1e9
 """Of a row: beyond them float32 sums of a step would lose the other rows, or this one, altogether."""
 
 
+LONGEST_NAME = 200
+"""Characters of a source, an aspect or a category: each names a part of the scores, and an index holds those names."""
+
+
 class BadRow(Exception):
     """A row that cannot be used, and why; becomes a `Finding` once its line is known."""
 
@@ -129,6 +133,16 @@ def prompt_is_not_empty(prompt: str, column: str) -> str:
     return prompt
 
 
+def asks_something(prompt: str | list[Message], column: str) -> None:
+    """Refuse a *prompt* that holds nothing but white space, or messages in which the user says nothing."""
+    if isinstance(prompt, str):
+        prompt_is_not_empty(prompt, column)
+    elif not any(message["role"] == "user" and message["content"].strip() for message in prompt):
+        roles = ", ".join(dict.fromkeys(message["role"] for message in prompt))
+        expected, fix = "a message of the user with text", "add what the user asks, or remove the row"
+        raise BadRow("no_user_message", column, f"messages of {roles}, none of a user with text", expected, fix)
+
+
 def number(value: object, column: str) -> float:
     """Return *value* if it is a finite number (and no boolean)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -182,12 +196,21 @@ def weight(value: object, column: str) -> float:
 
 def source(value: object, column: str) -> str:
     """Return *value* if it is text that can name a source."""
-    return value if isinstance(value, str) else wrong_type(value, column, "text", _leave_out("source"))
+    return name(value, column, _leave_out("source"))
 
 
 def aspect(value: object, column: str) -> str:
     """Return *value* if it is text that can name an aspect."""
-    return value if isinstance(value, str) else wrong_type(value, column, "text", _leave_out("aspect"))
+    return name(value, column, _leave_out("aspect"))
+
+
+def name(value: object, column: str, fix: str) -> str:
+    """Return *value* if it is text of at most `LONGEST_NAME` characters."""
+    if not isinstance(value, str):
+        wrong_type(value, column, "text", fix)
+    if len(value) > LONGEST_NAME:
+        raise BadRow("name_too_long", column, described(value), f"a name of at most {LONGEST_NAME} characters", fix)
+    return value
 
 
 def split(value: object, column: str) -> str:

@@ -127,13 +127,14 @@ def context_of(model: "PreTrainedModel") -> int | None:
 def load_classifier(
     folder: Path, tokenizer: "Tokenizer", *, precision: Precision = "auto", may_be_new: bool = False
 ) -> "PreTrainedModel":
-    """Return the model in *folder* with a head of one label; with *may_be_new*, weights of the head may be missing.
+    """Return the model in *folder* with a head of one label; with *may_be_new*, one without it gets a new one.
 
-    New weights are drawn from torch's generator as it stands.
+    New weights, where the head is missing or has another number of labels, are drawn from torch's generator as it
+    stands.
 
     Raises:
-        ModelNotUsable: pickled or missing weights, code of its own, an unknown architecture, or a head with several
-            labels.
+        ModelNotUsable: pickled or missing weights, weights of other shapes, code of its own, an unknown architecture,
+            or, unless it *may_be_new*, a head with several labels.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -144,6 +145,7 @@ def load_classifier(
         model, info = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=1,
+            ignore_mismatched_sizes=may_be_new,  # what of it is no head is refused below
             dtype=dtype_of(precision, place),
             use_safetensors=True,
             local_files_only=True,
@@ -161,11 +163,20 @@ def load_classifier(
 
 
 def _refuse_missing(folder: Path, model: nn.Module, info: Any, *, may_be_new: bool) -> None:  # noqa: ANN401 -- transformers'
-    """Refuse weights of which some are missing: of the backbone always, of the head unless it may be new."""
+    """Refuse weights that are missing or of other shapes: of the backbone always, of the head unless it may be new."""
     backbone = cast("PreTrainedModel", model).base_model_prefix
     missing = [key for key in info["missing_keys"] if not may_be_new or _is_backbones(key, backbone)]
-    if missing or info.get("mismatched_keys"):
+    if missing:
         raise refusal(folder, f"weights without {sorted(missing)[:3]}", "weights of the whole model")
+    found = info.get("mismatched_keys") or ()
+    others = sorted(key for key, *shapes in found if not may_be_new or not _are_other_labels(key, backbone, *shapes))
+    if others:
+        raise refusal(folder, f"weights of other shapes than config.json says: {others[:3]}", "a config.json that fits")
+
+
+def _are_other_labels(key: str, backbone: str, stored: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Return whether a tensor outside the *backbone* differs in the number of labels alone."""
+    return not key.startswith(f"{backbone}.") and wanted[0] == 1 and tuple(stored[1:]) == tuple(wanted[1:])
 
 
 def _is_backbones(key: str, backbone: str) -> bool:

@@ -116,6 +116,18 @@ def test_an_export_takes_its_form_from_the_name(play: Any, tmp_path: Path) -> No
     assert (tmp_path / "x.csv").read_bytes() == b"a\r\n"
 
 
+@pytest.mark.parametrize("name", ["x.xlsx", "x", "x.CSV.gz"])
+def test_an_export_to_another_kind_of_file_is_refused(
+    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    seen = play({"GET /v1/studies/st_1/judgements.jsonl": b"{}\n"})
+    assert deft("studies", "export", "st_1", str(tmp_path / name)) == 2
+    told = capsys.readouterr().err
+    assert ".csv" in told
+    assert ".jsonl" in told
+    assert (seen, list(tmp_path.iterdir())) == ([], [])
+
+
 def held() -> Played:
     clause = {"clause": "gain", "metric": "m", "slice": "all", "comparison": "at_least", "limit": 0.1, "bound": 0.0}
     return {

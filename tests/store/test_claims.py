@@ -1,3 +1,5 @@
+import json
+import secrets
 import threading
 from contextlib import suppress
 from datetime import timedelta
@@ -364,6 +366,21 @@ def test_an_evaluations_numbers_become_rows(database, team_id, job_id, files):
         (row,) = scores.of(session, team_id, artifact.id)
         assert scores.of(session, "team_other", artifact.id) == []
     assert (row.value, row.n, row.low, row.high, row.is_trained_on) == (0.5, 48, None, 0.9, True)
+
+
+def test_a_slice_of_any_length_is_a_row_of_its_own(database, team_id, job_id, files):
+    claim = claimed(database)
+    long = "source:" + secrets.token_hex(4000)  # an index of Postgres holds 2,704 bytes
+    names = [long + "a", long + "b", "category:" + "c" * 200]
+    rows = [{"system": "base", "metric": "kl", "slice": name, "value": place} for place, name in enumerate(names)]
+    with database.write() as session:
+        artifact = claims.succeed(session, claim, sealed(files, "evaluation", metrics_json=json.dumps(rows)))
+    with database.read() as session:
+        found = {row.value: row.slice for row in scores.of(session, team_id, artifact.id)}
+    assert len(set(found.values())) == 3
+    assert found[2] == names[2]
+    assert found[0].startswith(long[:150])
+    assert max(map(len, found.values())) <= 210
 
 
 def test_the_failed_input_fails_the_chain_of_jobs_behind_it(database, team_id, job_id):

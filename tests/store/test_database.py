@@ -1,7 +1,10 @@
+import secrets
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -9,8 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from deft.errors import InvalidInput, Unavailable
+from deft.errors import DatabaseRefused, InvalidInput, StorageFull, Unavailable
 from store import accounts
+from store import database as databases
 from store.database import Database, alembic_config, migrate
 from store.local_disk import file_system, refuse_network
 from store.tables import Base, Team
@@ -174,6 +178,53 @@ def test_numbers_that_json_lacks_are_refused(database):
 def test_a_database_that_does_not_answer_is_unavailable():
     with pytest.raises(Unavailable), Database("postgresql://nobody@127.0.0.1:1/none").read() as session:
         session.execute(text("SELECT 1"))
+
+
+def test_what_the_database_will_never_take_is_no_outage(database):
+    name = secrets.token_hex(8000)  # more than an index of Postgres holds, whatever it is compressed to
+    with pytest.raises(DatabaseRefused) as refusal, database.write() as session:
+        if database.is_sqlite:
+            session.execute(text("INSERT INTO nowhere VALUES (1)"))
+        session.add(Team(id="team_a", name=name))
+        session.flush()
+    assert ("no such table" if database.is_sqlite else "ProgramLimitExceeded") in refusal.value.message
+    assert name[:20] not in refusal.value.message
+    with database.read() as session:
+        assert session.scalars(select(Team)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("08006", Unavailable),
+        ("40001", Unavailable),
+        ("40P01", Unavailable),
+        ("53100", StorageFull),
+        ("53300", Unavailable),
+        ("54000", DatabaseRefused),
+        ("55P03", Unavailable),
+        ("57014", Unavailable),
+        ("57P01", Unavailable),
+        ("57P03", Unavailable),
+    ],
+)
+def test_postgres_says_whether_it_may_be_tried_again(state, kind):
+    error = psycopg.errors.lookup(state)("the statement that failed: disk and row")
+    assert isinstance(error, psycopg.OperationalError)
+    assert type(databases._ours(error)) is kind
+
+
+def test_a_connection_that_is_lost_has_no_state():
+    assert type(databases._ours(psycopg.OperationalError("server closed the connection unexpectedly"))) is Unavailable
+
+
+def test_a_locked_sqlite_file_may_be_tried_again(tmp_path):
+    path = tmp_path / "x.sqlite3"
+    holder, other = (sqlite3.connect(path, timeout=0, isolation_level=None) for _ in range(2))
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
+        other.execute("BEGIN IMMEDIATE")
+    assert type(databases._ours(caught.value)) is Unavailable
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y"])

@@ -3,19 +3,21 @@
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from deft.errors import DatabaseRefused, Unavailable
 from deft.specs import EvaluateSpec, ScoreSpec, SelectSpec, TrainSpec
-from store import accounts, claims, jobs, models
+from store import accounts, claims, jobs, models, wishes
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from tests.databases import migrated_postgres, postgres_server, template  # noqa: F401 - fixtures
 from tests.faults.house import is_alive, wait_for
 from tests.models import write_model_files
-from worker import child
+from worker import attempt, child
 from worker.reporter import Reporter
 from worker.runner import Runner
 from worker.workplace import open_workplace
@@ -217,3 +219,54 @@ def test_models_that_a_spec_names_are_inputs_by_name(bench, monkeypatch):
         "reward_model.1": reward_model,
         "bartscore_model": "bart",
     }
+
+
+class Refusing:
+    """Stands for `claims.succeed`: raises *error* while it *lasts*; *tries* counts the calls."""
+
+    def __init__(self, monkeypatch, error):
+        self.tries, self.lasts, self.error, self.succeed = 0, True, error, claims.succeed
+        monkeypatch.setattr(claims, "succeed", self)
+
+    def __call__(self, *given, **named):
+        self.tries += 1
+        if self.lasts:
+            raise self.error
+        return self.succeed(*given, **named)
+
+
+def test_what_the_database_will_never_take_fails_the_job(bench, monkeypatch):
+    refusing = Refusing(monkeypatch, DatabaseRefused("the database refuses this: ProgramLimitExceeded"))
+    job = bench.run(SelectSpec(scoring=bench.scoring_id, name="a"))
+    assert (job.status, job.failure["code"], refusing.tries) == ("failed", "database_refused", 1)
+    assert "ProgramLimitExceeded" in job.failure["message"]
+
+
+@pytest.mark.parametrize(("asked", "status"), [("cancel", "cancelled"), ("shutdown", "queued"), (None, "succeeded")])
+def test_a_job_whose_end_the_database_does_not_take_hears_who_asks_it_to_stop(bench, monkeypatch, asked, status):
+    monkeypatch.setattr(attempt, "STOP_SECONDS", 1.0)
+    refusing = Refusing(monkeypatch, Unavailable("the database does not answer"))
+    with bench.database.write() as session:
+        spec = SelectSpec(scoring=bench.scoring_id, name="a steps=3 every=1")
+        job_id = jobs.create(session, bench.team_id, spec).id
+    look = threading.Thread(target=bench.runner.look, args=(job_id,))
+    look.start()
+    try:
+        wait_for(lambda: refusing.tries >= 2, 20, "the second try")
+        if asked == "cancel":
+            with bench.database.write() as session:
+                wishes.request_cancel(session, bench.team_id, job_id)
+        if asked == "shutdown":
+            bench.place.stopping.set()
+        if asked is None:
+            time.sleep(2 * attempt.STOP_SECONDS)
+            refusing.lasts = False
+        look.join(8)
+        assert not look.is_alive()
+    finally:
+        refusing.lasts = False
+        look.join(30)
+    assert bench.job(job_id).status == status
+    if asked == "shutdown":  # it goes on from its last checkpoint, as after any drain
+        assert bench.job(job_id).stuck_attempts == 0
+        assert list((bench.settings.checkpoint_folder / job_id).rglob("state.json"))

@@ -211,6 +211,8 @@ IMPLICIT = {"chosen": [user("a"), assistant("b")], "rejected": [user("a"), assis
         (GOOD, {**GOOD, "weight": "1"}, "wrong_type", "weight"),
         (GOOD, {**GOOD, "split": "elsewhere"}, "unknown_split", "split"),
         (GOOD, {**GOOD, "source": ["a"]}, "wrong_type", "source"),
+        (GOOD, {**GOOD, "source": "s" * 201}, "name_too_long", "source"),
+        (GOOD, {**GOOD, "aspect": "s" * 201}, "name_too_long", "aspect"),
         (GOOD, {**GOOD, "deft_rank": 1}, "reserved_column", "deft_rank"),
         (RANKED, {**RANKED, "responses": ["a"]}, "too_few_responses", "responses[0]"),
         (RANKED, {**RANKED, "responses": []}, "too_few_responses", "responses"),
@@ -382,7 +384,11 @@ def test_rows_before_a_cut_end_leave_nothing_behind(tmp_path: Path, monkeypatch:
     st.lists(
         st.fixed_dictionaries(
             {"prompt": TEXT, "responses": st.lists(TEXT, min_size=2, max_size=4, unique_by=str.strip)},
-            optional={"weight": st.floats(0.01, 1e6), "source": st.text(), "note": st.none() | st.integers(0, 9)},
+            optional={
+                "weight": st.floats(0.01, 1e6),
+                "source": st.text(max_size=200),
+                "note": st.none() | st.integers(0, 9),
+            },
         ),
         min_size=1,
         max_size=8,

@@ -8,7 +8,7 @@ import pytest
 
 from deft.data.datasets import import_files
 from deft.data.prompt_sets import is_prompt_set, overlap, read_prompts, require_labelled_answers
-from deft.errors import InvalidInput, InvalidRows
+from deft.errors import Finding, InvalidInput, InvalidRows
 from deft.examples import split_point_of
 
 MT_BENCH: list[dict[str, Any]] = [
@@ -182,3 +182,71 @@ def test_a_label_of_an_answer_that_nobody_knows_is_refused(tmp_path: Path) -> No
         assert word in finding.found
         assert "compliance, refusal, partial, incoherent" in finding.expected
     assert load(tmp_path, rows, on_bad_row="skip")["rows"] == 1
+
+
+def refused(folder: Path, row: dict[str, Any], **options: Any) -> Finding:
+    """Return the finding that alone refuses a file of a good row and *row*, having checked that it can be skipped."""
+    with pytest.raises(InvalidRows) as refusal:
+        load(folder, [{"prompt": "Why?"}, row], format="deft.prompts", **options)
+    (finding,) = refusal.value.findings
+    summary = load(folder, [{"prompt": "Why?"}, row], format="deft.prompts", on_bad_row="skip", **options)
+    assert (summary["rows"], summary["rejected_by_code"], finding.line) == (1, {finding.code: 1}, 2)
+    return finding
+
+
+def test_a_category_that_is_too_long_for_a_name_is_a_bad_row(tmp_path: Path) -> None:
+    finding = refused(tmp_path, {"prompt": "How?", "category": "c" * 201})
+    assert (finding.code, finding.column) == ("name_too_long", "category")
+    assert "201 characters" in finding.found
+    assert "200 characters" in finding.expected
+    assert "category" in finding.fix
+    assert load(tmp_path, [{"prompt": "How?", "category": "c" * 200}], format="deft.prompts")["rows"] == 1
+    with pytest.raises(InvalidRows, match="name_too_long"):
+        load(tmp_path, XSTEST + f"3,What?,{'t' * 201},safe,x,\n", names=("xstest.csv",))
+
+
+def test_a_blank_category_is_none(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Why {n}?", "category": category} for n, category in enumerate(["  ", "\t", "", "c"])]
+    assert load(tmp_path, rows, format="deft.prompts")["counts"]["category"] == {"c": 1}
+    assert load(tmp_path, XSTEST + "3,What?, ,safe,x,\n", names=("xstest.csv",))["counts"]["category"] == {
+        "homonyms": 1,
+        "contrast": 1,
+    }
+
+
+def test_two_references_for_one_turn_are_a_bad_row(tmp_path: Path) -> None:
+    finding = refused(tmp_path, {"prompt": "How?", "reference": ["a", "b"]})
+    assert (finding.code, finding.column) == ("several_references", "reference")
+    assert (finding.found, finding.expected) == ("2 references for 1 turn", "at most one a turn")
+
+
+@pytest.mark.parametrize(
+    ("answers", "line", "column"),
+    [
+        ([(2, [["four", "eight", "nine"]])], 1, "choices[0].turns"),
+        ([(2, [["four", "eight"], ["4", "8"]])], 1, "choices"),
+        ([(1, [["a line"]]), (2, [["four"]]), (2, [["4"]])], 3, "question_id"),
+    ],
+)
+def test_two_references_of_a_file_for_one_turn_are_a_bad_row(
+    tmp_path: Path, answers: list[tuple[int, list[list[str]]]], line: int, column: str
+) -> None:
+    rows = [
+        {"question_id": number, "choices": [{"index": i, "turns": turns} for i, turns in enumerate(choices)]}
+        for number, choices in answers
+    ]
+    names = ("question.jsonl", "reference.jsonl")
+    with pytest.raises(InvalidRows) as refusal:
+        load(tmp_path, MT_BENCH, rows, names=names)
+    (finding,) = refusal.value.findings
+    assert (finding.code, finding.pointer, finding.line, finding.column) == (
+        *("several_references", "/files/1", line, column),
+    )
+    assert load(tmp_path, MT_BENCH, rows, names=names, on_bad_row="skip")["rows"] == 2
+
+
+@pytest.mark.parametrize("messages", [[("system", "Be brief.")], [("system", "Be brief."), ("user", "  ")]])
+def test_messages_in_which_no_user_says_anything_are_a_bad_row(tmp_path: Path, messages: list[tuple[str, str]]) -> None:
+    finding = refused(tmp_path, {"prompt": [{"role": role, "content": content} for role, content in messages]})
+    assert (finding.code, finding.column) == ("no_user_message", "prompt")
+    assert "system" in finding.found

@@ -207,10 +207,30 @@ def test_a_reward_model_can_go_on_from_another(
     assert summary["base_weights_hash"] == trained[1]["weights_hash"]
 
 
-def test_a_base_with_other_labels_or_too_short_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
-    three = {**inputs, "model": save_tiny_encoder(tmp_path / "three", labels=3)}
-    with pytest.raises(ModelNotUsable, match="one label"):
-        _run(_spec(), three, tmp_path / "a")
+def test_a_classifier_with_two_labels_gets_a_new_head(inputs: dict[str, Path], tmp_path: Path) -> None:
+    two = save_tiny_encoder(tmp_path / "two", labels=2)
+    options = {"epochs": 1, "learning_rate": 1e-9}
+    _run(_spec(optimisation=options), {**inputs, "model": two}, tmp_path / "out")
+    before, after = (load_file(folder / "model.safetensors") for folder in (two, tmp_path / "out"))
+    assert (before["classifier.weight"].shape, after["classifier.weight"].shape) == ((2, 32), (1, 32))
+    assert after["classifier.weight"].abs().max() > 0
+    assert not any(torch.allclose(row, after["classifier.weight"][0], atol=1e-3) for row in before["classifier.weight"])
+    torch.testing.assert_close(before["bert.pooler.dense.weight"], after["bert.pooler.dense.weight"], atol=1e-6, rtol=0)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {"0": "reward"}
+
+
+@pytest.mark.parametrize("setting", ["intermediate_size", "max_position_embeddings"])
+def test_other_weights_of_another_shape_than_the_heads_are_refused(
+    inputs: dict[str, Path], tmp_path: Path, setting: str
+) -> None:
+    two = save_tiny_encoder(tmp_path / "two", labels=2)
+    config = json.loads((two / "config.json").read_text())
+    (two / "config.json").write_text(json.dumps({**config, setting: config[setting] // 2}))
+    with pytest.raises(ModelNotUsable, match="other shapes"):
+        _run(_spec(), {**inputs, "model": two}, tmp_path / "out")
+
+
+def test_a_base_that_is_too_short_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     short = {**inputs, "model": save_tiny_encoder(tmp_path / "short", positions=40)}
     with pytest.raises(ModelNotUsable, match="context"):
         _run(_spec(), short, tmp_path / "b")
