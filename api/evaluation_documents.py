@@ -52,6 +52,7 @@ class PlaceDocument(Document):
     evaluation_id: str
     judging_id: str | None
     study_id: str | None
+    metric: str = Field(description="The score's own: `reward:rm_...` where `reward` was asked for.")
     system: str
     arm: str | None
     value: float
@@ -175,6 +176,7 @@ def _place(place: Place, is_recalled: bool) -> PlaceDocument:
         evaluation_id=entry.evaluation_id,
         judging_id=entry.judging_id,
         study_id=entry.study_id,
+        metric=entry.metric,
         system=entry.system,
         arm=entry.arm,
         value=entry.value,

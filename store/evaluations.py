@@ -13,7 +13,7 @@ from deft.evaluation.directions import BETTER, better_of, is_known, told_by
 from deft.evaluation.leaderboard import Board, Entry, boards
 from store import judgings, models
 from store.paging import Order, Page, page_of
-from store.scores import HUMAN, study_in
+from store.scores import FAMILIES, study_in
 from store.study_tables import Study
 from store.tables import Artifact, Job, JobInput, Score
 
@@ -193,12 +193,13 @@ def _entry(
         measured_at=closed.get(study_id, source.created_at),
         judging_id=source.id if source.kind == "judging" else None,
         study_id=study_id,
+        metric=score.metric,
     )
 
 
 def _narrowed(statement: Select, measured: Measured) -> Select:  # type: ignore[type-arg]
     named = {"slice" if name == "part" else name: value for name, value in asdict(measured).items()}
-    if measured.metric == HUMAN:  # of whichever study
+    if measured.metric in FAMILIES:  # of whichever study, or reward model
         statement = statement.where(Score.metric.startswith(f"{named.pop('metric')}:", autoescape=True))
     return statement.where(*(getattr(Score, name) == value for name, value in named.items() if value is not None))
 

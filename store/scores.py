@@ -16,6 +16,9 @@ from store.tables import Artifact, Score
 HUMAN = "human_win_rate"
 """The metric of human studies; that of one of them is `human_win_rate:st_...`."""
 
+FAMILIES = (HUMAN, "reward", "reward_logit")
+"""Metrics of which every score names a study or a reward model (`reward:rm_...`); the bare name finds all of them."""
+
 
 SLICE_CHARACTERS = 210
 """Longest name of a slice: `category:` with the longest category that an upload takes. An index holds 2,704 bytes."""

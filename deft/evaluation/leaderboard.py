@@ -34,6 +34,8 @@ class Entry:
     measured_at: datetime
     judging_id: str | None = None
     study_id: str | None = None
+    metric: str = ""
+    """The score's own, where what is ranked is a family (`reward:rm_...` of `reward`)."""
 
 
 @dataclass(frozen=True, slots=True)

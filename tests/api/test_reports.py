@@ -33,6 +33,9 @@ from tests.judged import answered, better_in, publish_judging
 from tests.safety_judged import kind_said
 
 SYSTEMS = ["deft", "no_reward_term", "random_with_term", "random"]
+LONG_ID = "model_06zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"
+"""A reward model's, in a name that does not break at a hyphen."""
+
 PRIVATE = "It is 4."
 """A response of the uploaded rows."""
 
@@ -53,6 +56,8 @@ def write_evaluation(out: Path) -> dict[str, Any]:
         for name in SYSTEMS
     ]
     (out / "comparison.json").write_text(json.dumps(comparison()))
+    long = f"reward:{LONG_ID}"
+    metrics += [{**one, "metric": long, "slice": "category:" + "x" * 60} for one in metrics]
     (out / "metrics.json").write_text(json.dumps(metrics))
     (out / "evaluation.json").write_text(json.dumps({"settings": {"preference_accuracy": {"beta": 0.1}}}))
     answered({"base": [5] * 40, **{name: better_in(0.9 - n / 5) for n, name in enumerate(SYSTEMS)}})(out)
@@ -162,10 +167,15 @@ def test_charts_can_be_read_on_a_phone_and_the_page_does_not_scroll_sideways(cli
     with opened_page(width=375, height=800) as page:
         page.set_content(client.get(f"/v1/jobs/{ended}/report.html").text)
         heights = page.eval_on_selector_all("svg text", "all => all.map(one => one.getBoundingClientRect().height)")
-        width = page.evaluate("document.documentElement.scrollWidth")
+        widths = []
+        for width in (320, 375, 414):
+            page.set_viewport_size({"width": width, "height": 800})
+            widths.append(page.evaluate("document.documentElement.scrollWidth"))
+        headings = page.eval_on_selector_all("h3", "all => all.map(one => one.textContent)")
     assert len(heights) > 20
     assert min(heights) >= 10  # pixels
-    assert width == 375
+    assert any(LONG_ID in heading for heading in headings)
+    assert widths == [320, 375, 414]
 
 
 def test_names_and_tokens_are_shown_and_cannot_run(client: TestClient, ended: str) -> None:

@@ -120,6 +120,23 @@ def test_scores_of_the_harness_are_asked_for_by_their_names(
     assert [(one["rank"], one["value"]) for one in board["places"]] == [(1, 0.6), (2, 0.4)]
 
 
+@pytest.mark.parametrize("metric", ["reward", "reward_logit"])
+def test_the_bare_name_finds_what_any_reward_model_says(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str, metric: str
+) -> None:
+    names = [f"{metric}:rm_{place}" for place in (1, 2)]
+    metrics = [score("good", name, 0.6, 0.5, 0.7, settings_hash=name) for name in names]
+    other = "reward_logit" if metric == "reward" else "reward"
+    metrics.append(score("good", f"{other}:rm_1", 0.1, 0.0, 0.2, settings_hash="other"))
+    published = publish_evaluation(database, files, team_id, metrics=metrics)
+    found = client.get("/v1/evaluations", params={"metric": metric}).json()["data"]
+    assert [(one["id"], [each["metric"] for each in one["scores"]]) for one in found] == [(published.id, names)]
+    boards = client.get("/v1/leaderboard", params={"metric": metric}).json()["boards"]
+    assert sorted((board["settings_hash"], board["places"][0]["metric"]) for board in boards) == [(n, n) for n in names]
+    (alone,) = client.get("/v1/leaderboard", params={"metric": names[0]}).json()["boards"]
+    assert alone["places"][0]["metric"] == names[0]
+
+
 def test_where_neither_end_is_better_nobody_ranks(client: TestClient, two: list[Evaluated]) -> None:
     found = client.get("/v1/leaderboard", params={"metric": "length"}).json()
     assert found["better"] is None
