@@ -7,7 +7,8 @@ subset.json                the summary             README.md, SHA256SUMS
 
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ LEDGER_SCHEMA = pa.schema(
 KEPT_COLUMNS = ["deft_r_d", "deft_rank", "deft_kept", "deft_source_line"]
 BATCH_ROWS = 1024
 DISTRIBUTION = "distribution.safetensors"
+SOURCES_TOLD = 20
 
 
 def run_select(
@@ -77,7 +79,8 @@ def run_select(
         shutil.copyfile(scoring / DISTRIBUTION, out / DISTRIBUTION)
     else:
         distributions.save(out / DISTRIBUTION, other.distribution)
-    summary = {**_summary(spec, selected, ledger, kept), "scored_under": scored_under(scoring)}
+    sources = sources_of(rows, set(kept["row"].to_pylist()))
+    summary = {**_summary(spec, selected, ledger, kept), "sources": sources, "scored_under": scored_under(scoring)}
     (out / "subset.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     (out / "README.md").write_text(subset_card(summary), encoding="utf-8")
     write_sums(out)
@@ -220,6 +223,16 @@ def _summary(spec: SelectSpec, selected: Selected, ledger: pa.Table, kept: pa.Ta
         "mean_chosen_tokens_kept": pc.mean(kept["chosen_tokens"]).as_py(),
         "mean_chosen_tokens_scored": pc.mean(scored["chosen_tokens"]).as_py(),
     }
+
+
+def sources_of(rows: Sequence[ScoredRow], kept: Collection[int]) -> list[dict[str, Any]]:
+    """Return how many of *rows* each source has and how many of them are *kept*, the largest `SOURCES_TOLD` alone.
+
+    R_d may tell sources apart before it tells rows: what is kept of mixed data can be of one of them.
+    """
+    scored = Counter(row.source for row in rows)
+    own = Counter(row.source for row in rows if row.row in kept)
+    return [{"source": name, "scored": n, "kept": own[name]} for name, n in scored.most_common(SOURCES_TOLD)]
 
 
 def write_sums(folder: Path) -> None:

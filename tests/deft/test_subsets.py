@@ -162,3 +162,19 @@ def test_margin_without_scored_rejected_responses_is_refused(scoring: Path, out:
     pq.write_table(pa.Table.from_pylist([score]), scoring / "scores.parquet")
     with pytest.raises(InvalidInput, match="not scored"):
         run(scoring, out, by="margin", count=1)
+
+
+def test_how_much_of_each_source_was_kept_is_said(scoring: Path, out: Path) -> None:
+    examples = pq.read_table(scoring / "examples.parquet")
+    sources = pa.array(["a|b", "c", "a|b", "c", "c", None], pa.string())
+    named = examples.set_column(examples.column_names.index("source"), "source", sources)
+    pq.write_table(named, scoring / "examples.parquet")
+    summary = run(scoring, out, count=2)
+    told = [("c", 2, 2), ("a|b", 2, 0), (None, 1, 0)]
+    assert sorted(summary["sources"], key=str) == sorted(
+        ({"source": name, "scored": scored, "kept": kept} for name, scored, kept in told), key=str
+    )
+    card = (out / "README.md").read_text()
+    assert "a/b 0 / 2" in card
+    assert "c 2 / 2" in card
+    assert orjson.loads((out / "subset.json").read_bytes())["sources"] == summary["sources"]
