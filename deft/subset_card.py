@@ -31,8 +31,8 @@ tags:
 | sources: kept / scored | {by_source} |
 
 R_d, the distribution reward, is in nats. It correlates with length, and may tell sources apart before it tells rows:
-compare the last two lines before crediting R_d with anything that length or source explains (`selection.quota` keeps
-as much of every source).
+compare the last two lines before crediting R_d with anything that length or source explains (`selection.quota`
+sets the sources' shares).
 
 - `kept.parquet`, `kept.jsonl`: the columns of the original file, in their order, and `deft_r_d`, `deft_rank` (1 is the
   first to be kept), `deft_kept`, `deft_source_line` (line or record number in the original file).
