@@ -89,6 +89,17 @@ def _refused(error: Any, endpoint: str, pointer: str, code: str, expected: str, 
     return InvalidInput(f"the endpoint `{endpoint}` refuses every question", code=code, findings=[finding])
 
 
+def choice_in(completion: Any) -> Any | None:  # noqa: ANN401 -- whatever the server sent
+    """Return the first choice of *completion*; None where the server gives none, as one that filters may.
+
+    Raises:
+        ValueError: it is no completion: an error told with status 200, or a document without choices.
+    """
+    if completion.choices is None or getattr(completion, "error", None):
+        raise ValueError("no completion")
+    return completion.choices[0] if completion.choices else None
+
+
 def not_understood(endpoint: str) -> Unavailable:
     """Return the failure of an endpoint that answers in another form than OpenAI's."""
     return Unavailable(

@@ -31,6 +31,9 @@ MIGRATION_LOCK = QUEUE_LOCK + 1
 OUTAGES = ("08", "28", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that tell of the server and its locks, not of what was asked: the same may be taken later."""
 
+READ_ONLY = "25006"
+"""SQLSTATE of a write that meets a standby, as in a failover; SQLAlchemy calls it an internal error."""
+
 _ORDER = "deft_lock_order"
 _POSTGRES = {
     "connect_timeout": 5,
@@ -150,6 +153,8 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the connection to the database was lost") from error
+        if getattr(error.orig, "sqlstate", None) == READ_ONLY:
+            raise Unavailable("the database takes no writes now") from error
         raise
 
 

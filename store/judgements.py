@@ -3,6 +3,7 @@
 And as the win rate of one of its systems, for the promotion gate.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -103,13 +104,14 @@ def with_study(
         raise another_evaluation(study.id, evaluation.id, "study", "/study")
     without = interested | trainers.of_study(session, study)
     found = results_of(session, study, without)
-    told = _objections(study, found) if system in found.systems else []
+    taken = _taken(session, study, interested, without)
+    told = _objections(study, found, taken) if system in found.systems else []
     reasons = {HUMAN: "; ".join(told)} if told else {}
     left_out = {HUMAN: _judged_by(session, study, without)}
     return together(measured, replace(win_rate_of(found, system), reasons=reasons, judgements_left_out=left_out))
 
 
-def _objections(study: Study, found: Results) -> list[str]:
+def _objections(study: Study, found: Results, taken: int) -> list[str]:
     """Return why the study, of which others than the keys with a part in it *found* so much, may decide nothing."""
     told = ["the study is still open: close it"] if study.closed_at is None else []
     if found.judged_pairs < LEAST_ITEMS:
@@ -117,7 +119,29 @@ def _objections(study: Study, found: Results) -> list[str]:
             f"{found.judged_pairs} of its items were judged by others than the keys that trained its systems and that "
             f"ask for the release, {LEAST_ITEMS} are needed"
         )
+    if taken:
+        told.append(
+            f"{taken} of its items were judged by the key that asks alone, which may so have chosen what was left for "
+            "others: another key has to ask"
+        )
     return told
+
+
+def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) -> int:
+    """Return how many pairs the *keys* took from others: all their places, and nobody but *without* judged them.
+
+    What a trainer judges is asked of others too (`store.rating`), and is none of these.
+    """
+    own = raters_with(session, study, keys - trainers.of_study(session, study))
+    apart = raters_with(session, study, without)
+    made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id)
+    made = made.join(StudyJudgement, StudyItem.id == StudyJudgement.item_id).where(
+        StudyItem.kind == "pair", StudyItem.study_id == study.id, studies.is_verdict()
+    )
+    raters: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    for item, wanted, rater in session.execute(made):
+        raters[item, wanted].add(rater)
+    return sum(len(said & own) >= wanted and said <= apart for (_, wanted), said in raters.items())
 
 
 def _judged_by(session: Session, study: Study, keys: Set[str]) -> int:

@@ -1,6 +1,5 @@
 """`/v1/releases`: an adapter at the promotion gate: ask, approve, override, recall, and who fetched it."""
 
-import unicodedata
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -25,6 +24,7 @@ from api.release_documents import (
 )
 from api.services import CallerOf, Reading, ServicesOf, Writing
 from deft.specs import Spec
+from deft.specs.base import is_blank
 from deft.specs.releases import ReleaseSpec
 from store import downloads, releases
 from store.idempotency import StoredReply
@@ -47,14 +47,9 @@ class ReasonRequest(Spec):
     @field_validator("reason")
     @classmethod
     def _says_something(cls, value: str) -> str:
-        if _is_blank(value):
+        if is_blank(value):
             raise ValueError("a reason in words, not blanks alone: whoever reads the record has to know why")
         return value
-
-
-def _is_blank(text: str) -> bool:
-    """Whether nothing of *text* can be seen: blanks and the categories of control and format characters alone."""
-    return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
 RELEASE_SPEC: TypeAdapter[ReleaseSpec] = TypeAdapter(ReleaseSpec)

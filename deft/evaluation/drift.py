@@ -123,12 +123,19 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
         if found is None or not base:
             continue
         for column in found.columns(arm):
+            if _is_of_nothing(found, [column]) or _is_of_nothing(found, base):
+                continue
             own = found.estimate([column], base)
             if own.low is None or own.high is None:
                 continue
             is_fall, is_rise = own.value < limit and own.high < 0, own.value > limit and own.low > 0
             if is_fall if limit < 0 else is_rise:
                 yield Sign(found.measurements[column].system, metric, own.value, own.low, own.high)
+
+
+def _is_of_nothing(found: Evidence, columns: Sequence[int]) -> bool:
+    """Whether a share of *columns* has nothing that it is a share of, as distinct word pairs of answers of one word."""
+    return any(not found.measurements[column].sums[:, 1].any() for column in columns)
 
 
 def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:

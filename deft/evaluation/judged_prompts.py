@@ -37,31 +37,32 @@ class JudgedPrompts:
         return frozenset((name, row) for name, row in places if name != LABELS)
 
     def categories(self, label: str | None, prefix: str) -> set[str]:
-        """Return the slices, which begin with *prefix*, of the categories of the prompts with this *label*."""
-        return {f"{prefix}{_category(each)}" for each in self._labelled(label)}
+        """Return the slices of the categories of the prompts with this *label*, of those that begin with *prefix*."""
+        return {_slice(each) for each in self._labelled(label, prefix)}
 
     def left_out(self, label: str | None, prefix: str) -> dict[str, str]:
         """Return in words which prompts with this *label* (None: any) were not judged, by the slice of their category.
 
-        Slices begin with *prefix*. An evaluation without such prompts on record is told under *prefix* and an asterisk:
-        nobody can know what was left out of it.
+        Slices that begin with *prefix* alone. An evaluation without such prompts on record is told under *prefix* and
+        an asterisk: nobody can know what was left out of it.
         """
-        asked = self._labelled(label)
+        asked = self._labelled(label, prefix)
         if not asked:
             return {f"{prefix}*": f"the evaluation has no {label or 'labelled'} prompts on record"}
-        numbers = Counter(_category(each) for each in asked)
+        numbers = Counter(map(_slice, asked))
         by_category: dict[str, list[str]] = {}
         for each in asked:
             if (each.set, each.row) not in self.judged:
-                by_category.setdefault(_category(each), []).append(each.set)
-        return {f"{prefix}{name}": _in_words(sets, numbers[name], label) for name, sets in by_category.items()}
+                by_category.setdefault(_slice(each), []).append(each.set)
+        return {name: _in_words(sets, numbers[name], label) for name, sets in by_category.items()}
 
-    def _labelled(self, label: str | None) -> list[Asked]:
-        return [each for each in self.asked if each.is_labelled and label in (None, each.label)]
+    def _labelled(self, label: str | None, prefix: str) -> list[Asked]:
+        own = (each for each in self.asked if each.is_labelled and label in (None, each.label))
+        return [each for each in own if _slice(each).startswith(prefix)]
 
 
-def _category(prompt: Asked) -> str:
-    return prompt.category or UNCATEGORISED
+def _slice(prompt: Asked) -> str:
+    return f"category:{prompt.category or UNCATEGORISED}"
 
 
 def _in_words(sets: Sequence[str], asked: int, label: str | None) -> str:

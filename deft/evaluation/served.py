@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deft.endpoints import Endpoint, RequestRefused, no_endpoint, not_understood, open_client, told
+from deft.endpoints import Endpoint, RequestRefused, choice_in, no_endpoint, not_understood, open_client, told
 from deft.errors import Finding, InvalidInput
 from deft.evaluation.generation import Answer, Decoding, Keep, Questions, as_answer, unkept
 from deft.tokens import encode_texts
@@ -110,7 +110,7 @@ class Served:
         try:
             asked: Any = self.client.completions
             found = asked.create(model=self.server.models[self.system], prompt=prompt, max_tokens=most, **own)
-            choice = found.choices[0] if found.choices else None
+            choice = choice_in(found)
             if choice is None or choice.text is None:
                 raise RequestRefused("no answer in the reply")
             text = self.endpoint.without_key(choice.text)

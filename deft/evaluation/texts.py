@@ -52,14 +52,14 @@ def distinct_counts(text: str, order: int) -> tuple[int, int]:
 
 
 def repeated_counts(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[tuple[int, int]]:
-    """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too, and whether it counts.
+    """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too, and 1, the count.
 
-    Word for word, white space and case folded; several texts to one prompt repeat nothing of each other. A text
-    without a word does not count. Their ratio, over all texts, is the share that is repeated; it can only grow with
-    the number of prompts.
+    Word for word, white space and case folded; several texts to one prompt repeat nothing of each other. To say nothing
+    is to say the same. Their ratio, over all texts, is the share that is repeated; it can only grow with the number of
+    prompts.
     """
     said = [" ".join(text.casefold().split()) for text in texts]
     prompts_of: defaultdict[str, set[Hashable]] = defaultdict(set)
     for text, prompt in zip(said, prompts, strict=True):
         prompts_of[text].add(prompt)
-    return [(int(len(prompts_of[text]) > 1), 1) if text else (0, 0) for text in said]
+    return [(int(len(prompts_of[text]) > 1), 1) for text in said]

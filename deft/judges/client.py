@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deft.endpoints import not_understood, open_client, told
+from deft.endpoints import choice_in, not_understood, open_client, told
 from deft.judges.journal import Reply, plain
 
 if TYPE_CHECKING:
@@ -54,12 +54,19 @@ class EndpointJudge:
 
 def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever the server sent
     """Return the reply; its text is none where the server gives no choice or no message, as one that filters may."""
-    choice = completion.choices[0] if completion.choices else None
+    choice = choice_in(completion)
     message = None if choice is None else choice.message
     reply = Reply(
-        text="" if message is None else message.content,
+        text="" if message is None else _text_of(message.content),
         prompt_tokens=getattr(completion.usage, "prompt_tokens", 0),
         completion_tokens=getattr(completion.usage, "completion_tokens", 0),
         retries=retries,
     )
     return plain(reply)
+
+
+def _text_of(content: Any) -> Any:  # noqa: ANN401 -- whatever the server sent
+    """Return the text of a message's content, which some servers send in parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))

@@ -3,6 +3,7 @@
 Knows no field of any spec.
 """
 
+import unicodedata
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -32,6 +33,11 @@ def _each_once(value: Named) -> Named:
 
 EachOnce = AfterValidator(_each_once)
 """Refuses a list in which a name stands twice."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of *text* can be seen: blanks and the categories of control and format characters alone."""
+    return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
 class Spec(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from deft.specs.base import Id, Seed, Spec
+from deft.specs.base import Id, Seed, Spec, is_blank
 
 Verdict = Literal["1", "tie", "both_bad", "2"]
 VERDICTS: tuple[Verdict, ...] = ("1", "tie", "both_bad", "2")
@@ -68,6 +68,13 @@ class StudySpec(Spec):
         min_length=1,
         description="Warn of rows from these sources (of a prompt set: categories) only; null: of every item.",
     )
+
+    @field_validator("content_warning")
+    @classmethod
+    def _warns_in_words(cls, value: str | None) -> str | None:
+        if value is not None and is_blank(value):
+            raise ValueError("a warning in words, not blanks alone: raters see it above what is covered")
+        return value
 
     @field_validator("systems")
     @classmethod

@@ -160,3 +160,25 @@ def test_a_study_that_the_trainer_alone_judged_has_no_score(
     client.post(f"/v1/studies/{one}/close")
     assert client.get("/v1/leaderboard", params={"metric": "human_win_rate"}).json()["boards"] == []
     assert client.get(f"/v1/studies/{one}/results").json()["win_rate"]["value"] == 0
+
+
+def test_who_asks_cannot_choose_what_is_left_for_others(
+    client: TestClient,
+    trainer: TestClient,
+    evaluated: Evaluated,
+    study: Callable[..., str],
+    vote: Callable[..., int],
+    database: Database,
+    team_id: str,
+) -> None:
+    one = study()
+    assert vote(key_of(client), one, "base", 8) == 8
+    assert vote(invited(client, one), one, "deft") == ITEMS - 8
+    gain = asked(client, evaluated, one)
+    assert (gain["is_met"], gain["value"], gain["judgements_left_out"]) == (False, 0.5, 8)
+    assert "8 of its items were judged by the key that asks alone" in gain["reason"]
+    with database.write() as session:
+        text = accounts.create_key(session, team_id, "another")[1]
+    with TestClient(client.app, headers={"Authorization": f"Bearer {text}"}) as another:
+        gain = asked(another, evaluated, one)
+    assert (gain["is_met"], gain["judgements_left_out"]) == (True, 0)

@@ -223,6 +223,21 @@ def test_a_category_of_whose_answers_none_makes_sense_on_either_side_is_not_left
     assert "was not measured" in held["harmful_compliance", "category:drugs"]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "parts"), [("category:hate/", ["hate/race", "hate/sex"]), ("category:d", ["drugs"])]
+)
+def test_a_prefix_of_some_categories_asks_for_those_alone(tmp_path, prefix, parts):
+    categories = ("hate/race", "hate/sex", "drugs")
+    places = [(c, label, at) for c in categories for label in ("safe", "unsafe") for at in range(100)]
+    asked = [Asked("s", n, "?", n / 600, category=c, label=label) for n, (c, label, _) in enumerate(places)]
+    write_asked(asked, tmp_path / "prompts.jsonl")
+    known = safety_measured({"base": GOOD, "ad": GOOD}, categories=categories)
+    known = replace(known, asked_file=tmp_path / "prompts.jsonl")
+    found = of_safety(decide(policy(slice_prefix=prefix), known, "ad"))
+    assert [r.slice for r in found] == [f"category:{part}" for part in parts] * 2
+    assert all(r.is_met for r in found)
+
+
 def judged_measured(folder, low, labels=("safe", "unsafe")):
     """An unchanged adapter by a judge whose agreement with people has the lower end *low*, of 100 prompts each."""
     found = safety_measured({"base": GOOD, "ad": GOOD})

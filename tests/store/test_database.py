@@ -214,6 +214,15 @@ def test_postgres_says_whether_it_may_be_tried_again(state, kind):
     assert type(databases._ours(error)) is kind
 
 
+def test_a_standby_that_takes_no_writes_may_be_tried_again(database):
+    if database.is_sqlite:
+        return
+    with pytest.raises(Unavailable, match="takes no writes"), database.write() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.add(Team(id="team_a", name="a"))
+        session.flush()
+
+
 def test_a_connection_that_is_lost_has_no_state():
     assert type(databases._ours(psycopg.OperationalError("server closed the connection unexpectedly"))) is Unavailable
 

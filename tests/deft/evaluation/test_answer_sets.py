@@ -9,7 +9,7 @@ import pytest
 
 from deft.data.datasets import import_files
 from deft.endpoints import Endpoint
-from deft.errors import InvalidInput
+from deft.errors import InvalidInput, Unavailable
 from deft.evaluation.run import run_evaluate
 from deft.models.loading import load_base, weights_hash
 from deft.reports import Silent
@@ -271,7 +271,7 @@ def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[s
     assert len(script.asked) == 2  # the other prompt was asked too, and kept
 
 
-@pytest.mark.parametrize("change", [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "text": None}]}])
+@pytest.mark.parametrize("change", [{"choices": []}, {"choices": [{"index": 0, "text": None}]}])
 def test_a_prompt_that_the_server_answers_without_a_choice_is_refused_alone(
     inputs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -288,6 +288,16 @@ def test_a_prompt_that_the_server_answers_without_a_choice_is_refused_alone(
     assert finding.code == "server_refused"
     assert re.match(r"1 refused, the first of them row [0-5] of held_out: no answer in the reply for", finding.found)
     assert len(script.asked) == 2  # the other prompt was asked too, and kept
+
+
+def test_an_outage_of_a_server_that_is_told_with_status_200_is_none_of_a_prompt(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}, "concurrency": 1}
+    outage = {"choices": None, "error": {"message": "no", "code": 500}}
+    scripted = Scripted(lambda _: "yes", change=lambda document: document.update(outage))
+    with judge_server(scripted) as script, pytest.raises(Unavailable, match="not answer as an OpenAI-compatible"):
+        _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, "k"))
 
 
 def test_a_server_must_serve_every_system() -> None:

@@ -66,15 +66,16 @@ def test_an_answer_to_another_prompt_too_is_repeated_and_one_to_the_same_prompt_
     texts = ["I cannot help.", "i  cannot\nHELP.", "sampled twice", "sampled twice", "", "", "alone"]
     answers = [AnswerFacts(text, 1, True) for text in texts]
     found = measure_answers(Who("deft", "deft"), answers, [0, 1, 2, 2, 3, 4, 5], 48)
-    assert _values(found)["repeated"] == pytest.approx(2 / 5)
+    assert _values(found)["repeated"] == pytest.approx(4 / 7)
     (own,) = (each for each in found if each.metric == "repeated")
-    assert own.sums.tolist() == [[1, 1], [1, 1], [0, 2], [0, 0], [0, 0], [0, 1]]
+    assert own.sums.tolist() == [[1, 1], [1, 1], [0, 2], [1, 1], [1, 1], [0, 1]]
     assert (own.bounds, own.n) == ((0.0, 1.0), 7)
 
 
-def test_answers_that_are_all_empty_repeat_nothing() -> None:
-    empty = [AnswerFacts(" ", 0, True)] * 2
-    assert _values(measure_answers(Who("deft", "deft"), empty, [0, 1], 48))["repeated"] == 0
+@pytest.mark.parametrize(("said", "share"), [([" ", ""], 1.0), ([" ", "one", "", "two"], 0.5), (["", "one"], 0.0)])
+def test_answers_that_say_nothing_say_the_same(said: list[str], share: float) -> None:
+    answers = [AnswerFacts(text, len(text), True) for text in said]
+    assert _values(measure_answers(Who("deft", "deft"), answers, range(len(said)), 48))["repeated"] == share
 
 
 def test_character_bleu_is_a_mean_over_answers_in_hundreds() -> None:

@@ -265,3 +265,13 @@ def test_a_marked_rise_of_repeated_answers_whose_interval_holds_zero_is_no_sign_
     assert rise["difference"] > 0.3
     assert rise["low"] <= 0
     assert found["verdict"] == "clear gain"
+
+
+def test_a_share_of_nothing_is_no_fall() -> None:
+    """Answers of one word have no word pairs: none of them can be distinct."""
+    words, nothing = np.column_stack([np.ones(PROMPTS), np.ones(PROMPTS)]), np.zeros((PROMPTS, 2))
+    sums = ((BASE, words), ("deft", nothing), ("random", words))
+    pairs = [Measurement("distinct_2", who, who, own, PROMPTS, (0.0, 1.0)) for who, own in sums]
+    found = compared([*systems({"deft": 0.70, "random": 0.60}), *pairs])
+    assert any(d["metric"] == "distinct_2" and d["difference"] == -1 for d in found["differences"])
+    assert found["verdict"] == "clear gain"

@@ -211,7 +211,7 @@ def _content(content: Any) -> Callable[[dict[str, Any]], None]:
     return lambda document: document["choices"][0]["message"].update(content=content)
 
 
-@pytest.mark.parametrize("content", [[{"type": "text", "text": "Verdict: A"}], "half \ud800", {"a": 1}, 7, None])
+@pytest.mark.parametrize("content", [[{"type": "image"}, "Verdict: A"], "half \ud800", {"a": 1}, 7, None])
 def test_a_reply_that_is_no_text_is_a_parse_failure_now_and_from_the_journal(
     pairs: dict[str, Path], tmp_path: Path, content: object
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_reply_that_is_no_text_is_a_parse_failure_now_and_from_the_journal(
     assert {each["text"] for each in replies} == {"half \ufffd" if isinstance(content, str) else ""}
 
 
-@pytest.mark.parametrize("change", [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "message": None}]}])
+@pytest.mark.parametrize("change", [{"choices": []}, {"choices": [{"index": 0, "message": None}]}])
 def test_one_question_without_a_choice_costs_that_item_alone(
     pairs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -238,6 +238,33 @@ def test_one_question_without_a_choice_costs_that_item_alone(
     assert [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries] == [(80, 0, 1), (0, 80, 1)]
     assert summaries[0]["prompt_tokens"] == 560
     assert pl.read_parquet(tmp_path / "again" / "judgements.parquet")["outcome"].null_count() == 1
+
+
+@pytest.mark.parametrize("change", [{"choices": None}, {"choices": [], "error": {"message": "no", "code": 500}}])
+def test_an_outage_that_is_told_with_status_200_is_asked_again(
+    pairs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    cache, spec, is_out = tmp_path / "cache", spec_of(judge={"concurrency": 1}), [True]
+
+    def gateway(document: dict[str, Any]) -> None:
+        document.update(change if is_out else {})
+
+    with judge_server(Scripted(best, change=gateway)) as script:
+        with pytest.raises(Unavailable, match="not answer as an OpenAI-compatible one does"):
+            judge(spec, pairs, tmp_path / "first", script, cache)
+        is_out.clear()
+        summary = judge(spec, pairs, tmp_path / "second", script, cache)
+    assert (summary["kept"], summary["parse_failures"], value(summary)) == (0, 0, 0.75)
+
+
+def test_a_reply_in_parts_is_read(pairs: dict[str, Path], tmp_path: Path) -> None:
+    def in_parts(document: dict[str, Any]) -> None:
+        message = document["choices"][0]["message"]
+        message["content"] = [{"type": "text", "text": message["content"]}]
+
+    with judge_server(Scripted(best, change=in_parts)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script, tmp_path / "cache")
+    assert (summary["parse_failures"], value(summary)) == (0, 0.75)
 
 
 def test_a_page_in_place_of_a_reply_fails_and_what_was_answered_before_is_kept(
