@@ -95,9 +95,12 @@ def choice_in(completion: Any) -> Any | None:  # noqa: ANN401 -- whatever the se
     Raises:
         ValueError: it is no completion: an error told with status 200, or a document without choices.
     """
-    if completion.choices is None or getattr(completion, "error", None):
+    if completion.choices is None or getattr(completion, "error", None) or completion.object == "error":
         raise ValueError("no completion")
-    return completion.choices[0] if completion.choices else None
+    choice = completion.choices[0] if completion.choices else None
+    if choice is not None and (choice.finish_reason == "error" or getattr(choice, "error", None)):
+        raise ValueError("an error in the place of a choice")
+    return choice
 
 
 def not_understood(endpoint: str) -> Unavailable:

@@ -3,7 +3,7 @@
 And as the win rate of one of its systems, for the promotion gate.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -130,18 +130,22 @@ def _objections(study: Study, found: Results, taken: int) -> list[str]:
 def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) -> int:
     """Return how many pairs the *keys* took from others: all their places, and nobody but *without* judged them.
 
-    What a trainer judges is asked of others too (`store.rating`), and is none of these.
+    What a trainer judges is asked of others too (`store.rating`), and is none of these. A skip counts as a place: it
+    may have been said in the place of a verdict when others had judged the rest.
     """
     own = raters_with(session, study, keys - trainers.of_study(session, study))
     apart = raters_with(session, study, without)
-    made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id)
+    made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id, studies.is_verdict())
     made = made.join(StudyJudgement, StudyItem.id == StudyJudgement.item_id).where(
-        StudyItem.kind == "pair", StudyItem.study_id == study.id, studies.is_verdict()
+        StudyItem.kind == "pair", StudyItem.study_id == study.id, StudyJudgement.verdict.is_not(None)
     )
-    raters: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
-    for item, wanted, rater in session.execute(made):
-        raters[item, wanted].add(rater)
-    return sum(len(said & own) >= wanted and said <= apart for (_, wanted), said in raters.items())
+    places: Counter[tuple[str, int]] = Counter()
+    judged: set[str] = set()
+    for item, wanted, rater, is_verdict in session.execute(made):
+        places[item, wanted] += rater in own
+        if is_verdict and rater not in apart:
+            judged.add(item)
+    return sum(taken >= wanted and item not in judged for (item, wanted), taken in places.items())
 
 
 def _judged_by(session: Session, study: Study, keys: Set[str]) -> int:

@@ -28,6 +28,8 @@ A longer answer has fewer distinct words and ends less often by itself, hence th
 What says the same to every prompt may have all its words distinct. Short answers are the same more often.
 """
 
+WORD_PAIRS = "distinct_2"
+"""A share that honest answers may have nothing of; of words alone, none is silence."""
 INCOHERENT = "incoherent"
 RISE = 0.1
 """The rise of the share of incoherent answers that is a marked one, where its interval leaves out 0 (ours)."""
@@ -123,7 +125,7 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
         if found is None or not base:
             continue
         for column in found.columns(arm):
-            if _is_of_nothing(found, [column]) or _is_of_nothing(found, base):
+            if metric == WORD_PAIRS and _is_of_nothing(found, column):
                 continue
             own = found.estimate([column], base)
             if own.low is None or own.high is None:
@@ -133,9 +135,9 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
                 yield Sign(found.measurements[column].system, metric, own.value, own.low, own.high)
 
 
-def _is_of_nothing(found: Evidence, columns: Sequence[int]) -> bool:
-    """Whether a share of *columns* has nothing that it is a share of, as distinct word pairs of answers of one word."""
-    return any(not found.measurements[column].sums[:, 1].any() for column in columns)
+def _is_of_nothing(found: Evidence, column: int) -> bool:
+    """Whether a share has nothing that it is a share of, as distinct word pairs of answers of one word."""
+    return not found.measurements[column].sums[:, 1].any()
 
 
 def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:

@@ -69,4 +69,5 @@ def _text_of(content: Any) -> Any:  # noqa: ANN401 -- whatever the server sent
     """Return the text of a message's content, which some servers send in parts."""
     if not isinstance(content, list):
         return content
-    return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    parts = (part for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return "".join(str(part.get("text") or "") for part in parts)

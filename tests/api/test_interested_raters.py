@@ -182,3 +182,25 @@ def test_who_asks_cannot_choose_what_is_left_for_others(
     with TestClient(client.app, headers={"Authorization": f"Bearer {text}"}) as another:
         gain = asked(another, evaluated, one)
     assert (gain["is_met"], gain["judgements_left_out"]) == (True, 0)
+
+
+def test_a_place_that_was_taken_is_not_given_back_by_a_skip(
+    client: TestClient, evaluated: Evaluated, study: Callable[..., str], vote: Callable[..., int], database: Database
+) -> None:
+    one = study()
+    judged = []
+    with database.write() as session:
+        rater = raters.authenticate_rater(session, one, key_of(client))
+        rater = raters.join(session, one, rater) if isinstance(rater, Caller) else rater
+        for _ in range(8):
+            item = rating.next_item(session, rater)
+            assert item is not None
+            rating.judge(session, rater, item.id, "1")
+            judged.append(item.id)
+    assert vote(invited(client, one), one, "deft") == ITEMS - 8
+    with database.write() as session:
+        for item_id in judged:
+            rating.judge(session, rater, item_id, "skip")
+    gain = asked(client, evaluated, one)
+    assert not gain["is_met"]
+    assert "8 of its items were judged by the key that asks alone" in gain["reason"]

@@ -275,3 +275,12 @@ def test_a_share_of_nothing_is_no_fall() -> None:
     found = compared([*systems({"deft": 0.70, "random": 0.60}), *pairs])
     assert any(d["metric"] == "distinct_2" and d["difference"] == -1 for d in found["differences"])
     assert found["verdict"] == "clear gain"
+
+
+def test_words_of_nothing_are_silence() -> None:
+    """Where the base says one of two words to everything, silence repeats no more than it does."""
+    words, nothing = np.column_stack([np.ones(PROMPTS), np.ones(PROMPTS)]), np.zeros((PROMPTS, 2))
+    sums = ((BASE, words), ("deft", nothing), ("random", words))
+    shares = [Measurement("distinct_1", who, who, own, PROMPTS, (0.0, 1.0)) for who, own in sums]
+    found = compared([*systems({"deft": 0.70, "random": 0.60}), *shares])
+    assert found["verdict"] == "gain with collapsed answers"

@@ -240,7 +240,19 @@ def test_one_question_without_a_choice_costs_that_item_alone(
     assert pl.read_parquet(tmp_path / "again" / "judgements.parquet")["outcome"].null_count() == 1
 
 
-@pytest.mark.parametrize("change", [{"choices": None}, {"choices": [], "error": {"message": "no", "code": 500}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"choices": None},
+        {"choices": [], "error": {"message": "no", "code": 500}},
+        {"choices": [], "object": "error", "message": "no"},
+        {
+            "choices": [
+                {"index": 0, "finish_reason": "error", "message": {"role": "assistant", "content": "Verdict: A"}}
+            ]
+        },
+    ],
+)
 def test_an_outage_that_is_told_with_status_200_is_asked_again(
     pairs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -260,7 +272,9 @@ def test_an_outage_that_is_told_with_status_200_is_asked_again(
 def test_a_reply_in_parts_is_read(pairs: dict[str, Path], tmp_path: Path) -> None:
     def in_parts(document: dict[str, Any]) -> None:
         message = document["choices"][0]["message"]
-        message["content"] = [{"type": "text", "text": message["content"]}]
+        said = message["content"]
+        message["content"] = [{"type": "reasoning", "text": "Verdict: B"}, {"type": "text", "text": said}]
+        message["content"].append({"type": "text", "text": None})
 
     with judge_server(Scripted(best, change=in_parts)) as script:
         summary = judge(spec_of(), pairs, tmp_path / "out", script, tmp_path / "cache")
