@@ -15,7 +15,7 @@ from deft.errors import NotFound
 from deft.evaluation.changes import Measured, together
 from deft.specs.studies import StudySpec
 from deft.studies.items import turns_of
-from deft.studies.judgements import JudgedItem, Judgement
+from deft.studies.judgements import JudgedItem, Judgement, inattentive
 from deft.studies.preferences import Texts
 from deft.studies.results import Results, results
 from store import studies, trainers
@@ -134,7 +134,10 @@ def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) ->
     may have been said in the place of a verdict when others had judged the rest.
     """
     own = raters_with(session, study, keys - trainers.of_study(session, study))
-    apart = raters_with(session, study, without)
+    apart = raters_with(session, study, without) | inattentive(
+        of_study(session, study, studies.items_of(session, study)),
+        allowed=studies.spec_of(study).attention_failures_allowed,
+    )
     made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id, studies.is_verdict())
     made = made.join(StudyJudgement, StudyItem.id == StudyJudgement.item_id).where(
         StudyItem.kind == "pair", StudyItem.study_id == study.id, StudyJudgement.verdict.is_not(None)
