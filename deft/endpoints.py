@@ -38,6 +38,10 @@ PASSING = (408, 409, 429)
 """Statuses below 500 that say nothing of the request itself; the package tries again after these and after 5xx."""
 
 
+BROKEN_OFF = ("error", "abort")
+"""Reasons for the end of an answer that the server and not the model ended."""
+
+
 class RequestRefused(Exception):
     """The endpoint does not take this request (too long, filtered); it may take others."""
 
@@ -98,7 +102,7 @@ def choice_in(completion: Any) -> Any | None:  # noqa: ANN401 -- whatever the se
     if completion.choices is None or getattr(completion, "error", None) or completion.object == "error":
         raise ValueError("no completion")
     choice = completion.choices[0] if completion.choices else None
-    if choice is not None and (choice.finish_reason == "error" or getattr(choice, "error", None)):
+    if choice is not None and (choice.finish_reason in BROKEN_OFF or getattr(choice, "error", None)):
         raise ValueError("an error in the place of a choice")
     return choice
 

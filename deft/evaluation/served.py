@@ -113,6 +113,8 @@ class Served:
             choice = choice_in(found)
             if choice is None or choice.text is None:
                 raise RequestRefused("no answer in the reply")
+            if choice.finish_reason == "content_filter":
+                raise RequestRefused("the answer was filtered")
             text = self.endpoint.without_key(choice.text)
             is_cut, is_ended = questions.cut_at_marks[place], choice.finish_reason == "stop"
             return _answer(self.tokenizer, self.decoding, text, is_cut, is_ended=is_ended)

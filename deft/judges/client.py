@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from deft.specs import Judge
 
 
+THOUGHTS = ("reasoning", "thinking", "summary")
+"""What the types of those parts of a message have in their names that are no reply, by different servers."""
+
+
 class EndpointJudge:
     """Asks one model at one endpoint; safe to call from several threads."""
 
@@ -66,8 +70,12 @@ def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever 
 
 
 def _text_of(content: Any) -> Any:  # noqa: ANN401 -- whatever the server sent
-    """Return the text of a message's content, which some servers send in parts."""
+    """Return the text of a message's content, which some servers send in parts; what the model thought is none."""
     if not isinstance(content, list):
         return content
-    parts = (part for part in content if isinstance(part, dict) and part.get("type") == "text")
+    parts = (part for part in content if isinstance(part, dict) and not _is_thought(part))
     return "".join(str(part.get("text") or "") for part in parts)
+
+
+def _is_thought(part: dict[str, Any]) -> bool:
+    return any(name in str(part.get("type")) for name in THOUGHTS)

@@ -386,6 +386,20 @@ def test_equal_prompts_are_asked_once_and_other_cuts_and_seeds_apart() -> None:
     assert len(asked) == 2
 
 
+def test_what_is_asked_keeps_its_cuts_and_seeds() -> None:
+    asked: list[Questions] = []
+
+    def ask(questions: Questions, on_progress: Any, keep: Keep) -> list[Answer]:
+        asked.append(questions)
+        keep(dict.fromkeys(range(len(questions)), ANSWER))
+        return []
+
+    journal, questions = AnswerJournal("c"), Questions([[1], [2], [3]], [False, True, False], [7, 8, 9])
+    journal.complete(ask, questions.take([0]), lambda _: None)
+    journal.complete(ask, questions, lambda _: None)
+    assert asked == [Questions([[1]], [False], [7]), Questions([[2], [3]], [True, False], [8, 9])]
+
+
 def test_a_journal_that_cannot_be_written_is_said_once_and_nothing_fails(tmp_path: Path) -> None:
     notes: list[str] = []
     (tmp_path / "answers").write_text("a file where a folder should be")

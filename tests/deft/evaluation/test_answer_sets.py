@@ -10,12 +10,14 @@ import pytest
 from deft.data.datasets import import_files
 from deft.endpoints import Endpoint
 from deft.errors import InvalidInput, Unavailable
+from deft.evaluation.generation import Decoding, Questions
 from deft.evaluation.run import run_evaluate
+from deft.evaluation.served import by_server
 from deft.models.loading import load_base, weights_hash
 from deft.reports import Silent
-from deft.specs import EvaluateSpec
+from deft.specs import EvaluateSpec, Server
 from tests.judge_server import Scripted, judge_server
-from tests.models import save_tiny_llama
+from tests.models import byte_tokenizer, save_tiny_llama
 
 MT_BENCH = [
     {"question_id": i, "category": "writing", "turns": [f"Write line {i}.", "Now another."], "reference": ["a", "b"]}
@@ -250,6 +252,15 @@ def test_a_server_answers_in_the_models_place(inputs: dict[str, Path], tmp_path:
     assert len(script.asked) == 2 * (2 + 3 * 2 + 24)
 
 
+def test_an_answer_of_a_server_is_cut_where_its_own_prompt_asks_for_that() -> None:
+    said = "Yes.\n\nHuman: And you?"
+    server, tokenizer = Server(endpoint="vllm", models={"base": "b"}), byte_tokenizer()
+    with judge_server(Scripted(lambda _: said)) as script:
+        ask = by_server(Endpoint(script.url, "k"), server, "base", tokenizer, Decoding(40, frozenset({2})))
+        found = ask(Questions([[5], [6], [7]], [False, True, False]), lambda _: None)
+    assert [answer.text for answer in found] == [said, "Yes.", said]
+
+
 def test_a_key_that_the_server_repeats_is_not_kept(inputs: dict[str, Path], tmp_path: Path) -> None:
     key = "sk-never-shown"
     server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}}
@@ -271,9 +282,16 @@ def test_a_prompt_that_the_server_refuses_is_told_with_its_length(inputs: dict[s
     assert len(script.asked) == 2  # the other prompt was asked too, and kept
 
 
-@pytest.mark.parametrize("change", [{"choices": []}, {"choices": [{"index": 0, "text": None}]}])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"choices": []}, "no answer in the reply"),
+        ({"choices": [{"index": 0, "text": None}]}, "no answer in the reply"),
+        ({"choices": [{"index": 0, "text": "", "finish_reason": "content_filter"}]}, "the answer was filtered"),
+    ],
+)
 def test_a_prompt_that_the_server_answers_without_a_choice_is_refused_alone(
-    inputs: dict[str, Path], tmp_path: Path, change: dict[str, Any]
+    inputs: dict[str, Path], tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     left = [change]
 
@@ -286,15 +304,21 @@ def test_a_prompt_that_the_server_answers_without_a_choice_is_refused_alone(
         _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, "k"))
     (finding,) = refusal.value.findings
     assert finding.code == "server_refused"
-    assert re.match(r"1 refused, the first of them row [0-5] of held_out: no answer in the reply for", finding.found)
+    assert re.match(f"1 refused, the first of them row [0-5] of held_out: {reason} for", finding.found)
     assert len(script.asked) == 2  # the other prompt was asked too, and kept
 
 
+@pytest.mark.parametrize(
+    "outage",
+    [
+        {"choices": None, "error": {"message": "no", "code": 500}},
+        {"choices": [{"index": 0, "text": "", "finish_reason": "abort"}]},
+    ],
+)
 def test_an_outage_of_a_server_that_is_told_with_status_200_is_none_of_a_prompt(
-    inputs: dict[str, Path], tmp_path: Path
+    inputs: dict[str, Path], tmp_path: Path, outage: dict[str, Any]
 ) -> None:
     server = {"endpoint": "vllm", "models": {"base": "b", "deft": "d"}, "concurrency": 1}
-    outage = {"choices": None, "error": {"message": "no", "code": 500}}
     scripted = Scripted(lambda _: "yes", change=lambda document: document.update(outage))
     with judge_server(scripted) as script, pytest.raises(Unavailable, match="not answer as an OpenAI-compatible"):
         _run(spec_of(server=server, max_new_tokens=40), inputs, tmp_path / "out", Endpoint(script.url, "k"))

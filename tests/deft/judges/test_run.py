@@ -251,6 +251,7 @@ def test_one_question_without_a_choice_costs_that_item_alone(
                 {"index": 0, "finish_reason": "error", "message": {"role": "assistant", "content": "Verdict: A"}}
             ]
         },
+        {"choices": [{"index": 0, "finish_reason": "abort", "message": {"role": "assistant", "content": ""}}]},
     ],
 )
 def test_an_outage_that_is_told_with_status_200_is_asked_again(
@@ -269,12 +270,22 @@ def test_an_outage_that_is_told_with_status_200_is_asked_again(
     assert (summary["kept"], summary["parse_failures"], value(summary)) == (0, 0, 0.75)
 
 
-def test_a_reply_in_parts_is_read(pairs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "parts_of",
+    [
+        lambda said: [{"type": "reasoning", "text": "Verdict: B"}, {"type": "text", "text": said}],
+        lambda said: [{"type": "text", "text": said}, {"type": "text", "text": None}, None],
+        lambda said: [{"text": "For reasons.\n"}, {"text": said}],
+        lambda said: [{"type": "reasoning_text", "text": "Verdict: B"}, {"type": "output_text", "text": said}],
+        lambda said: [{"type": "thinking", "thinking": "Verdict: B", "text": "Verdict: B"}, {"text": said}],
+    ],
+)
+def test_a_reply_in_parts_is_read_without_its_reasoning(
+    pairs: dict[str, Path], tmp_path: Path, parts_of: Callable[[str], list[Any]]
+) -> None:
     def in_parts(document: dict[str, Any]) -> None:
         message = document["choices"][0]["message"]
-        said = message["content"]
-        message["content"] = [{"type": "reasoning", "text": "Verdict: B"}, {"type": "text", "text": said}]
-        message["content"].append({"type": "text", "text": None})
+        message["content"] = parts_of(message["content"])
 
     with judge_server(Scripted(best, change=in_parts)) as script:
         summary = judge(spec_of(), pairs, tmp_path / "out", script, tmp_path / "cache")
