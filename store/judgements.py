@@ -130,8 +130,8 @@ def _objections(study: Study, found: Results, taken: int) -> list[str]:
 def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) -> int:
     """Return how many pairs the *keys* took from others: all their places, and nobody but *without* judged them.
 
-    What a trainer judges is asked of others too (`store.rating`), and is none of these. A skip counts as a place: it
-    may have been said in the place of a verdict when others had judged the rest.
+    What a trainer judges is asked of others too (`store.rating`), and is none of these. Nor is what was only skipped;
+    but a skip in the place of a verdict may have been said when others had judged the rest.
     """
     own = raters_with(session, study, keys - trainers.of_study(session, study))
     apart = raters_with(session, study, without) | inattentive(
@@ -140,7 +140,7 @@ def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) ->
     )
     made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id, studies.is_verdict())
     made = made.join(StudyJudgement, StudyItem.id == StudyJudgement.item_id).where(
-        StudyItem.kind == "pair", StudyItem.study_id == study.id, StudyJudgement.verdict.is_not(None)
+        StudyItem.kind == "pair", StudyItem.study_id == study.id, StudyJudgement.had_verdict
     )
     places: Counter[tuple[str, int]] = Counter()
     judged: set[str] = set()

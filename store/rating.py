@@ -73,7 +73,8 @@ def judge(session: Session, rater: Rater, item_id: str, verdict: GivenVerdict) -
     session.refresh(study)
     studies.require_open(study)
     is_own = (StudyJudgement.item_id == item_id, StudyJudgement.rater_id == rater.id)
-    done = update(StudyJudgement).where(*is_own).values(verdict=verdict, judged_at=database_now())
+    told = {"verdict": verdict, "judged_at": database_now()} | ({} if verdict == "skip" else {"had_verdict": True})
+    done = update(StudyJudgement).where(*is_own).values(told)
     if session.execute(done.returning(StudyJudgement.item_id)).first() is None:
         raise NotFound("you were not shown such an item")
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.base import Base
@@ -73,7 +73,10 @@ class StudyRater(Base):
 
 
 class StudyJudgement(Base):
-    """An item that a rater was shown, and what they said; null: nothing yet."""
+    """An item that a rater was shown, and what they said; null: nothing yet.
+
+    *had_verdict*: they ever said something else than a skip, which may stand in its place now.
+    """
 
     __tablename__ = "study_judgements"
 
@@ -84,3 +87,4 @@ class StudyJudgement(Base):
     shown_at: Mapped[datetime] = mapped_column(default=database_now())
     judged_at: Mapped[datetime | None]
     verdict: Mapped[str | None]
+    had_verdict: Mapped[bool] = mapped_column(server_default=false())

@@ -3,12 +3,14 @@
 import threading
 
 import pytest
+from alembic import command
 from sqlalchemy import func, select, update
 
 from deft.errors import Conflict, NotAuthenticated, NotFound
 from deft.specs.studies import StudySpec
 from store import accounts, judgements, raters, rating, studies, study_scores
 from store.accounts import Caller
+from store.database import alembic_config
 from store.study_tables import StudyItem, StudyJudgement, StudyRater
 from store.tables import Score
 from store.types import database_now
@@ -205,3 +207,34 @@ def test_a_key_becomes_one_rater_however_often_it_comes(database, make, team_id,
             raters.authenticate_rater(session, study.id, foreign)
         with pytest.raises(NotFound):
             raters.revoke(session, other_team_id, study.id, raters.of_study(session, team_id, study.id)[0].id)
+
+
+def test_a_judgement_had_a_verdict_once_it_had_one(database, make):
+    study = make()
+    ann, said = invited(database, study), [["skip"], ["1"], ["tie", "skip", "skip"], ["skip", "2"], []]
+    found = [had_verdict(database, say(database, ann, words)) for words in said]
+    assert found == [False, True, True, True, False]
+
+
+def test_what_was_said_before_that_was_kept_counts_as_a_verdict(database, make):
+    study = make()
+    ann = invited(database, study)
+    items = [say(database, ann, words) for words in (["skip"], ["1"], [])]
+    with database.write() as session:
+        command.downgrade(alembic_config(session.connection()), "0005")
+        command.upgrade(alembic_config(session.connection()), "head")
+    assert [had_verdict(database, item) for item in items] == [True, True, False]
+
+
+def say(database, rater, words):
+    """Say all of *words*, in order, of the next item of the rater, and return its id."""
+    with database.write() as session:
+        item = rating.next_item(session, rater)
+        for word in words:
+            rating.judge(session, rater, item.id, word)
+    return item.id
+
+
+def had_verdict(database, item_id):
+    with database.read() as session:
+        return session.scalars(select(StudyJudgement.had_verdict).where(StudyJudgement.item_id == item_id)).one()
