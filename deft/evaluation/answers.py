@@ -11,7 +11,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU
 
 from deft.evaluation.metrics import BASE, Measurement, Who, measure_mean, measure_sums
-from deft.evaluation.texts import character_bleu, distinct_counts, repeated_counts
+from deft.evaluation.texts import character_bleu, distinct_counts, is_silent, repeated_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ def measure_answers(
         found.append(measure_mean(f"distinct_{order}", who, distinct, clusters, counted=every, bounds=(0.0, 1.0)))
     repeated, counted = np.array(repeated_counts([a.text for a in answers], clusters), np.float64).reshape(-1, 2).T
     found.append(measure_mean("repeated", who, repeated, clusters, counted=counted, bounds=(0.0, 1.0)))
+    silent = np.array([is_silent(answer.text) for answer in answers], dtype=np.float64)
+    found.append(measure_mean("silent", who, silent, clusters, bounds=(0.0, 1.0)))
     return found
 
 

@@ -24,6 +24,7 @@ BETTER: Mapping[str, Direction | None] = {
     "distinct_1": "higher",
     "distinct_2": "higher",
     "repeated": "lower",
+    "silent": "lower",
     "reward": "higher",
     "reward_logit": "higher",
     "perplexity": "lower",

@@ -21,11 +21,13 @@ _DIRECTIONS = {"kl": 1.0, _LIKELIHOOD: -1.0}
 """By metric, the sign with which more is further from the base."""
 
 
-CHANGES = {"distinct_1": -0.3, "distinct_2": -0.2, "ended": -0.3, "repeated": 0.3}
+SILENT = "silent"
+CHANGES = {"distinct_1": -0.3, "distinct_2": -0.2, "ended": -0.3, "repeated": 0.3, SILENT: 0.1}
 """By metric, the fall or rise against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
 
 A longer answer has fewer distinct words and ends less often by itself, hence the wide limits; a loop has hardly any.
-What says the same to every prompt may have all its words distinct. Short answers are the same more often.
+What says the same to every prompt may have all its words distinct. Short answers are the same more often. Beside a base
+that repeats itself silence repeats no more than it does, and hardly an honest answer says nothing: a narrow limit.
 """
 
 WORD_PAIRS = "distinct_2"
@@ -131,8 +133,18 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
             if own.low is None or own.high is None:
                 continue
             is_fall, is_rise = own.value < limit and own.high < 0, own.value > limit and own.low > 0
-            if is_fall if limit < 0 else is_rise:
+            is_marked = is_fall if limit < 0 else is_rise
+            if is_marked or (metric == SILENT and own.value > 0 and _is_all(found, column)):
                 yield Sign(found.measurements[column].system, metric, own.value, own.low, own.high)
+
+
+def _is_all(found: Evidence, column: int) -> bool:
+    """Whether a share is the whole: nothing but silence, where the base said something, is a sign by itself.
+
+    Of three prompts or fewer the interval holds 0 even then: it cannot tell that from chance. A model that has not said
+    one word never reads as a gain for all that.
+    """
+    return bool(found.resampled.observed[column] == 1)
 
 
 def _is_of_nothing(found: Evidence, column: int) -> bool:

@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     "distinct_1": Rule("distinct words of an answer", "share"),
     "distinct_2": Rule("distinct word pairs of an answer", "share"),
     "repeated": Rule("answers given to another prompt too", "share"),
+    "silent": Rule("answers that say nothing", "share"),
     "reward": Rule("reward", "0-100"),
     "reward_logit": Rule("reward logit", "logit"),
     "perplexity": Rule("perplexity on general text", "perplexity", exp_ratio),

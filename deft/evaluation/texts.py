@@ -51,6 +51,11 @@ def distinct_counts(text: str, order: int) -> tuple[int, int]:
     return len(set(found)), len(found)
 
 
+def is_silent(text: str) -> bool:
+    """Whether *text* says nothing: it has nothing but white space."""
+    return not text.strip()
+
+
 def repeated_counts(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too, and 1, the count.
 

@@ -12,7 +12,7 @@ from deft.specs import ALL_METRICS, EvaluateSpec, Metric, TokenOptions
 GENERATED_METRICS: frozenset[Metric] = frozenset(
     {
         *("kl", "length", "entropy", "bleu", "bleu_char_pro", "bartscore"),
-        *("distinct_1", "distinct_2", "repeated", "reward", "reward_logit"),
+        *("distinct_1", "distinct_2", "repeated", "silent", "reward", "reward_logit"),
     }
 )
 """Metrics of generated answers."""
@@ -160,10 +160,10 @@ def answers_prompts(spec: EvaluateSpec) -> bool:
 def chosen_metrics(spec: EvaluateSpec) -> list[Metric]:
     """Return the metrics that were chosen: none where all are asked for, which is the default and leaves out unsaid.
 
-    Specs on record may hold the default from before there was `repeated`.
+    Specs on record may hold the default from before there was `silent`, and from before there was `repeated`.
     """
     asked = spec.options.metrics
-    return [] if {*asked, "repeated"} == set(ALL_METRICS) else list(asked)
+    return [] if {*asked, "repeated", "silent"} == set(ALL_METRICS) else list(asked)
 
 
 def check_measurable(spec: EvaluateSpec, *, pointer: str) -> None:

@@ -78,6 +78,13 @@ def test_answers_that_say_nothing_say_the_same(said: list[str], share: float) ->
     assert _values(measure_answers(Who("deft", "deft"), answers, range(len(said)), 48))["repeated"] == share
 
 
+def test_an_answer_of_white_space_alone_is_silent() -> None:
+    answers = [AnswerFacts(text, len(text), True) for text in ("", " \n\t", "\u3000", ".", "no", " yes ")]
+    (own,) = (m for m in measure_answers(Who("x", "x"), answers, [0, 0, 1, 1, 2, 3], 48) if m.metric == "silent")
+    assert own.sums.tolist() == [[2, 2], [1, 2], [0, 1], [0, 1]]
+    assert (own.bounds, own.n) == ((0.0, 1.0), 6)
+
+
 def test_character_bleu_is_a_mean_over_answers_in_hundreds() -> None:
     found = _values(measure_against_references(Who("x", "x"), ["abcd", "zzzz"], ["abcd", "abcd"], [0, 1]))
     assert found["bleu_char_pro"] == pytest.approx(50)

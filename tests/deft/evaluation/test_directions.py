@@ -20,6 +20,7 @@ def test_every_metric_that_anything_measures_has_its_direction():
         ("length", None),
         ("entropy", None),
         ("partial_refusal", None),
+        ("silent", "lower"),
         ("reward:rm_1", "higher"),
         ("lm_eval:arc_easy/acc", "higher"),
         ("unheard_of", None),

@@ -231,15 +231,19 @@ def test_a_marked_fall_whose_interval_holds_zero_is_no_sign_of_collapse() -> Non
     assert "Collapsed" not in found["sentence"]
 
 
-def _repeating(share: float, base: float = 0.0) -> dict:
-    """Return the comparison where that share of the answers of `deft`, and of the *base*, is one to another prompt."""
+def _sharing(metric: str, share: float, base: float) -> list[Measurement]:
+    """Return *metric*, true of that *share* of the answers of `deft`, and of that of the *base* and of `random`."""
     order = np.random.default_rng(2).permutation(PROMPTS)
     shares = {BASE: base, "deft": share, "random": base}
-    more = [
-        measured("repeated", who, (order < round(own * PROMPTS)).astype(float), bounds=(0.0, 1.0))
+    return [
+        measured(metric, who, (order < round(own * PROMPTS)).astype(float), bounds=(0.0, 1.0))
         for who, own in shares.items()
     ]
-    return compared([*systems({"deft": 0.70, "random": 0.60}), *more])
+
+
+def _repeating(share: float, base: float = 0.0) -> dict:
+    """Return the comparison where that share of the answers of `deft`, and of the *base*, is one to another prompt."""
+    return compared([*systems({"deft": 0.70, "random": 0.60}), *_sharing("repeated", share, base)])
 
 
 def test_one_whole_sentence_for_every_prompt_is_a_collapse() -> None:
@@ -253,6 +257,11 @@ def test_answers_that_are_the_same_hardly_more_often_than_those_of_the_base_are_
     share: float, base: float
 ) -> None:
     assert _repeating(share, base)["verdict"] == "clear gain"
+
+
+@pytest.mark.parametrize(("share", "base"), [(0.35, 0.0), (0.85, 0.5)])
+def test_a_rise_of_repeated_answers_of_more_than_three_tenths_is_a_collapse(share: float, base: float) -> None:
+    assert _repeating(share, base)["verdict"] == "gain with collapsed answers"
 
 
 def test_a_marked_rise_of_repeated_answers_whose_interval_holds_zero_is_no_sign_of_collapse() -> None:

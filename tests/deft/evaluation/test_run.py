@@ -173,7 +173,8 @@ def test_every_system_has_every_metric_but_what_the_base_has_by_definition(evalu
     found: dict[str, set[str]] = {}
     for row in _json(out / "metrics.json"):
         found.setdefault(row["system"], set()).add(row["metric"])
-    generated = {"length", "ended", "entropy", "bleu", "bleu_char_pro", "distinct_1", "distinct_2", "repeated"}
+    own = {"length", "ended", "entropy", "distinct_1", "distinct_2", "repeated", "silent"}
+    generated = own | {"bleu", "bleu_char_pro"}
     assert found["base"] == generated | {"r_d_accuracy"}
     assert found["shorter"] == {"preference_accuracy"}
     pairwise = {"preference_accuracy", "margin", "chosen_logp_change", "chosen_logp_change_per_token", "r_d_accuracy"}

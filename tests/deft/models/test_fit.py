@@ -105,7 +105,8 @@ def test_sets_alone_with_metrics_beside_references_are_refused() -> None:
         {"prompts": 0},
         {},
         {"prompts": 0, "metrics": ALL_METRICS[::-1]},
-        {"prompts": 0, "metrics": [metric for metric in ALL_METRICS if metric != "repeated"]},  # the default once
+        {"prompts": 0, "metrics": [metric for metric in ALL_METRICS if metric != "silent"]},  # the default once
+        {"prompts": 0, "metrics": [each for each in ALL_METRICS if each not in ("repeated", "silent")]},  # before that
     ],
 )
 def test_the_default_leaves_out_what_it_cannot_measure(options: dict[str, object], prompt_sets: list[str]) -> None:
