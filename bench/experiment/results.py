@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 from bench.experiment import design
 from bench.experiment.design import CELLS, FAMILY, REPEATED, Run
 from bench.experiment.page import page
-from deft.evaluation.comparison import VERDICT_METRIC, Evidence, gather, table
+from deft.evaluation.comparison import VERDICT_METRIC, Evidence, gather, plain_verdict, table
 from deft.evaluation.drift import drifts_of
 from deft.evaluation.intervals import Array, Bounds, Estimate, cluster_sums, holm, smallest_detectable_difference
 from deft.evaluation.metrics import BASE, Measurement, wins
 
-SIGNIFICANCE = 0.05
 Sides = tuple[str, str]
 """A cell, and the one that it is compared with."""
 OF_ONE_SEED: tuple[Sides, ...] = tuple((cell.name, design.owner_of(cell)) for cell in CELLS if cell not in REPEATED)
@@ -105,7 +104,7 @@ def comparisons(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
             "p_adjusted": p,
             "effect_size": each.effect_size,
             "smallest_detectable_difference": smallest_detectable_difference(each),
-            "verdict": _verdict(each, p),
+            "verdict": plain_verdict(each, p),
             "heavy_drift": [*drifts[arm].heavy, *drifts[against].heavy],
         }
         for (arm, against), each, p in zip(family, found, adjusted, strict=True)
@@ -117,14 +116,6 @@ def _estimates(evidence: Evidence, pairs: Sequence[Sides]) -> tuple[list[Sides],
     known = set(evidence.arms())
     own = [(arm, against) for arm, against in pairs if {arm, against} <= known]
     return own, [evidence.estimate_arms(arm, against) for arm, against in own]
-
-
-def _verdict(found: Estimate, p: float) -> str:
-    """Return what a difference supports: more than noise where *p* is below 0.05 and the interval leaves out 0."""
-    is_clear = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
-    if p >= SIGNIFICANCE or not is_clear:
-        return "within noise"
-    return "clear gain" if found.value > 0 else "clear loss"
 
 
 def described(evidence: Evidence, pairs: Sequence[Sides]) -> list[dict[str, Any]]:

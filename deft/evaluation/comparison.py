@@ -116,18 +116,12 @@ class Difference:
     @property
     def leaves_out_zero(self) -> bool:
         """Return whether 0 is outside the interval, which knows of no correction."""
-        low, high = self.estimate.low, self.estimate.high
-        return low is not None and high is not None and not low <= 0 <= high
+        return _leaves_out_zero(self.estimate)
 
     @property
     def plain_verdict(self) -> str:
-        """Return what the numbers support: no noise is where p, after the correction, and the interval agree.
-
-        It knows nothing of drift: what is told is `deft.evaluation.verdict.verdict_of`.
-        """
-        if self.p_adjusted >= SIGNIFICANCE or not self.leaves_out_zero:
-            return "within noise"
-        return "clear gain" if self.estimate.value > 0 else "clear loss"
+        """Return what the numbers support: `plain_verdict` of them."""
+        return plain_verdict(self.estimate, self.p_adjusted)
 
     @property
     def has_verdict(self) -> bool:
@@ -156,6 +150,20 @@ class Difference:
             "is_trained_on": self.is_trained_on,
             "is_valid": self.is_valid,
         }
+
+
+def plain_verdict(found: Estimate, p: float) -> str:
+    """Return what a difference supports: no noise is where *p*, after the correction, and the interval agree.
+
+    It knows nothing of drift: what is told is `deft.evaluation.verdict.verdict_of`.
+    """
+    if p >= SIGNIFICANCE or not _leaves_out_zero(found):
+        return "within noise"
+    return "clear gain" if found.value > 0 else "clear loss"
+
+
+def _leaves_out_zero(found: Estimate) -> bool:
+    return found.low is not None and found.high is not None and not found.low <= 0 <= found.high
 
 
 def gather(measurements: Sequence[Measurement], *, resamples: int, seed: int) -> dict[str, Evidence]:
