@@ -11,7 +11,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU
 
 from deft.evaluation.metrics import BASE, Measurement, Who, measure_mean, measure_sums
-from deft.evaluation.texts import character_bleu, distinct_counts, is_silent, repeated_counts
+from deft.evaluation.texts import are_repeated, character_bleu, distinct_counts, is_silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +38,25 @@ def measure_answers(
     who: Who, answers: Sequence[AnswerFacts], clusters: Sequence[Any], max_new_tokens: int
 ) -> list[Measurement]:
     """Return the metrics of generated *answers* that need nothing but them; of what was not asked for, none."""
+    texts = [answer.text for answer in answers]
     tokens = np.array([answer.tokens for answer in answers], dtype=np.float64)
-    ended = np.array([answer.is_ended for answer in answers], dtype=np.float64)
     found = [
         *_of_positions(who, answers, clusters),
         measure_mean("length", who, tokens, clusters, bounds=(0.0, float(max_new_tokens))),
-        measure_mean("ended", who, ended, clusters, bounds=(0.0, 1.0)),
+        _share("ended", who, [answer.is_ended for answer in answers], clusters),
     ]
     for order in (1, 2):
-        counts = np.array([distinct_counts(answer.text, order) for answer in answers], dtype=np.float64)
+        counts = np.array([distinct_counts(text, order) for text in texts], dtype=np.float64)
         distinct, every = counts.reshape(-1, 2).T
         found.append(measure_mean(f"distinct_{order}", who, distinct, clusters, counted=every, bounds=(0.0, 1.0)))
-    repeated, counted = np.array(repeated_counts([a.text for a in answers], clusters), np.float64).reshape(-1, 2).T
-    found.append(measure_mean("repeated", who, repeated, clusters, counted=counted, bounds=(0.0, 1.0)))
-    silent = np.array([is_silent(answer.text) for answer in answers], dtype=np.float64)
-    found.append(measure_mean("silent", who, silent, clusters, bounds=(0.0, 1.0)))
+    found.append(_share("repeated", who, are_repeated(texts, clusters), clusters))
+    found.append(_share("silent", who, [is_silent(text) for text in texts], clusters))
     return found
+
+
+def _share(metric: str, who: Who, is_one: Sequence[bool], clusters: Sequence[Any]) -> Measurement:
+    """Measure the share of answers that are one."""
+    return measure_mean(metric, who, np.array(is_one, dtype=np.float64), clusters, bounds=(0.0, 1.0))
 
 
 def _of_positions(who: Who, answers: Sequence[AnswerFacts], clusters: Sequence[Any]) -> list[Measurement]:

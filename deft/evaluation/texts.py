@@ -56,15 +56,14 @@ def is_silent(text: str) -> bool:
     return not text.strip()
 
 
-def repeated_counts(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[tuple[int, int]]:
-    """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too, and 1, the count.
+def are_repeated(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[bool]:
+    """Return of each of *texts* [n] whether it was said to another of their *prompts* [n] too.
 
     Word for word, white space and case folded; several texts to one prompt repeat nothing of each other. To say nothing
-    is to say the same. Their ratio, over all texts, is the share that is repeated; it can only grow with the number of
-    prompts.
+    is to say the same. The share that is repeated can only grow with the number of prompts.
     """
     said = [" ".join(text.casefold().split()) for text in texts]
     prompts_of: defaultdict[str, set[Hashable]] = defaultdict(set)
     for text, prompt in zip(said, prompts, strict=True):
         prompts_of[text].add(prompt)
-    return [(int(len(prompts_of[text]) > 1), 1) for text in said]
+    return [len(prompts_of[text]) > 1 for text in said]
