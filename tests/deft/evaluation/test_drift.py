@@ -276,20 +276,21 @@ def test_a_marked_rise_of_repeated_answers_whose_interval_holds_zero_is_no_sign_
     assert found["verdict"] == "clear gain"
 
 
+def _of_nothing(metric: str) -> dict:
+    """Return the comparison where what *metric* is a share of is nothing in the answers of `deft`."""
+    words, nothing = np.ones((PROMPTS, 2)), np.zeros((PROMPTS, 2))
+    sums = ((BASE, words), ("deft", nothing), ("random", words))
+    shares = [Measurement(metric, who, who, own, PROMPTS, (0.0, 1.0)) for who, own in sums]
+    return compared([*systems({"deft": 0.70, "random": 0.60}), *shares])
+
+
 def test_a_share_of_nothing_is_no_fall() -> None:
     """Answers of one word have no word pairs: none of them can be distinct."""
-    words, nothing = np.column_stack([np.ones(PROMPTS), np.ones(PROMPTS)]), np.zeros((PROMPTS, 2))
-    sums = ((BASE, words), ("deft", nothing), ("random", words))
-    pairs = [Measurement("distinct_2", who, who, own, PROMPTS, (0.0, 1.0)) for who, own in sums]
-    found = compared([*systems({"deft": 0.70, "random": 0.60}), *pairs])
+    found = _of_nothing("distinct_2")
     assert any(d["metric"] == "distinct_2" and d["difference"] == -1 for d in found["differences"])
     assert found["verdict"] == "clear gain"
 
 
 def test_words_of_nothing_are_silence() -> None:
     """Where the base says one of two words to everything, silence repeats no more than it does."""
-    words, nothing = np.column_stack([np.ones(PROMPTS), np.ones(PROMPTS)]), np.zeros((PROMPTS, 2))
-    sums = ((BASE, words), ("deft", nothing), ("random", words))
-    shares = [Measurement("distinct_1", who, who, own, PROMPTS, (0.0, 1.0)) for who, own in sums]
-    found = compared([*systems({"deft": 0.70, "random": 0.60}), *shares])
-    assert found["verdict"] == "gain with collapsed answers"
+    assert _of_nothing("distinct_1")["verdict"] == "gain with collapsed answers"
