@@ -11,6 +11,8 @@ import pytest
 
 from bench.experiment import design, results
 from bench.experiment.design import Run
+from deft.evaluation.comparison import VERDICT_METRIC, gather
+from deft.evaluation.metrics import Measurement
 
 ROWS = 120
 RATES = {cell.name: 1e-4 if cell.name == "opposite" else 3e-4 for cell in design.TUNED}
@@ -69,6 +71,19 @@ def test_p_is_corrected_over_the_five_comparisons(numbers: pa.Table) -> None:
         largest = max(largest, min(1.0, each["p"] * (len(design.FAMILY) - place)))
         assert each["p_adjusted"] == pytest.approx(largest)
     assert any(each["p"] < 0.05 < each["p_adjusted"] or each["p"] < each["p_adjusted"] < 1 for each in found)
+
+
+def test_a_p_below_its_level_beside_an_interval_that_holds_zero_is_within_noise() -> None:
+    rows = np.array([2, 2, 2, 3, 2, 2, 2, 2, 3, 1], np.float64)
+    right = {"deft": np.array([1, 2, 1, 3, 2, 1, 2, 0, 2, 1], np.float64), "random": rows / 2}
+    few = [
+        Measurement(VERDICT_METRIC, f"{arm}-0", arm, np.column_stack([own, rows]), 21, (0.0, 1.0))
+        for arm, own in right.items()
+    ]
+    (found,) = results.comparisons(gather(few, resamples=1000, seed=0))
+    assert found["p_adjusted"] < 0.05
+    assert found["low"] < 0 < found["difference"]
+    assert found["verdict"] == "within noise"
 
 
 def _drifted(numbers: pa.Table, cell: str, seed: int) -> pa.Table:
@@ -140,9 +155,25 @@ def test_cells_of_one_seed_stand_beside_the_cell_that_they_change_one_thing_of(t
     assert described["keep_25"]["high"] < 0
 
 
+FACTS = {
+    "omega": 1.5,
+    "learning_rates": RATES,
+    "development": [{"run": "deft-lr0.0001-seed0", "accuracy": 0.75, "change_per_token": -0.125}],
+}
+
+
+def test_the_page_names_the_runs_that_drifted_heavily_beside_the_verdict(tmp_path: Path, numbers: pa.Table) -> None:
+    results.write(_drifted(_drifted(numbers, "deft", 1), "random", 0), tmp_path, FACTS)
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    compared = {line.split(" | ")[0]: line for line in lines[lines.index("## The registered comparisons") :][:12]}
+    assert compared["| `deft` - `random`"].endswith(" | clear gain; heavy drift: `deft-1`, `random-0` |")
+    assert compared["| `deft` - `no_reward_term`"].endswith("; heavy drift: `deft-1` |")
+    results.write(numbers, tmp_path, FACTS)
+    assert "heavy drift" not in (tmp_path / "README.md").read_text()
+
+
 def test_results_are_written_as_numbers_and_as_a_page(tmp_path: Path, numbers: pa.Table) -> None:
-    tuned = [{"run": "deft-lr0.0001-seed0", "accuracy": 0.75, "change_per_token": -0.125}]
-    found = results.write(numbers, tmp_path, {"omega": 1.5, "learning_rates": RATES, "development": tuned})
+    found = results.write(numbers, tmp_path, FACTS)
     assert json.loads((tmp_path / "results.json").read_text()) == found
     page = (tmp_path / "README.md").read_text()
     assert "| `deft-lr0.0001-seed0` | 0.750 | -0.125 |" in page

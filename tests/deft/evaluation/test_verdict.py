@@ -55,6 +55,17 @@ def test_the_two_by_two_tells_selection_from_term() -> None:
     assert "on random rows (`random_with_term` - `random`) within noise, +0.005" in term
 
 
+def test_the_two_by_two_knows_what_drifted_and_what_collapsed() -> None:
+    shares = {"deft": 0.60, "no_reward_term": 0.50, "random_with_term": 0.70, "random": 0.60}
+    silent = [measured("silent", arm, np.full(PROMPTS, float(arm == "random"))) for arm in (BASE, *shares)]
+    sentences = compared([*systems(shares, kl={"no_reward_term": 3.0}), *silent])["sentences"]
+    selection = next(s for s in sentences if s.startswith("The selection alone"))
+    term = next(s for s in sentences if s.startswith("The reward term"))
+    assert "(`no_reward_term` - `random`): loss to collapsed answers, -0.100" in selection
+    assert "on selected rows (`deft` - `no_reward_term`) gain over heavy drift, +0.100" in term
+    assert "on random rows (`random_with_term` - `random`) gain over collapsed answers, +0.100" in term
+
+
 def test_without_the_whole_two_by_two_the_factors_are_not_told_apart() -> None:
     found = compared(systems({"deft": 0.6, "random": 0.6, "no_reward_term": 0.6}))
     assert "What selection and reward term did apart cannot be told without `random_with_term`." in found["sentences"]
