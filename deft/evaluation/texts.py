@@ -52,8 +52,8 @@ def distinct_counts(text: str, order: int) -> tuple[int, int]:
 
 
 def is_silent(text: str) -> bool:
-    """Whether *text* says nothing: it has nothing but white space."""
-    return not text.strip()
+    """Whether *text* says nothing: it has nothing that shows, as white space and zero-width characters do not."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
 
 
 def are_repeated(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[bool]:

@@ -78,8 +78,8 @@ def test_answers_that_say_nothing_say_the_same(said: list[str], share: float) ->
     assert _values(measure_answers(Who("deft", "deft"), answers, range(len(said)), 48))["repeated"] == share
 
 
-def test_an_answer_of_white_space_alone_is_silent() -> None:
-    answers = [AnswerFacts(text, len(text), True) for text in ("", " \n\t", "\u3000", ".", "no", " yes ")]
+def test_an_answer_in_which_nothing_shows_is_silent() -> None:
+    answers = [AnswerFacts(text, len(text), True) for text in ("", " \n\t", "\u200b\u3000\x00", ".", "\U0001f600", " y ")]
     (own,) = (m for m in measure_answers(Who("x", "x"), answers, [0, 0, 1, 1, 2, 3], 48) if m.metric == "silent")
     assert own.sums.tolist() == [[2, 2], [1, 2], [0, 1], [0, 1]]
     assert (own.bounds, own.n) == ((0.0, 1.0), 6)
