@@ -15,7 +15,7 @@ from deft.errors import NotFound
 from deft.evaluation.changes import Measured, together
 from deft.specs.studies import StudySpec
 from deft.studies.items import turns_of
-from deft.studies.judgements import JudgedItem, Judgement, inattentive
+from deft.studies.judgements import JudgedItem, Judgement
 from deft.studies.preferences import Texts
 from deft.studies.results import Results, results
 from store import studies, trainers
@@ -64,16 +64,21 @@ def judged_item(row: StudyItem) -> JudgedItem:
 
 def results_of(session: Session, study: Study, without: Set[str] = frozenset()) -> Results:
     """Return what the study has found so far, as if the keys *without* had judged nothing."""
+    trained = raters_with(session, study, trainers.of_study(session, study))
+    return _results_but_for(session, study, raters_with(session, study, without), trained)
+
+
+def _results_but_for(session: Session, study: Study, left_out: Set[str], trained: Set[str] = frozenset()) -> Results:
+    """Return what others than the raters *left_out* have found; it says what part the raters *trained* have in it."""
     spec = studies.spec_of(study)
     rows = studies.items_of(session, study)
-    left_out = raters_with(session, study, without)
     return results(
         spec.systems,
         [judged_item(row) for row in rows],
         [judgement for judgement in of_study(session, study, rows) if judgement.rater_id not in left_out],
         allowed=spec.attention_failures_allowed,
         seed=spec.seed or 0,
-        trainers=raters_with(session, study, trainers.of_study(session, study)),
+        trainers=trained,
     )
 
 
@@ -102,13 +107,15 @@ def with_study(
         raise absent(study_id, ("study",), "/study") from None
     if study.evaluation_id != evaluation.id:
         raise another_evaluation(study.id, evaluation.id, "study", "/study")
-    without = interested | trainers.of_study(session, study)
-    found = results_of(session, study, without)
-    taken = _taken(session, study, interested, without)
+    trained = trainers.of_study(session, study)
+    left_out = raters_with(session, study, interested | trained)
+    found = _results_but_for(session, study, left_out)
+    inattentive = {rater.rater_id for rater in found.raters if rater.is_left_out}
+    taken = _taken(session, study, raters_with(session, study, interested - trained), left_out | inattentive)
     told = _objections(study, found, taken) if system in found.systems else []
     reasons = {HUMAN: "; ".join(told)} if told else {}
-    left_out = {HUMAN: _judged_by(session, study, without)}
-    return together(measured, replace(win_rate_of(found, system), reasons=reasons, judgements_left_out=left_out))
+    number = {HUMAN: _judged_by(session, left_out)}
+    return together(measured, replace(win_rate_of(found, system), reasons=reasons, judgements_left_out=number))
 
 
 def _objections(study: Study, found: Results, taken: int) -> list[str]:
@@ -127,17 +134,12 @@ def _objections(study: Study, found: Results, taken: int) -> list[str]:
     return told
 
 
-def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) -> int:
-    """Return how many pairs the *keys* took from others: all their places, and nobody but *without* judged them.
+def _taken(session: Session, study: Study, own: Set[str], without: Set[str]) -> int:
+    """Return how many pairs the raters *own* took from others: all places, and nobody but *without* judged them.
 
     What a trainer judges is asked of others too (`store.rating`), and is none of these. Nor is what was only skipped;
     but a skip in the place of a verdict may have been said when others had judged the rest.
     """
-    own = raters_with(session, study, keys - trainers.of_study(session, study))
-    apart = raters_with(session, study, without) | inattentive(
-        of_study(session, study, studies.items_of(session, study)),
-        allowed=studies.spec_of(study).attention_failures_allowed,
-    )
     made = select(StudyItem.id, StudyItem.raters_wanted, StudyJudgement.rater_id, studies.is_verdict())
     made = made.join(StudyJudgement, StudyItem.id == StudyJudgement.item_id).where(
         StudyItem.kind == "pair", StudyItem.study_id == study.id, StudyJudgement.had_verdict
@@ -146,17 +148,17 @@ def _taken(session: Session, study: Study, keys: Set[str], without: Set[str]) ->
     judged: set[str] = set()
     for item, wanted, rater, is_verdict in session.execute(made):
         places[item, wanted] += rater in own
-        if is_verdict and rater not in apart:
+        if is_verdict and rater not in without:
             judged.add(item)
     return sum(taken >= wanted and item not in judged for (item, wanted), taken in places.items())
 
 
-def _judged_by(session: Session, study: Study, keys: Set[str]) -> int:
-    """Return how many judgements of pairs, but for skips, the *keys* made."""
+def _judged_by(session: Session, raters: Set[str]) -> int:
+    """Return how many judgements of pairs, but for skips, the *raters* made."""
     own = select(func.count()).select_from(StudyJudgement)
     own = own.join(StudyItem, StudyItem.id == StudyJudgement.item_id).where(
         StudyItem.kind == "pair",
-        StudyJudgement.rater_id.in_(raters_with(session, study, keys)),
+        StudyJudgement.rater_id.in_(raters),
         studies.is_verdict(),
     )
     return session.execute(own).scalar_one()
