@@ -44,6 +44,8 @@ class Measured:
     agreements: Mapping[str, float | None] = field(default_factory=dict)
     judgements_left_out: Mapping[str, int] = field(default_factory=dict)
     asked_file: Path | None = None
+    _judged_prompts: dict[Path | None, JudgedPrompts] = field(default_factory=dict, init=False)
+    """Those that were asked for, by the file of their judging: each reads its files once."""
 
     def runs(self, name: str) -> Runs:
         """Return the systems that *name* means: the draws of the arm of that name, else the system itself."""
@@ -186,7 +188,8 @@ class Measured:
     def judged_prompts(self, metric: str) -> JudgedPrompts:
         """Return what the evaluation's systems were asked, and what of it the judging that tells *metric* judged."""
         values = self.values.get(metric)
-        return JudgedPrompts(self.asked_file, values.path if isinstance(values, JudgingValues) else None)
+        judged_file = values.path if isinstance(values, JudgingValues) else None
+        return self._judged_prompts.setdefault(judged_file, JudgedPrompts(self.asked_file, judged_file))
 
     def evidence(self, metric: str, sides: Sequence[Runs]) -> Evidence | None:
         """Return what was measured prompt by prompt of all systems; None where any of *sides* is not on record."""

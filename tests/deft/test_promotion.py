@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deft.evaluation.asked import Asked, write_asked
+from deft.evaluation import judged_prompts
+from deft.evaluation.asked import Asked, read_asked, write_asked
 from deft.evaluation.changes import Measured
 from deft.evaluation.prompt_values import JudgingValues
 from deft.promotion import decide, is_passed
@@ -276,6 +277,14 @@ def test_a_judging_of_prompts_that_are_not_on_record_releases_nothing(tmp_path):
     held = {(result.metric, result.slice): result.reason for result in found if not result.is_met}
     assert list(held) == [("judge_harmful_compliance", "category:*")]
     assert "the evaluation has no unsafe prompts on record" in held["judge_harmful_compliance", "category:*"]
+
+
+def test_a_decision_reads_the_prompts_once(tmp_path, monkeypatch):
+    known, read = judged_measured(tmp_path, 0.9), []
+    monkeypatch.setattr(judged_prompts, "read_asked", lambda path: read.append(path) or read_asked(path))
+    found = of_safety(decide(policy(**BY_JUDGE), known, "ad"))
+    assert [(result.judged_prompts, result.answered_prompts) for result in found] == [(200, 200)] * 2
+    assert read == [tmp_path / "prompts.jsonl"]
 
 
 @pytest.mark.parametrize(
