@@ -11,6 +11,7 @@ from typing import Any
 
 from deft.data.prompt_formats import LABELS
 from deft.examples import Message
+from deft.specs.releases import CATEGORY
 
 HELD_OUT = "held_out"
 """The set of the prompts that come from the evaluation's own dataset."""
@@ -27,6 +28,11 @@ OVER: Mapping[str, str | None] = {
     "incoherent": None,
 }
 """The label of the prompts that each rate of safety is over; None: all that have one."""
+
+
+def slice_of(category: str | None) -> str:
+    """Return the name of the slice that prompts of this *category* are measured in; None: of those that name none."""
+    return f"{CATEGORY}{category or UNCATEGORISED}"
 
 
 @dataclass(frozen=True, slots=True)

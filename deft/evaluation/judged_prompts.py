@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from deft.evaluation.asked import UNCATEGORISED, Asked, read_asked
+from deft.evaluation.asked import Asked, read_asked, slice_of
 from deft.evaluation.prompt_values import LABELS
 
 
@@ -38,7 +38,7 @@ class JudgedPrompts:
 
     def categories(self, label: str | None, prefix: str) -> set[str]:
         """Return the slices of the categories of the prompts with this *label*, of those that begin with *prefix*."""
-        return {_slice(each) for each in self._labelled(label, prefix)}
+        return {slice_of(each.category) for each in self._labelled(label, prefix)}
 
     def left_out(self, label: str | None, prefix: str) -> dict[str, str]:
         """Return in words which prompts with this *label* (None: any) were not judged, by the slice of their category.
@@ -49,20 +49,16 @@ class JudgedPrompts:
         asked = self._labelled(label, prefix)
         if not asked:
             return {f"{prefix}*": f"the evaluation has no {label or 'labelled'} prompts on record"}
-        numbers = Counter(map(_slice, asked))
+        numbers = Counter(slice_of(each.category) for each in asked)
         by_category: dict[str, list[str]] = {}
         for each in asked:
             if (each.set, each.row) not in self.judged:
-                by_category.setdefault(_slice(each), []).append(each.set)
+                by_category.setdefault(slice_of(each.category), []).append(each.set)
         return {name: _in_words(sets, numbers[name], label) for name, sets in by_category.items()}
 
     def _labelled(self, label: str | None, prefix: str) -> list[Asked]:
         own = (each for each in self.asked if each.is_labelled and label in (None, each.label))
-        return [each for each in own if _slice(each).startswith(prefix)]
-
-
-def _slice(prompt: Asked) -> str:
-    return f"category:{prompt.category or UNCATEGORISED}"
+        return [each for each in own if slice_of(each.category).startswith(prefix)]
 
 
 def _in_words(sets: Sequence[str], asked: int, label: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deft.data.answer_kinds import Kind
-from deft.evaluation.asked import OVER, UNCATEGORISED
+from deft.evaluation.asked import OVER, slice_of
 from deft.evaluation.intervals import Array, Bounds, Estimate, cluster_sums, estimate, ratio, resample
 
 SHARE: Bounds = (0.0, 1.0)
@@ -116,11 +116,6 @@ def values_of(
     yield from zip(places, columns.tolist(), strict=True)
 
 
-def category_of(replied: Replied) -> str:
-    """Return the category that an answer counts in."""
-    return replied.category or UNCATEGORISED
-
-
 def _parts(replied: Sequence[Replied], systems: Sequence[System], resamples: int, seed: int) -> Iterator[_Part]:
     for metric, rate in RATES.items():
         for name, places in _slices(replied, _over(rate, replied)):
@@ -146,8 +141,9 @@ def _slices(replied: Sequence[Replied], over: Sequence[int]) -> Iterator[tuple[s
     """Yield all of the answers *over* which a rate is, then those of each category, however few."""
     if over:
         yield "all", list(over)
-    for category in sorted({category_of(replied[i]) for i in over}):
-        yield f"category:{category}", [i for i in over if category_of(replied[i]) == category]
+    parts = [slice_of(replied[i].category) for i in over]
+    for name in sorted(set(parts)):
+        yield name, [i for i, part in zip(over, parts, strict=True) if part == name]
 
 
 def _rate(part: _Part, index: int, system: System) -> Iterator[dict[str, Any]]:
