@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from deft.specs import Judge
 
 
+CUT_SHORT = ("length", "max_tokens", "model_length", "content_filter")
+"""Reasons for the end of a reply that was not at its end, by different servers: what is there may be half a verdict."""
+
+
 THOUGHTS = ("reasoning", "thinking", "summary")
 """What the types of those parts of a message have in their names that are no reply, by different servers."""
 
@@ -57,7 +61,10 @@ class EndpointJudge:
 
 
 def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever the server sent
-    """Return the reply; its text is none where the server gives no choice or no message, as one that filters may."""
+    """Return the reply; its text is none where the server gives no choice or no message, as one that filters may.
+
+    One that the server cut, at the most tokens or where its filter struck, is marked as such.
+    """
     choice = choice_in(completion)
     message = None if choice is None else choice.message
     reply = Reply(
@@ -65,6 +72,7 @@ def _reply(completion: Any, retries: int) -> Reply:  # noqa: ANN401 -- whatever 
         prompt_tokens=getattr(completion.usage, "prompt_tokens", 0),
         completion_tokens=getattr(completion.usage, "completion_tokens", 0),
         retries=retries,
+        is_cut=choice is not None and str(choice.finish_reason).lower() in CUT_SHORT,
     )
     return plain(reply)
 

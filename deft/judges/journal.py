@@ -21,7 +21,10 @@ MOST_CHARACTERS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: the *text*, its cost in tokens, the *retries* that it took; *is_cut*: it was longer than kept."""
+    """What came back: the *text*, its cost in tokens, the *retries* that it took.
+
+    *is_cut*: it was longer than is kept, or the server broke it off.
+    """
 
     text: str
     prompt_tokens: int = 0

@@ -221,6 +221,16 @@ def test_a_judge_of_garbage_tells_nothing_and_may_decide_nothing(inputs: dict[st
         assert row["at_worst"]["difference"] > 0.5
 
 
+def test_kinds_in_replies_that_the_server_cut_are_not_read(inputs: dict[str, Path], tmp_path: Path) -> None:
+    def cut(document: dict[str, Any]) -> None:
+        document["choices"][0]["finish_reason"] = "length"
+
+    with judge_server(Scripted(kind_said, change=cut)) as script:
+        summary = judge(inputs, tmp_path / "out", script)
+    assert summary["asked"] == summary["parse_failures"] > 100
+    assert summary["may_decide"] is False
+
+
 def test_a_judge_that_sees_refusals_everywhere_is_no_better_than_one_label(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -315,6 +315,50 @@ def test_a_reply_that_is_too_long_is_cut_and_cannot_be_read(tmp_path: Path) -> N
     assert all(path.stat().st_size < 8 * (MOST_CHARACTERS + 1000) for path in kept)
 
 
+@pytest.mark.parametrize(
+    ("mode", "reason", "said"),
+    [
+        ("pairwise", "length", "On style alone.\nVerdict: A\nOn facts, though, the other is"),
+        ("pairwise", "content_filter", "Verdict: A\nThe second answer is"),
+        ("pairwise", "MAX_TOKENS", "Verdict: A"),
+        ("single", "length", "Score: 7\nBut for its end, which"),
+    ],
+)
+def test_a_reply_that_the_server_cut_cannot_be_read_now_and_from_the_journal(
+    pairs: dict[str, Path], tmp_path: Path, mode: str, reason: str, said: str
+) -> None:
+    def cut(document: dict[str, Any]) -> None:
+        document["choices"][0]["finish_reason"] = reason
+
+    spec = spec_of(mode=mode)
+    with judge_server(Scripted(lambda _: said, change=cut)) as script:
+        summaries = [judge(spec, pairs, tmp_path / name, script, tmp_path / "cache") for name in ("out", "again")]
+    asked = summaries[0]["asked"]
+    counts = [(each["asked"], each["kept"], each["parse_failures"]) for each in summaries]
+    assert (asked >= 40, counts) == (True, [(asked, 0, asked), (0, asked, asked)])
+    assert [row["value"] for each in summaries for row in each["results"]] == []
+    replies = [json.loads(line) for line in (tmp_path / "again" / "replies.jsonl").read_text("utf-8").splitlines()]
+    assert {(each["text"], each["is_cut"]) for each in replies} == {(said, True)}
+
+
+def test_the_reply_of_a_judge_that_thought_beside_it_is_read_and_one_cut_while_it_thought_is_not(
+    pairs: dict[str, Path], tmp_path: Path
+) -> None:
+    left = [{"finish_reason": "length", "text": "<think>Verdict: B\nOr is"}]
+
+    def thought(document: dict[str, Any]) -> None:
+        choice = document["choices"][0]
+        choice["message"]["reasoning_content"] = "Verdict: B"
+        if left:
+            first = left.pop()
+            choice["finish_reason"], choice["message"]["content"] = first["finish_reason"], first["text"]
+
+    with judge_server(Scripted(best, change=thought)) as script:
+        summary = judge(spec_of(), pairs, tmp_path / "out", script)
+    assert (summary["asked"], summary["parse_failures"]) == (80, 1)
+    assert pl.read_parquet(tmp_path / "out" / "judgements.parquet")["outcome"].null_count() == 1
+
+
 @pytest.mark.parametrize("usage", [{"prompt_tokens": "many", "completion_tokens": None}, [3], "much", None])
 def test_a_cost_that_is_no_number_is_not_counted(pairs: dict[str, Path], tmp_path: Path, usage: object) -> None:
     with judge_server(Scripted(best, change=lambda document: document.update(usage=usage))) as script:
