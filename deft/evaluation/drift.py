@@ -6,6 +6,7 @@ the limit of KL.
 It knows numbers and arms only; the words of a verdict are in `verdict`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,16 +79,21 @@ class Drift:
 
     def words(self) -> str:
         """Return the numbers in words."""
-        kl = "KL not measured" if self.kl is None else f"KL {self.kl:.3f} nats a token"
+        kl = "KL not measured" if self.kl is None else f"KL {_told(self.kl, '.3f', ' nats a token')}"
         if self.change is None or self.change_per_token is None:
             return f"{kl}, log p(chosen) not measured"
-        return f"{kl}, log p(chosen) {self.change:+.1f} nats ({self.change_per_token:+.2f} a token)"
+        per_token = _told(self.change_per_token, "+.2f", " a token")
+        return f"{kl}, log p(chosen) {_told(self.change, '+.1f', ' nats')} ({per_token})"
 
     def among(self, some: Sequence[str]) -> str:
         """Return which of several draws *some* are, in words; nothing where the arm has one draw."""
         if len(self.draws) < 2:
             return ""
         return f" ({', '.join(f'`{draw}`' for draw in some)} of {len(self.draws)} draws)"
+
+
+def _told(value: float, form: str, unit: str) -> str:
+    return f"{value:{form}}{unit}" if math.isfinite(value) else "no number"
 
 
 Drifts = Mapping[str, Drift]

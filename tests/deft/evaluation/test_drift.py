@@ -129,6 +129,12 @@ def test_a_drift_that_is_no_number_is_heavy() -> None:
     )
 
 
+def test_a_drift_that_is_no_number_is_called_so() -> None:
+    found = compared(systems({"deft": 0.7, "random": 0.6}, kl={"deft": float("nan")}, fall={"deft": float("nan")}))
+    assert "Drift of `deft`: KL no number, log p(chosen) no number (no number);" in found["sentence"]
+    assert "nan" not in found["sentence"].lower()
+
+
 def test_being_ahead_of_a_control_that_collapsed_is_no_plain_gain() -> None:
     found = compared(systems({"deft": 0.70, "random": 0.30}, kl={"random": 3.0}))
     assert found["verdict"] == "gain over heavy drift"
