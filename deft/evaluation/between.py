@@ -34,9 +34,11 @@ def between(left: Measured, plus: Runs, right: Measured, minus: Runs, metric: st
 
 def _paired(left: Measured, plus: Runs, right: Measured, minus: Runs, metric: str) -> Change | None:
     """Return the difference over the same rows; None where the rows of the two are not the same after all."""
-    one, other = left.summed(metric, (plus,)), right.summed(metric, (minus,))
-    if one is None or other is None or one.prompts != other.prompts:
+    mine, theirs = left.summed(metric, (plus,)), right.summed(metric, (minus,))
+    shared = None if mine is None or theirs is None else mine.shared_with(theirs)
+    if shared is None:
         return None
+    one, other = shared
     own, its = len(one.measurements), len(other.measurements)
     evidence = left.resampled(metric, [*one.measurements, *other.measurements])
     here = [place for place in range(own) if one.measurements[place].system in plus]

@@ -203,12 +203,13 @@ class Measured:
         return gather(measurements, resamples=resamples, seed=seed)[metric]
 
     def summed(self, metric: str, sides: Sequence[Runs]) -> Summed | None:
-        """Return the sums over prompts of all systems; None where any of *sides* is not on record."""
+        """Return the sums of all systems over the prompts that were read of *sides*; None: one is not on record."""
         values = self.values.get(metric)
-        found = None if values is None else values.read(metric, self.rows)
+        asked = [run for side in sides for run in side]
+        every = None if values is None else values.read(metric, self.rows)
+        found = None if every is None else every.read_of(asked)
         if found is None:
             return None
-        asked = [run for side in sides for run in side]
         like = next((each.system for each in found.measurements if each.system in asked), found.measurements[0].system)
         for run in asked:
             known = self.by_definition(run, metric)

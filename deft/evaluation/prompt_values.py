@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from deft.evaluation.intervals import Array, Bounds
 from deft.evaluation.metrics import Measurement, rule_of
@@ -33,10 +34,38 @@ RANGES: Mapping[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "1-1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summed:
-    """One metric of all systems over the same C prompts; equal *prompts*: over the same rows in the same order."""
+    """One metric of all systems over the same C prompts; equal *prompts*: over the same rows in the same order.
+
+    *clusters* [C] name the prompts of a judging, which may have read other ones of each system; None: all have all.
+    """
 
     measurements: list[Measurement]
     prompts: str
+    clusters: Array | None = None
+
+    def read_of(self, systems: Sequence[str]) -> "Summed | None":
+        """Return this over the prompts that were read of all of *systems*; None: there is no such prompt."""
+        if self.clusters is None:
+            return self
+        counts = [each.sums[:, 1] for each in self.measurements if each.system in systems]
+        return self._over(np.all([own > 0 for own in counts], axis=0)) if counts else self
+
+    def shared_with(self, other: "Summed") -> "tuple[Summed, Summed] | None":
+        """Return this and *other* over the prompts that both have; None: their rows are not known to be the same."""
+        if self.prompts == other.prompts:
+            return self, other
+        if self.clusters is None or other.clusters is None:
+            return None
+        mine = self._over(np.isin(self.clusters, other.clusters))
+        theirs = other._over(np.isin(other.clusters, self.clusters))
+        return None if mine is None or theirs is None else (mine, theirs)
+
+    def _over(self, is_kept: NDArray[np.bool_]) -> "Summed | None":
+        """Return this over some of its prompts, without systems of which none of them was read; None: over none."""
+        if self.clusters is None or not is_kept.any():
+            return None
+        clusters, own = self.clusters[is_kept], [replace(m, sums=m.sums[is_kept]) for m in self.measurements]
+        return Summed([m for m in own if m.sums[:, 1].any()], _digest(clusters), clusters)
 
     def with_known(self, system: str, value: float, like: str) -> "Summed":
         """Add *system*, whose *value* holds by definition, counted as the system *like* is; or change nothing."""
@@ -47,7 +76,7 @@ class Summed:
         sums = np.column_stack([value * counts, counts])
         own = replace(by_name[like], system=system, arm=system, sums=sums, is_by_definition=True)
         own = replace(own, is_trained_on=False, is_valid=True)
-        return Summed([*self.measurements, own], self.prompts)
+        return replace(self, measurements=[*self.measurements, own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +122,10 @@ class JudgingValues:
     path: Path
 
     def read(self, metric: str, rows: Sequence[Json]) -> Summed | None:
-        """Return *metric* of all systems; None: it is no mean over answers. *rows* are those of metrics.json."""
+        """Return *metric* of all systems over the prompts that were read of any; None: it is no mean over answers.
+
+        *rows* are those of metrics.json. A prompt that was not read of a system has the sums 0, 0 there: `read_of`.
+        """
         value_of = _SAID.get(metric)
         if value_of is None:
             return None
@@ -102,8 +134,8 @@ class JudgingValues:
         read = [(each, value) for each, value in said if value is not None]
         if not read:
             return None
-        clusters = sorted({each["cluster"] for each, _ in read})
-        place_of = {cluster: place for place, cluster in enumerate(clusters)}
+        clusters = np.array(sorted({each["cluster"] for each, _ in read}))
+        place_of = {cluster: place for place, cluster in enumerate(clusters.tolist())}
         sums: dict[str, Array] = {}
         for each, value in read:
             own = sums.setdefault(each["system"], np.zeros((len(clusters), 2)))
@@ -111,7 +143,7 @@ class JudgingValues:
         arms = {row["system"]: row["arm"] for row in rows}
         bounds: Bounds = RANGES.get(rule_of(metric).unit, (-9.0, 9.0))
         found = [_measurement(metric, name, arms.get(name, name), own, bounds, rows) for name, own in sums.items()]
-        return Summed(found, _digest(np.array(clusters)))
+        return Summed(found, _digest(clusters), clusters)
 
 
 def _gain(said: Json) -> float | None:

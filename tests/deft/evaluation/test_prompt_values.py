@@ -8,11 +8,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from deft.evaluation.changes import read_measured
+from deft.evaluation.between import between
+from deft.evaluation.changes import read_judging, read_measured
 from deft.evaluation.comparison import gather
 from deft.evaluation.metrics import Who
 from deft.evaluation.prompt_values import EvaluationValues, JudgingValues
 from deft.evaluation.set_values import append_values
+from deft.judges.statistics import Sampling, mean_of
 from tests.recorded import DRAWS, SETTINGS, accuracies, measure, writer
 
 SHARES = {"deft": 0.7, "random": 0.4, "random-2": 0.6, "random-3": 0.5}
@@ -158,3 +160,62 @@ def test_what_holds_by_definition_is_counted_as_the_other_side_is(tmp_path):
     assert (own.system, own.is_by_definition, own.sums.tolist()) == ("base", True, [[1.0, 2.0], [0.5, 1.0]])
     evidence = gather([found.measurements[0], own], resamples=SETTINGS["bootstrap"], seed=0)["judge_win_rate"]
     assert evidence.estimate([0], [1]).value == pytest.approx(0.5 - 0.5)
+
+
+WIN_RATE = "judge_win_rate"
+
+
+def judged(folder, outcomes, prompts=60):
+    """A judging: *outcomes* by system and prompt, others of the *prompts* asked and not read; with its metrics.json."""
+    folder.mkdir()
+    none = {"score": None, "score_against": None}
+    said = [
+        {"set": "held_out", "system": system, "against": "base", "cluster": float(p), "outcome": own.get(p), **none}
+        for system, own in outcomes.items()
+        for p in range(prompts)
+    ]
+    pl.DataFrame(said, infer_schema_length=None).write_parquet(folder / "judgements.parquet")
+    rows = []
+    for system, own in outcomes.items():
+        found = mean_of(list(own.values()), list(own), Sampling(2000, 0))
+        ends = {"value": found.value, "low": found.low, "high": found.high, "n": len(own)}
+        rows.append({"system": system, "arm": system, "metric": WIN_RATE, "slice": "all", "is_valid": True, **ends})
+    (folder / "metrics.json").write_text(json.dumps(rows))
+    settings = {"prompts": "same", "bootstrap": 2000, "seed": 0}
+    (folder / "judging.json").write_text(json.dumps({"may_decide": True, "against": "base", "settings": settings}))
+    return read_judging(folder)
+
+
+def test_prompts_that_nobody_could_read_of_a_system_are_none_of_its_own(tmp_path):
+    """A system read on 30 of 60 prompts, all won: Beta(30.6, 0.6) less one half, however many were read of another."""
+    half = {p: float(p % 2) for p in range(60)}
+    measured = judged(tmp_path / "judging", {"a": dict.fromkeys(range(30), 1.0), "b": half})
+    found, own = measured.change("a", "base", WIN_RATE), measured.value("a", WIN_RATE)
+    assert (found.value, found.low, found.high) == (0.5, pytest.approx(own.low - 0.5, abs=1e-12), 0.5)
+    assert found.low == pytest.approx(0.413, abs=0.0005)
+    mixed = {p: float(p % 3 > 0) for p in range(30)}
+    measured = judged(tmp_path / "mixed", {"a": mixed, "b": half})
+    found, own = measured.change("a", "base", WIN_RATE), measured.value("a", WIN_RATE)
+    ends = (own.value - 0.5, own.low - 0.5, own.high - 0.5)
+    assert (found.value, found.low, found.high) == pytest.approx(ends, abs=1e-9)
+
+
+def test_two_systems_are_compared_over_the_prompts_that_were_read_of_both(tmp_path):
+    """Of 60 prompts 20 were read of both: there one wins twice as often; elsewhere nothing of that is seen."""
+    a = {p: 1.0 if p >= 20 else 0.0 for p in range(40)}
+    b = {p: float(p % 2) if p < 40 else 1.0 for p in range(20, 60)}
+    both = [{p: own[p] for p in range(20, 40)} for own in (a, b)]
+    apart = judged(tmp_path / "apart", {"a": a, "b": b}).change("a", "b", WIN_RATE)
+    alone = judged(tmp_path / "alone", dict(zip("ab", both, strict=True))).change("a", "b", WIN_RATE)
+    assert apart.value == pytest.approx(0.5)
+    assert apart == alone
+    left, right = judged(tmp_path / "left", {"a": a}), judged(tmp_path / "right", {"a": b})
+    found = between(left, ("a",), right, ("a",), WIN_RATE)
+    assert found.is_paired
+    assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
+
+
+def test_systems_of_which_no_prompt_was_read_together_are_not_paired(tmp_path):
+    own = {"a": dict.fromkeys(range(30), 1.0), "b": dict.fromkeys(range(30, 60), 0.0)}
+    found = judged(tmp_path / "judging", own).change("a", "b", WIN_RATE)
+    assert (found.value, found.is_paired) == (1.0, False)
