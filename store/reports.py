@@ -56,6 +56,11 @@ class Made:
         made = self.artifact("evaluate")
         return [] if made is None else judgings.of_evaluation(self.session, self.job.team_id, made.id)
 
+    def studies(self) -> Sequence[Study]:
+        """Return the closed studies of the pipeline's answers, oldest first; who looks early sees nothing."""
+        made = self.artifact("evaluate")
+        return [] if made is None else studies.closed_of(self.session, self.job.team_id, made.id)
+
     def json(self, name: str, file: str) -> Any:  # noqa: ANN401 -- JSON
         """Return the JSON *file* of what the child *name* made; None where there is none.
 
@@ -112,7 +117,7 @@ def report(made: Made) -> Json:
         "training": _training(made),
         "contrasts": _contrasts(made),
         "judgings": [judging_of(made, row) for row in made.judgings()],
-        "studies": _studies(made),
+        "studies": [_study(study, judgements.results_of(made.session, study)) for study in made.studies()],
         "lineage": [_line(made, name, child) for name, child in made.children.items()],
         "settings": (made.json("evaluate", "evaluation.json") or {}).get("settings"),
         "spec": job.spec,
@@ -151,14 +156,8 @@ def judging_of(made: Made, row: Artifact) -> Json:
     return {"id": row.id, "created_at": row.created_at.isoformat(), **found, "results": results}
 
 
-def _studies(made: Made) -> list[Json]:
-    """Return what the closed studies of the pipeline's answers found, oldest first; who looks early sees nothing."""
-    evaluation = made.artifact("evaluate")
-    closed = [] if evaluation is None else studies.closed_of(made.session, made.job.team_id, evaluation.id)
-    return [_study(study, judgements.results_of(made.session, study)) for study in closed]
-
-
 def _study(study: Study, found: Results) -> Json:
+    """Return what a closed study of the pipeline's answers found."""
     times = {"created_at": study.created_at.isoformat(), "closed_at": study.closed_at and study.closed_at.isoformat()}
     told = {
         "systems": found.systems,

@@ -8,12 +8,14 @@ import hashlib
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from api.reports.page import page
+from store import study_evidence
 from store.reports import Made
+from store.study_tables import Study
 from store.tables import Artifact
 
 WANTED: Mapping[str, tuple[str, ...]] = {
@@ -45,6 +47,8 @@ jobs/NAME.json             spec, times, inputs and output of each job
 artifacts/NAME/            numbers of what each job made, with its manifest (SHA-256 of every file, also of those that
                            are not in this pack because they hold texts or weights)
 artifacts/judge-ID/        the same of each judging of the evaluation
+studies/ID/                of each closed study of the evaluation: results.json, and what it can be computed from:
+                           items.jsonl, judgements.jsonl (raters by id)
 SHA256SUMS                 of the files of this pack; check with: sha256sum --check SHA256SUMS
 """
 
@@ -86,6 +90,8 @@ def _entries(made: Made, report: Mapping[str, Any]) -> Iterator[tuple[str, str |
             yield from _files(made, artifact, place)
     for judging in made.judgings():
         yield from _files(made, judging, f"judge-{judging.id}")
+    for study in made.studies():
+        yield from _of_study(made, study)
 
 
 def _files(made: Made, artifact: Artifact, place: str) -> Iterator[tuple[str, Path]]:
@@ -94,6 +100,17 @@ def _files(made: Made, artifact: Artifact, place: str) -> Iterator[tuple[str, Pa
     yield f"artifacts/{place}/manifest.json", folder / "manifest.json"
     names = sorted(entry["path"] for entry in artifact.files)
     yield from ((f"artifacts/{place}/{name}", folder / name) for name in names if name in wanted)
+
+
+def _of_study(made: Made, study: Study) -> Iterator[tuple[str, str]]:
+    """Yield what people said in *study*, one by one, and what came of it."""
+    yield f"studies/{study.id}/results.json", _json(study_evidence.found_in(made.session, study))
+    yield f"studies/{study.id}/items.jsonl", _lines(study_evidence.items_of(made.session, study))
+    yield f"studies/{study.id}/judgements.jsonl", _lines(study_evidence.judgements_of(made.session, study))
+
+
+def _lines(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401 -- JSON

@@ -269,6 +269,36 @@ def test_a_closed_study_of_the_answers_is_in_the_report_and_an_open_one_is_not(
     assert ("Nothing has been judged yet." in again.text, "Nothing has been judged yet." in unjudged) == (False, True)
 
 
+def test_the_win_rate_of_people_can_be_computed_from_the_pack_again(
+    client: TestClient, ended: str, database: Database, team_id: str
+) -> None:
+    with database.read() as session:
+        evaluated = Evaluated(str(jobs.get(session, team_id, ended).artifact_id), "", "", {})
+    study, other = (studied(client, evaluated, ["base", system], items=20) for system in ("deft", "random"))
+    rows = client.get(f"/v1/studies/{study}/judgements.jsonl").text.splitlines()
+    client.post(f"/v1/studies/{study}/close")
+    (told,) = client.get(f"/v1/jobs/{ended}/report.json").json()["studies"]
+    pack = zipfile.ZipFile(io.BytesIO(client.get(f"/v1/jobs/{ended}/evidence.zip").content))
+    assert not [name for name in pack.namelist() if other in name]
+    names = [f"studies/{study}/{name}" for name in ("results.json", "items.jsonl", "judgements.jsonl")]
+    contents = [pack.read(name).decode() for name in names]
+    results, (items, said) = (
+        json.loads(contents[0]),
+        [[json.loads(line) for line in text.splitlines()] for text in contents[1:]],
+    )
+    wins = [{"base": 1.0, "deft": 0.0}.get(row["preferred"], 0.5) for row in said]
+    wins += [0.5 for item in items if item["kind"] == "identical"]
+    assert (len(said), len(wins)) == (len(rows), told["win_rate"]["n"])
+    assert results["win_rate"] == told["win_rate"]
+    assert told["win_rate"]["value"] == pytest.approx(np.mean(wins))
+    assert told["win_rate"]["prompts"] == len({item["cluster"] for item in items})
+    assert {row["rater_id"] for row in said} == {rater["rater_id"] for rater in results["raters"]}
+    assert not any(PRIVATE in text or "quality=" in text or "a person" in text for text in contents)
+    sums = pack.read("SHA256SUMS").decode()
+    assert all(f"  {name}\n" in sums for name in names)
+    assert "studies/ID/" in pack.read("README.txt").decode()
+
+
 def test_what_a_judge_of_safety_says_stands_beside_what_the_rules_say(
     client: TestClient, ended: str, database: Database, settings: Settings, team_id: str
 ) -> None:
