@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deft.errors import Finding, InvalidInput
 from deft.models.copies import is_copy
-from deft.reward_models.rows import Learnt
+from deft.reward_models.rows import Learnt, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ def require_apart(evaluating: Sequence[Known], trained_on: Sequence[Known]) -> N
     """Refuse reward models that evaluate and share weights or rows with one that was *trained_on*.
 
     Weights are shared by a copy, in whatever files and rounded to whatever type, and by a training of one from the
-    other, as far as the hash of what it started from is on record.
+    other, as far as the hash of what it started from is on record. Rows are shared where a prompt has a response that
+    both learnt from, whatever its rank and whatever else is in the row.
 
     Raises:
         InvalidInput: there is one.
@@ -72,19 +73,22 @@ def _require_apart(own: Known, other: Known) -> None:
         raise _shared(own, "weights", f"weights that were trained from those of {other.name}, which was trained on")
     if _started_from(other, own):
         raise _shared(own, "weights", f"the weights from which {other.name}, which was trained on, was trained")
-    if own.learnt is not None and other.learnt is not None:
-        number = len(own.learnt.keys & other.learnt.keys)
-        if number:
-            raise _shared(own, "rows", f"{number} rows that {other.name}, which was trained on, learnt from too")
+    both = None if own.learnt is None or other.learnt is None else shared(own.learnt, other.learnt)
+    if both is not None:
+        learnt = f"{both.number} {both.what} that {other.name}, which was trained on, learnt from too"
+        example = f"one is in row {both.row} of its dataset and in row {both.other_row} of the other's"
+        brief = f"{both.number} {both.what} of {other.name}: row {both.other_row} there, {both.row} here"
+        raise _shared(own, "rows", f"{learnt}: {example}", brief)
 
 
-def _shared(own: Known, what: str, found: str) -> InvalidInput:
+def _shared(own: Known, what: str, found: str, brief: str | None = None) -> InvalidInput:
+    """Return the refusal; *brief* stands for *found* in the finding, where only 80 characters of it are shown."""
     code = f"reward_models_share_{what}"
     finding = Finding(
         code=code,
         pointer=own.pointer,
-        found=found,
-        expected="a reward model of other weights, trained on other rows",
-        fix="train the reward model that evaluates on other rows, or list it in training_reward_models",
+        found=brief or found,
+        expected="a reward model of other weights, trained on other responses",
+        fix="train the reward model that evaluates on rows of other prompts, or list it in training_reward_models",
     )
     return InvalidInput(f"a reward model that evaluates has {found}", code=code, findings=[finding])

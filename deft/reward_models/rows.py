@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,11 +17,12 @@ from deft.data.datasets import read_examples
 from deft.data.identities import identities
 from deft.data.splits import chosen_rows
 from deft.errors import Finding, InvalidInput
-from deft.examples import Example
+from deft.examples import Example, is_transcript, normalised
 from deft.specs import TrainRewardModelSpec
+from deft.tokens import transcript_of
 
 ROWS = "rows.parquet"
-"""In a reward model's folder: `row`, `key` and `split_point` of each row, and whether it was `held_out`."""
+"""In a reward model's folder: `row`, `key`, `split_point`, `response_keys` of each row; whether it was `held_out`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,19 @@ def _draw(seed: int, point: float) -> bytes:
     return hashlib.sha256(f"{seed}:{point!r}".encode()).digest()
 
 
+def response_keys(example: Example) -> list[int]:
+    """Return of each response the first 64 bits of the SHA-256 of prompt and response, both normalised.
+
+    Forms of one conversation (bare text, transcript, messages) have one key; rank and the other responses have no part.
+    """
+    prompt = example.prompt
+    if isinstance(prompt, str) and not is_transcript(prompt):
+        prompt = [{"role": "user", "content": prompt}]
+    asked = normalised(transcript_of(prompt))
+    digests = (hashlib.sha256(orjson.dumps([asked, normalised(said)])).digest() for said in example.responses)
+    return [int.from_bytes(digest[:8], "big") for digest in digests]
+
+
 def write_rows(path: Path, trained: Sequence[Row], held_out: Sequence[Row]) -> None:
     """Write which rows were learnt from and which held out, by their hashes alone."""
     both = [*trained, *held_out]
@@ -61,17 +77,32 @@ def write_rows(path: Path, trained: Sequence[Row], held_out: Sequence[Row]) -> N
         "row": pa.array([row.number for row in both], pa.int64()),
         "key": pa.array([row.key for row in both], pa.string()),
         "split_point": pa.array([row.point for row in both], pa.float64()),
+        "response_keys": pa.array([response_keys(row.example) for row in both], pa.list_(pa.uint64())),
         "held_out": pa.array([False] * len(trained) + [True] * len(held_out)),
     }
     pq.write_table(pa.table(table), path, compression="zstd")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Learnt:
-    """What a reward model learnt from: keys of its rows, and points of their prompts."""
+    """What a reward model learnt from: *keys* of rows and of *responses*, and *points* of their prompts.
 
-    keys: frozenset[str]
+    Both tables have a `key` and its `row`. *responses* is None of a model whose record was written before it had them.
+    """
+
+    keys: pl.DataFrame
+    responses: pl.DataFrame | None
     points: frozenset[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How many *what* (`rows`, or `responses`) two reward models learnt from both, and a *row* of each that has one."""
+
+    what: str
+    number: int
+    row: int
+    other_row: int
 
 
 def learnt_rows(folder: Path) -> Learnt | None:
@@ -79,9 +110,29 @@ def learnt_rows(folder: Path) -> Learnt | None:
     path = folder / ROWS
     if not path.is_file():
         return None
-    table = pq.read_table(path, columns=["key", "split_point", "held_out"]).to_pydict()
-    learnt = [at for at, is_held_out in enumerate(table["held_out"]) if not is_held_out]
-    return Learnt(frozenset(table["key"][at] for at in learnt), frozenset(table["split_point"][at] for at in learnt))
+    table = pl.read_parquet(path).filter(~pl.col("held_out"))
+    responses = None
+    if "response_keys" in table.columns:
+        responses = table.select("row", pl.col("response_keys").alias("key")).explode("key")
+    return Learnt(table.select("row", "key"), responses, frozenset(table["split_point"].to_list()))
+
+
+def shared(own: Learnt, other: Learnt) -> Shared | None:
+    """Return what both learnt from, with the first row of *own* that has it; None: nothing.
+
+    That is responses to the same prompts; rows as a whole where one of the two has no more on record.
+    """
+    if own.responses is None or other.responses is None:
+        return _shared("rows", own.keys, other.keys)
+    return _shared("responses", own.responses, other.responses)
+
+
+def _shared(what: str, own: pl.DataFrame, other: pl.DataFrame) -> Shared | None:
+    first, second = (table.group_by("key").agg(pl.col("row").min()) for table in (own, other))
+    both = first.join(second, on="key", suffix="_of_other").sort("row", "row_of_other")
+    if both.is_empty():
+        return None
+    return Shared(what, both.height, both["row"][0], both["row_of_other"][0])
 
 
 def _too_few(rows: int) -> InvalidInput:

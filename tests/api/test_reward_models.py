@@ -4,17 +4,19 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
 from deft.examples import Example
-from deft.reward_models.rows import Row, write_rows
-from store import models
+from deft.reward_models.rows import Row, rows_of, write_rows
+from deft.specs import TrainRewardModelSpec
+from store import artifacts, models
 from store.artifacts import ArtifactFiles
 from store.database import Database
 from store.settings import Settings
 from store.tables import Job
-from tests.evaluations import add_job
+from tests.evaluations import add_job, publish_dataset, say
 from tests.models import write_model_files
 
 Body = dict[str, Any]
@@ -216,7 +218,7 @@ def test_reward_models_that_share_rows_are_refused_when_posted(
     files, made = ArtifactFiles(settings), []
     for hashed, keys in (("a", "xy"), ("b", "yz"), ("c", "z"), ("a", "w")):
         staged = files.stage("reward_model")
-        write_rows(staged / "rows.parquet", [Row(0, Example("p", ("q", "r")), 0.5, key) for key in keys], [])
+        write_rows(staged / "rows.parquet", [Row(0, Example("p", (key, f"no {key}")), 0.5, key) for key in keys], [])
         with database.write() as session:
             made.append(files.publish(session, team_id, "reward_model", staged, {"weights_hash": hashed}).id)
     for evaluating, code in ((made[1], "reward_models_share_rows"), (made[3], "reward_models_share_weights")):
@@ -225,6 +227,108 @@ def test_reward_models_that_share_rows_are_refused_when_posted(
         assert (problem["code"], problem["errors"][0]["pointer"]) == (code, "/reward_models/1")
     fields = {"reward_models": [made[2]], "training_reward_models": [made[0]]}
     assert client.post("/v1/jobs", json=_evaluate(dataset, model, **fields)).status_code == 202
+
+
+LISTS = [{"prompt": f"Question {n}?", "responses": [f"best {n}", f"middle {n}", f"worst {n}"]} for n in range(6)]
+OTHER_LISTS = [{**own, "prompt": f"Another {own['prompt']}"} for own in LISTS]
+IN_TURNS = [
+    {"prompt": [{"role": "user", "content": f"Question {n}?"}], "chosen": say(f"worst {n}"), "rejected": say("x")}
+    for n in range(6)
+]
+
+
+def _pairs(first: int, second: int, prompt: str = "{}", said: str = "{}") -> list[Body]:
+    """Pairs of two places of each list, which *prompt* and *said* may write otherwise."""
+    return [
+        {
+            "prompt": prompt.format(own["prompt"]),
+            "chosen": said.format(own["responses"][first]),
+            "rejected": said.format(own["responses"][second]),
+        }
+        for own in LISTS
+    ]
+
+
+@pytest.fixture
+def learnt(database: Database, settings: Settings, team_id: str) -> Callable[..., str]:
+    """Publish a reward model with the record of a training on *rows*; *is_old*: with keys of whole rows alone."""
+    files = ArtifactFiles(settings)
+
+    def publish(rows: list[Body], *, is_old: bool = False) -> str:
+        dataset = publish_dataset(database, files, team_id, rows)
+        spec = TrainRewardModelSpec.model_validate(_train(dataset, "any") | {"held_out": 0.01})
+        staged = files.stage("reward_model")
+        with database.write() as session:
+            trained, _ = rows_of(spec, files.folder(artifacts.get(session, team_id, dataset, "dataset")))
+            write_rows(staged / "rows.parquet", trained, [])
+            if is_old:
+                table = pq.read_table(staged / "rows.parquet").drop_columns(["response_keys"])
+                pq.write_table(table, staged / "rows.parquet")
+            return files.publish(session, team_id, "reward_model", staged, {}).id
+
+    return publish
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "evaluating", "found"),
+    [
+        pytest.param(LISTS, LISTS, "15 responses", id="equal lists"),
+        pytest.param(LISTS, _pairs(0, 2), "10 responses", id="pairs of the lists"),
+        pytest.param(_pairs(1, 2), LISTS, "10 responses", id="lists around the pairs"),
+        pytest.param(_pairs(0, 1), _pairs(1, 0), "10 responses", id="swapped"),
+        pytest.param(_pairs(0, 1), _pairs(1, 2), "5 responses", id="one response of each"),
+        pytest.param(LISTS, LISTS[:2] + OTHER_LISTS, "6 responses", id="a part of the lists"),
+        pytest.param(LISTS, _pairs(0, 2, "  {}\n", "{} "), "10 responses", id="other white space"),
+        pytest.param(LISTS, IN_TURNS, "5 responses", id="messages"),
+        pytest.param(LISTS, _pairs(0, 2, said="ANOTHER {}"), None, id="other responses"),
+        pytest.param(LISTS, _pairs(0, 2, "Another {}"), None, id="other prompts"),
+    ],
+)
+def test_reward_models_that_learnt_from_the_same_responses_are_refused(
+    client: TestClient,
+    dataset: str,
+    model: str,
+    learnt: Callable[..., str],
+    trained_on: list[Body],
+    evaluating: list[Body],
+    found: str | None,
+) -> None:
+    """Of six prompts each reward model learns from five, the same ones: a prompt's place in the draw is its own."""
+    first, second = learnt(trained_on), learnt(evaluating)
+    fields = {"reward_models": [second], "training_reward_models": [first]}
+    for path, accepted in (("/v1/plans", 200), ("/v1/jobs", 202)):
+        answer = client.post(path, json=_evaluate(dataset, model, **fields))
+        if found is None:
+            assert answer.status_code == accepted, answer.text
+            continue
+        assert (answer.status_code, answer.json()["code"]) == (422, "reward_models_share_rows"), answer.text
+        (finding,) = answer.json()["errors"]
+        assert finding["pointer"] == "/reward_models/0"
+        assert finding["found"].startswith(f"{found} of {first}: row 0 there, 0 here")
+        detail = f"{found} that {first}, which was trained on, learnt from too: one is in row 0 of its dataset and in "
+        assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("is_first_old", "is_second_old"), [(True, False), (False, True), (True, True)])
+def test_a_record_of_whole_rows_alone_is_compared_by_rows(
+    client: TestClient,
+    dataset: str,
+    model: str,
+    learnt: Callable[..., str],
+    is_first_old: bool,
+    is_second_old: bool,
+) -> None:
+    first = learnt(LISTS, is_old=is_first_old)
+    equal, others = (learnt(rows, is_old=is_second_old) for rows in (LISTS, _pairs(0, 2)))
+
+    def post(evaluating: str) -> Any:
+        fields = {"reward_models": [evaluating], "training_reward_models": [first]}
+        return client.post("/v1/jobs", json=_evaluate(dataset, model, **fields))
+
+    problem = post(equal).json()
+    assert problem["code"] == "reward_models_share_rows"
+    assert problem["errors"][0]["found"] == f"5 rows of {first}: row 0 there, 0 here"
+    assert post(others).status_code == 202
 
 
 def test_weights_that_were_saved_again_are_refused_when_posted(

@@ -60,7 +60,7 @@ def _accuracy(low: float) -> dict[str, Any]:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("others")
     texts = [{"prompt": f"General text number {n}", "chosen": "goes on.", "rejected": "x"} for n in range(6)]
-    rows = [Row(n, Example("p", ("a", "b")), 0.1 * n, f"key-{n}") for n in range(4)]
+    rows = [Row(n, Example(f"p {n}", ("a", "b")), 0.1 * n, f"key-{n}") for n in range(4)]
     return {
         "model": save_tiny_llama(root / "model"),
         "dataset": _write_dataset(root, "dataset", [_row(*each) for each in enumerate(WORDS)]),
@@ -281,11 +281,11 @@ def test_what_was_trained_from_the_other_shares_weights(inputs: dict[str, Path],
 
 
 def test_training_and_evaluation_share_no_rows(inputs: dict[str, Path], tmp_path: Path) -> None:
-    rows = [Row(n, Example("p", ("a", "b")), 0.1 * n, f"key-{n}") for n in (1, 2)]
+    rows = [Row(n, Example(f"p {n}", ("c", "a")), 0.1 * n, f"pair-{n}") for n in (1, 2)]
     other = _reward_model(tmp_path / "other", 9, learnt=rows, held_out=_accuracy(0.7))
     error = _refused(_spec(), {**inputs, "reward_model.0": other}, tmp_path / "out")
     assert error.error_code == "reward_models_share_rows"
-    assert "1 rows" in error.findings[0].found
+    assert error.findings[0].found == "1 responses of rm_3: row 2 there, 2 here"
 
 
 def test_a_wrong_head_is_refused_before_anything_is_generated(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def test_held_out_prompts_are_apart_and_on_record(trained: tuple[Path, dict[str,
     learnt = learnt_rows(trained[0])
     assert learnt is not None
     assert (len(learnt.keys), learnt.points) == (36, learnt_from)
+    assert learnt.responses is not None
+    assert len(learnt.responses) == learnt.responses["key"].n_unique() == 72
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(
