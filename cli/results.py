@@ -55,7 +55,7 @@ def headline(comparison: Json) -> list[str]:
     """Return what the evidence supports, and the smallest difference that could have been seen."""
     smallest = comparison.get("smallest_detectable_difference")
     lines = [str(comparison.get("sentence") or "No comparison was made.")]
-    if isinstance(smallest, int | float):
+    if isinstance(smallest, int | float) and smallest <= 1:
         lines.append(
             f"The smallest difference in preference accuracy that this evaluation could have seen: {smallest:.3f}."
         )

@@ -38,7 +38,7 @@ from deft.evaluation.resampling import (
     ratio,
     resample,
 )
-from deft.planning.power import LEVEL, UNSEEN, detectable
+from deft.planning.power import LEVEL, TWO_SIDED, UNSEEN, detectable_beyond
 
 __all__ = [
     "Array",
@@ -66,7 +66,7 @@ class Estimate:
 
     *p* is that of value = 0, two-sided, by swapping signs prompt by prompt. The *effect_size* is the value in standard
     deviations of prompts (of a difference: Cohen's d_z). *better* and *worse* are the shares of prompts, each by
-    itself, whose value is above and below 0.
+    itself, whose value is above and below 0. A value must be *critical* from 0, luck included, to be told from it.
     """
 
     value: float
@@ -77,6 +77,7 @@ class Estimate:
     effect_size: float | None = None
     better: float | None = None
     worse: float | None = None
+    critical: float | None = None
 
 
 TAIL = (1 - LEVEL) / 2
@@ -113,9 +114,11 @@ def estimate(
     sample, error = _where(seen, bounds if is_share else None, seed)
     deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
-    p = sign_flip_p(prompts, luck_deviates(luck, 0.0, len(deviations), seed), seed=seed)
+    of_test = luck_deviates(luck, 0.0, len(deviations), seed)
+    p = sign_flip_p(prompts, of_test, seed=seed)
+    critical = max((high - low) / 2, _critical(prompts, of_test, seed))
     error = float(np.sqrt(error**2 + (luck.variance if luck else 0.0)))
-    return _with_effect(Estimate(value, low, high, error, p), prompts, alone)
+    return _with_effect(Estimate(value, low, high, error, p, critical=critical), prompts, alone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +177,15 @@ def _ends(sample: Array, luck: Array | None, value: float, bounds: Bounds, seed:
     return max(min(low, value), bounds[0]), min(max(high, value), bounds[1])
 
 
+def _critical(prompts: Array, luck: Array | None, seed: int) -> float:
+    """Return how far from 0 the mean of *prompts* [C] has to be for p < 0.05 by `sign_flip_p`, as if normal."""
+    deviation = float(np.sqrt((prompts**2).sum())) / len(prompts)
+    if luck is None:
+        return TWO_SIDED * deviation
+    null = np.random.default_rng([seed, 5]).normal(scale=deviation, size=len(luck)) + luck
+    return float(np.quantile(np.abs(null), LEVEL))
+
+
 def _of_percentiles(
     resampled: Resampled, columns: list[list[int]], value: float, luck: Luck | None, bounds: Bounds, seed: int
 ) -> Estimate:
@@ -192,7 +204,7 @@ def _of_percentiles(
     low, high = _ends(sample, None, value, bounds, 0)
     share = min(float((sample <= 0).mean()), float((sample >= 0).mean()))
     p = min(1.0, 2 * (share * len(sample) + 1) / (len(sample) + 1))
-    return Estimate(value, low, high, float(wider * deviations.std()), p)
+    return Estimate(value, low, high, float(wider * deviations.std()), p, critical=(high - low) / 2)
 
 
 def _with_effect(found: Estimate, prompts: Array, alone: Array) -> Estimate:
@@ -234,11 +246,13 @@ def _constant(value: float, clusters: int, bounds: Bounds, *, is_share: bool = F
 def smallest_detectable_difference(difference: Estimate) -> float | None:
     """Return the true difference that would be found in 80 % of repetitions at 5 %, two-sided, for one comparison.
 
-    2.80 times the paired standard error (`deft.planning.power`). Where no spread was seen, the half width of the
-    interval; None where that is unknown too.
+    Found is what both the test and the interval tell from 0: `deft.planning.power.detectable_beyond` of *critical*.
+    With many prompts and no luck that is 2.80 times the paired standard error. It may lie beyond all that there can
+    be, where few draws tell of the luck of a run. Where no spread was seen, the half width of the interval; None where
+    that is unknown too.
     """
-    if difference.standard_error is not None:
-        return detectable(difference.standard_error)
+    if difference.critical is not None:
+        return detectable_beyond(difference.critical)
     if difference.low is None or difference.high is None or difference.low == difference.high:
         return None
     return (difference.high - difference.low) / 2

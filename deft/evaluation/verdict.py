@@ -199,10 +199,12 @@ def _smallest(headline: Difference) -> str:
     if headline.estimate.standard_error is None:
         alike = "No prompt told the two apart" if headline.estimate.value == 0 else "All prompts agree"
         return f"{alike}; with so many prompts a difference of up to {smallest:.3f} could have gone unseen."
-    return (
-        f"The smallest difference that could have been seen here is {smallest:.3f} (80 % power at 5 %, two-sided: 2.80 "
-        "times the paired standard error, for one comparison)."
-    )
+    power = "80 % power at 5 %, two-sided, for one comparison"
+    if smallest > 1:
+        return (
+            f"No difference that there can be was sure to be seen here ({power}): too few prompts, or draws of an arm."
+        )
+    return f"The smallest difference that could have been seen here is {smallest:.3f} ({power})."
 
 
 def _others(headline: Difference, own: Sequence[Difference], drifts: Drifts) -> list[str]:

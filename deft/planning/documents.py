@@ -149,7 +149,10 @@ class Queue(Planned):
 
 
 class Detectable(Planned):
-    """The smallest difference in preference accuracy between two arms that the evaluation will be able to see."""
+    """The smallest difference in preference accuracy between two arms that the evaluation will be able to see.
+
+    As far as prompts go: how far runs of one arm lie apart is known afterwards, and makes it larger.
+    """
 
     basis: Basis = Field(description="assumed: on how many prompts two arms disagree is known afterwards.")
     prompts: int

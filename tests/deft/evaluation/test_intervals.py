@@ -274,10 +274,45 @@ def test_a_mean_over_nothing_is_zero() -> None:
 def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
     generator = np.random.default_rng(1)
     error = 1 / np.sqrt(60)
-    truth = intervals.smallest_detectable_difference(Estimate(0.0, -1.0, 1.0, error, 1.0))
+    truth = intervals.smallest_detectable_difference(Estimate(0.0, -1.0, 1.0, error, 1.0, critical=1.95996 * error))
     assert truth == pytest.approx(2.8016 * error, rel=1e-4)
     found = resample(_sums(generator.normal(size=(600, 60)) + truth), ratio, resamples=1000, seed=0)
     assert 0.75 <= np.mean([estimate(found, [run]).low > 0 for run in range(600)]) <= 0.85
+
+
+@pytest.mark.parametrize(("size", "spread"), [(1000, 0.5), (1000, 0.02), (20, 0.5)])
+def test_without_luck_a_difference_of_280_standard_errors_can_be_seen(size: int, spread: float) -> None:
+    values = np.random.default_rng(0).normal(scale=spread, size=size)
+    found = estimate(resample(_sums([values - values.mean()]), ratio, resamples=4000, seed=0), [0])
+    assert found.standard_error is not None
+    assert intervals.smallest_detectable_difference(found) == pytest.approx(2.80 * found.standard_error, rel=0.12)
+
+
+@pytest.mark.parametrize("runs", [(1, 2), (1, 3), (3, 3)])
+def test_with_luck_no_smaller_difference_can_be_seen_than_test_and_interval_tell(runs: tuple[int, int]) -> None:
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(sum(runs), 60)) + generator.normal(scale=0.3, size=(sum(runs), 1))
+    plus, minus = range(runs[0]), range(runs[0], sum(runs))
+    for shift in (0.0, 1.0):
+        values[: runs[0]] += shift
+        found = estimate(resample(_sums(values), ratio, resamples=2000, seed=0), plus, minus)
+        smallest = intervals.smallest_detectable_difference(found)
+        assert found.critical is not None and found.low is not None and found.high is not None
+        assert smallest == pytest.approx(1.4294 * found.critical, rel=1e-4)
+        assert found.critical >= (found.high - found.low) / 2
+        assert (found.p < 0.05) == (abs(found.value) > found.critical) or abs(found.p - 0.05) < 0.02
+
+
+def test_with_three_runs_of_each_what_can_be_seen_is_seen_four_times_in_five() -> None:
+    generator, truth, smallest, hits = np.random.default_rng(1), 0.9, [], []
+    for seed in range(150):
+        values = generator.normal(size=(6, 60)) + generator.normal(scale=0.2, size=(6, 1))
+        values[:3] += truth
+        found = estimate(resample(_sums(values), ratio, resamples=500, seed=seed), [0, 1, 2], [3, 4, 5])
+        smallest.append(intervals.smallest_detectable_difference(found))
+        hits.append(found.p < 0.05 and found.low is not None and found.low > 0)
+    assert np.median(smallest) == pytest.approx(truth, rel=0.15)
+    assert 0.7 <= np.mean(hits) <= 0.95
 
 
 def test_luck_beside_the_prompts_own_noise_counts_with_more_degrees_of_freedom() -> None:

@@ -32,8 +32,18 @@ def test_a_small_difference_is_within_noise_and_the_smallest_visible_one_is_told
     smallest = found["smallest_detectable_difference"]
     assert 0.005 < smallest < 0.05
     assert found["sentences"][1] == (
-        f"The smallest difference that could have been seen here is {smallest:.3f} (80 % power at 5 %, two-sided: "
-        "2.80 times the paired standard error, for one comparison)."
+        f"The smallest difference that could have been seen here is {smallest:.3f} (80 % power at 5 %, two-sided, "
+        "for one comparison)."
+    )
+
+
+def test_where_two_draws_are_far_apart_no_difference_was_sure_to_be_seen() -> None:
+    (other,) = (m for m in systems({"random": 0.7}) if (m.arm, m.metric) == ("random", "preference_accuracy"))
+    found = compared([*systems({"deft": 0.6, "random": 0.3}), replace(other, system="random-2")])
+    assert found["smallest_detectable_difference"] > 1
+    assert found["sentences"][1] == (
+        "No difference that there can be was sure to be seen here (80 % power at 5 %, two-sided, for one comparison): "
+        "too few prompts, or draws of an arm."
     )
 
 
