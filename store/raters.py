@@ -60,7 +60,9 @@ def invite(session: Session, team_id: str, study_id: str, name: str) -> tuple[St
 
 
 def revoke(session: Session, team_id: str, study_id: str, rater_id: str) -> StudyRater:
-    """Make the rater's token useless from now on; what they judged stays. Revoking twice is no error.
+    """Make the rater's token useless from now on; what they judged stays, what they left is asked of others.
+
+    Revoking twice is no error.
 
     Raises:
         NotFound: the team's study has no such rater.

@@ -1,7 +1,8 @@
 """Judging: which item a rater sees next, and what they say of it.
 
 A rater goes through the items in an order of their own (by the study's seed), so that neither kind nor side can be told
-from the place. An item that was shown and not judged is kept for its rater for an hour, then goes to another.
+from the place. An item that was shown and not judged is kept for its rater for an hour, or until they are revoked, then
+goes to another.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from deft.studies.judgements import Judgement, inattentive
 from store import studies, trainers
 from store.judgements import judged_item, raters_with
 from store.raters import Rater
-from store.study_tables import Study, StudyItem, StudyJudgement
+from store.study_tables import Study, StudyItem, StudyJudgement, StudyRater
+from store.tables import ApiKey
 from store.types import database_now
 
 KEPT_SECONDS = 3600.0
@@ -100,7 +102,7 @@ def _candidates(session: Session, study: Study, rater: Rater) -> Sequence[StudyI
     seen = select(StudyJudgement.item_id).where(StudyJudgement.rater_id == rater.id)
     taken = (
         select(StudyJudgement.item_id, func.count().label("raters"))
-        .where(StudyJudgement.study_id == study.id, _takes_a_place())
+        .where(StudyJudgement.study_id == study.id, _takes_a_place(study))
         .where(StudyJudgement.rater_id.not_in(_left_out(session, study)))
         .group_by(StudyJudgement.item_id)
         .subquery()
@@ -115,10 +117,16 @@ def _candidates(session: Session, study: Study, rater: Rater) -> Sequence[StudyI
     return sorted(session.scalars(statement), key=lambda item: place_of(seed, rater.id, item.id))
 
 
-def _takes_a_place() -> ColumnElement[bool]:
-    """Return the condition that a judgement counts to the raters of its item: judged, or shown not long ago."""
+def _takes_a_place(study: Study) -> ColumnElement[bool]:
+    """Return the condition that a judgement counts to the raters of its item: judged, or shown not long ago.
+
+    What was shown to a rater who may judge no more, by themselves or by their key, waits for nobody.
+    """
+    is_revoked = or_(StudyRater.revoked_at.is_not(None), ApiKey.revoked_at.is_not(None))
+    revoked = select(StudyRater.id).outerjoin(ApiKey, ApiKey.id == StudyRater.key_id)
+    revoked = revoked.where(StudyRater.study_id == study.id, is_revoked)
     waits = StudyJudgement.verdict.is_(None) & (StudyJudgement.shown_at > database_now(-KEPT_SECONDS))
-    return or_(studies.is_verdict(), waits)
+    return or_(studies.is_verdict(), waits & StudyJudgement.rater_id.not_in(revoked))
 
 
 def _left_out(session: Session, study: Study) -> set[str]:

@@ -70,6 +70,40 @@ def test_an_item_that_was_left_goes_to_another_after_an_hour(database, make):
         assert rating.next_item(session, ben).id == item.id
 
 
+@pytest.mark.parametrize("by", ["invitation", "judging key", "key"])
+def test_what_a_revoked_rater_left_is_another_s_at_once(database, make, caller, by):
+    study = make(items=1)
+    ben = invited(database, study, "Ben")
+    with database.write() as session:
+        key, _ = accounts.create_key(session, study.team_id, "rater")
+        own = Caller(study.team_id, key.id)
+    ann = invited(database, study) if by == "invitation" else joined(database, study, own)
+    with database.write() as session:
+        item = rating.next_item(session, ann)
+        assert rating.next_item(session, ben) is None
+        assert rating.progress(session, ben).open == 0
+        if by == "key":
+            accounts.revoke_key(session, study.team_id, own.key_id)
+        else:
+            raters.revoke(session, study.team_id, study.id, ann.id)
+        assert rating.progress(session, ben).open == 1
+        assert rating.next_item(session, ben).id == item.id
+
+
+def test_what_a_revoked_rater_judged_stays_and_is_asked_of_nobody(database, make):
+    study = make(items=1)
+    ann, ben = invited(database, study), invited(database, study, "Ben")
+    with database.write() as session:
+        rating.judge(session, ann, rating.next_item(session, ann).id, "1")
+        raters.revoke(session, study.team_id, study.id, ann.id)
+        assert rating.next_item(session, ben) is None
+
+
+def joined(database, study, caller):
+    with database.write() as session:
+        return raters.join(session, study.id, caller)
+
+
 def test_requests_of_one_rater_at_once_get_one_item(database, make):
     study = make()
     ann = invited(database, study)
