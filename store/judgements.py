@@ -112,10 +112,16 @@ def with_study(
     found = _results_but_for(session, study, left_out)
     inattentive = {rater.rater_id for rater in found.raters if rater.is_left_out}
     taken = _taken(session, study, raters_with(session, study, interested - trained), left_out | inattentive)
-    told = _objections(study, found, taken) if system in found.systems else []
+    told = _objections(study, found, taken) if system in found.systems else [_of_others(study, found, system)]
     reasons = {HUMAN: "; ".join(told)} if told else {}
     number = {HUMAN: _judged_by(session, left_out)}
     return together(measured, replace(win_rate_of(found, system), reasons=reasons, judgements_left_out=number))
+
+
+def _of_others(study: Study, found: Results, system: str) -> str:
+    """Return why the study tells nothing of *system*, which is neither of the two that it is of."""
+    first, second = found.systems
+    return f"the named one, {study.id}, is of `{first}` and `{second}`, not of `{system}`"
 
 
 def _objections(study: Study, found: Results, taken: int) -> list[str]:

@@ -392,7 +392,9 @@ def test_a_study_of_other_systems_or_answers_decides_nothing(
     client.post(f"/v1/studies/{study}/close")
     asked = {"metric": "human_win_rate", "at_least": -1.0}
     assert "was not measured: name a study" in gain_of(client, one, asked)["reason"]
-    assert "was not measured: name a study" in gain_of(client, one, asked, study=study)["reason"]
+    reason = gain_of(client, one, asked, study=study)["reason"]
+    assert "was not measured: name a study" in reason
+    assert reason.endswith(f"; the named one, {study}, is of `base` and `random`, not of `deft`")
     refused = ask_release(client, other, asked, study=study)
     assert (refused.status_code, refused.json()["code"]) == (422, "other_evaluation")
     assert ask_release(client, other, asked, study="st_none").status_code == 404
