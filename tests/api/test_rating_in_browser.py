@@ -116,6 +116,41 @@ def test_a_rater_judges_by_mouse_and_takes_the_last_word_back(house: House, page
     assert house.client.studies.results(study["id"])["verdicts"]["tie"] == 0
 
 
+def test_a_rater_is_told_that_an_answer_was_not_taken_and_gives_it_again(house: House, page: Page) -> None:
+    study, link = study_and_link(house)
+    page.goto(link)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#response-1")).to_contain_text(HOSTILE)
+    first = page.locator("#response-1").inner_text()
+    page.context.set_offline(True)
+    page.keyboard.press("1")
+    expect(page.locator("#message")).to_have_text(
+        "The service cannot be reached: your answer was not taken. Please try again."
+    )
+    expect(page.locator("#response-1")).to_have_text(first, use_inner_text=True)
+    page.context.set_offline(False)
+    page.route("**/rating/items/*", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>"))
+    page.keyboard.press("1")
+    expect(page.locator("#message")).to_contain_text("your answer was not taken. Please try again.")
+    page.unroute("**/rating/items/*")
+    assert house.client.studies.results(study["id"])["judged_pairs"] == 0
+    page.keyboard.press("1")
+    expect(page.locator("#progress")).to_have_text(f"1 judged, {ROWS - 1} left")
+    expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_page_that_cannot_reach_the_service_says_so(house: House, page: Page) -> None:
+    _, link = study_and_link(house)
+    page.route("**/rating", lambda route: route.abort())
+    page.goto(link)
+    expect(page.locator("#message")).to_have_text("The service cannot be reached. Please load this page again.")
+    page.unroute("**/rating")
+    page.reload()
+    page.route("**/rating/next", lambda route: route.abort())
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#message")).to_have_text("The service cannot be reached. Please try again.")
+
+
 def test_a_rater_sees_both_conversations_to_the_end(house: House, page: Page, tmp_path: Path) -> None:
     _, link = study_and_link(house, prompt_set="ds_q")
     page.goto(link)

@@ -6,6 +6,13 @@ const root = `/v1/studies/${encodeURIComponent(study)}/rating`;
 const byId = (id) => document.getElementById(id);
 const sections = ["welcome", "judging", "done"];
 
+// What is said where no answer of the service comes, by what was asked of it.
+const unreached = {
+  GET: "The service cannot be reached. Please load this page again.",
+  POST: "The service cannot be reached. Please try again.",
+  PUT: "The service cannot be reached: your answer was not taken. Please try again.",
+};
+
 let item = null; // what is shown
 let last = null; // what was judged before it, for a step back
 let isBusy = false;
@@ -13,10 +20,19 @@ let isBusy = false;
 async function ask(method, path = "", body) {
   const headers = { Authorization: `Bearer ${token}` };
   if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch(root + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
-  const found = await answer.json();
+  const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
+  const [answer, found] = await answered(root + path, request);
   if (!answer.ok) throw new Error(found.detail ?? `The service answered ${answer.status}.`);
   return found;
+}
+
+async function answered(address, request) {
+  try {
+    const answer = await fetch(address, request);
+    return [answer, await answer.json()];
+  } catch {
+    throw new Error(unreached[request.method]);
+  }
 }
 
 function say(text) {
