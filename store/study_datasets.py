@@ -46,6 +46,7 @@ def collect(session: Session, team_id: str, study_id: str, *, min_judgements: in
     provenance = {
         "made_from": "study",
         "study": study.id,
+        "study_closed_at": study.closed_at and study.closed_at.isoformat(),
         "study_spec_hash": study.spec_hash,
         "evaluation": study.evaluation_id,
         "systems": spec.systems,

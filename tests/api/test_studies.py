@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -136,12 +137,18 @@ def test_from_judgements_to_results_export_and_a_dataset(
     assert dataset["summary"]["rows"] == 8
     assert (provenance["study"], provenance["evaluation"]) == (study["id"], evaluated.id)
     assert (provenance["judgements"], provenance["raters"]) == (12, 2)
+    assert provenance["study_closed_at"] is None
     folder = files._artifacts / dataset["id"]
     for _, example in read_examples(folder):
         chosen, rejected = example.responses
         assert ("good" in chosen, "bad" in rejected) == (True, True)
     assert set(pq.read_table(folder / "original.parquet")["chosen_system"].to_pylist()) == {"good"}
     assert json.loads((folder / "provenance.json").read_text()) == provenance
+
+    closed = client.post(f"/v1/studies/{study['id']}/close").json()
+    again = client.post(f"/v1/studies/{study['id']}/dataset", json={"name": "people, all"}).json()
+    told = again["summary"]["provenance"]["study_closed_at"]
+    assert datetime.fromisoformat(told) == datetime.fromisoformat(closed["closed_at"])
 
 
 def test_the_export_has_a_row_for_each_judgement_and_csv_has_no_texts(
