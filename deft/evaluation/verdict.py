@@ -135,7 +135,7 @@ def _sentences(
     if headline is None:
         return ["Preference accuracy was not measured: there is no verdict.", *_drift(focus, None, drifts)]
     return [
-        _lead(headline, drifts),
+        _lead(headline, drifts) + _behind_base(headline, own),
         _smallest(headline),
         *_others(headline, own, drifts),
         *_factors(own, rows, drifts),
@@ -160,6 +160,14 @@ def _lead(headline: Difference, drifts: Drifts) -> str:
     if verdict == "within noise" and headline.p_adjusted < SIGNIFICANCE:
         text += " p alone is below 0.05; the interval does not leave out 0, and that is not enough."
     return text + _qualified(headline, drifts)
+
+
+def _behind_base(headline: Difference, own: Sequence[Difference]) -> str:
+    """Return that training did harm where a gain over another arm is a loss to the base."""
+    to_base = [d for d in own if (d.arm, d.against, d.plain_verdict) == (headline.arm, BASE, "clear loss")]
+    if headline.plain_verdict != "clear gain" or not to_base:
+        return ""
+    return f" But `{headline.arm}` is behind {_short(to_base[0])}: no training at all did better."
 
 
 def _qualified(headline: Difference, drifts: Drifts) -> str:

@@ -21,6 +21,15 @@ def test_a_clear_gain_is_said_first_with_its_control_size_interval_and_n() -> No
     assert found["sentence"].startswith(lead)
 
 
+def test_a_gain_over_an_arm_that_lost_to_the_base_as_well_says_so_at_once() -> None:
+    lead = compared(systems({"deft": 0.40, "random": 0.25}))["sentences"][0]
+    assert lead.startswith("Clear gain: `deft` is ahead of `random` by 0.150")
+    assert " But `deft` is behind the base (-0.100, -0." in lead
+    assert lead.endswith("): no training at all did better.")
+    assert "behind the base" not in compared(systems({"deft": 0.49, "random": 0.25}))["sentences"][0]
+    assert "behind the base" not in compared(systems({"deft": 0.25, "random": 0.40}))["sentences"][0]
+
+
 def test_a_clear_loss_is_called_a_loss() -> None:
     found = compared(systems({"deft": 0.50, "random": 0.60}))
     assert found["sentences"][0].startswith("Clear loss: `deft` is behind `random` by 0.100 in preference accuracy")
