@@ -104,6 +104,26 @@ def test_rows_of_a_lone_prompt_say_little() -> None:
     assert lone.high - lone.low > 0.9 > 0.6 > many.high - many.low
 
 
+def test_ties_of_a_system_that_mostly_wins_go_with_losses_of_the_same_prompt() -> None:
+    """A tie takes as much off a rate above one half as a loss does: prompts of both say less than their rows."""
+    prompts = [(1.0, 1.0)] * 20 + [(0.0, 0.5)] * 10
+    outcomes, clusters = [each for own in prompts for each in own], [place // 2 for place in range(60)]
+    found = length_controlled(outcomes, [0.0] * 60, clusters, Sampling(4000, 0))
+    plain = mean_of(outcomes, clusters, Sampling(4000, 0))
+    assert plain.value == pytest.approx(0.75)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.015)
+
+
+def test_few_prompts_of_rows_that_are_all_alike_are_worth_less_than_one_row_each() -> None:
+    """Four prompts of three rows each: three times the variance, and 4 / 3 for so few prompts: logits twice as far."""
+    outcomes, length = [1.0] * 9 + [0.0] * 3, [0.0] * 12
+    together, apart = (
+        length_controlled(outcomes, length, clusters, HOW) for clusters in ([n // 3 for n in range(12)], range(12))
+    )
+    spans = [np.log(each.high / (1 - each.high)) - np.log(each.low / (1 - each.low)) for each in (together, apart)]
+    assert spans[0] / spans[1] == pytest.approx(2, abs=0.001)
+
+
 @pytest.mark.parametrize("outcome", [0.0, 0.5, 1.0])
 def test_outcomes_that_are_all_alike_have_an_interval(outcome: float) -> None:
     found = controlled(np.full(12, outcome), np.arange(-4, 8))

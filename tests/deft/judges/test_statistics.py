@@ -51,6 +51,8 @@ def test_a_judge_may_decide_once_it_agrees_with_enough_people() -> None:
 def test_a_judge_that_could_be_read_on_few_of_the_labelled_pairs_may_not_decide() -> None:
     read, mixed = [1.0] * 50, [10, -10] * 125
     assert agreement([*read, *[None] * 50], mixed[:100], list(range(100)), HOW).reasons == []
+    just_less = agreement([*read, *[None] * 51], mixed[:101], list(range(101)), HOW)
+    assert just_less.reasons == ["only 50 of the 101 labelled pairs that it was asked about could be read"]
     found = agreement([*read, *[None] * 200], mixed, list(range(250)), HOW)
     assert found.reasons == ["only 50 of the 250 labelled pairs that it was asked about could be read"]
 
@@ -60,6 +62,15 @@ def test_a_judge_that_only_measures_length_may_not_decide() -> None:
     right, longer_by = [1.0] * 45 + [0.0] * 15, [10] * 45 + [-10] * 15
     found = agreement(right, longer_by, list(range(60)), HOW)
     assert found.longer == 0.75
+    assert "length alone" in found.reasons[0]
+
+
+def test_a_judge_that_only_measures_shortness_may_not_decide() -> None:
+    """It agrees in 75 %, as does preferring the shorter answer."""
+    right, longer_by = [1.0] * 45 + [0.0] * 15, [-10] * 45 + [10] * 15
+    found = agreement(right, longer_by, list(range(60)), HOW)
+    assert (found.longer, found.shorter) == (0.25, 0.75)
+    assert "is not above 0.750" in found.reasons[0]
     assert "length alone" in found.reasons[0]
 
 

@@ -161,6 +161,12 @@ def test_judged_pairs_stand_for_all_that_differ():
     assert (turned.low, turned.high) == pytest.approx((1 - found.win_rate.high, 1 - found.win_rate.low), abs=0.01)
 
 
+def test_a_partly_judged_study_that_is_lost_has_the_interval_of_one_that_is_won_from_the_other_end():
+    won, lost = (found_in(*study(30, 60, 90, verdict)).win_rate for verdict in "12")
+    assert lost.value == pytest.approx(1 / 12)
+    assert (lost.low, lost.high) == pytest.approx((1 - won.high, 1 - won.low), abs=1e-9)
+
+
 def test_few_judged_pairs_among_identical_answers_show_no_difference():
     found = found_in(*study(150, 2, 148))
     assert found.win_rate.value == pytest.approx(0.75)
