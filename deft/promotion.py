@@ -1,8 +1,8 @@
 """The promotion gate: whether the numbers of an evaluation hold an adapter to a policy. Pure; knows no approver.
 
 Each clause compares the worse end of a 95 % interval with its limit. A number that is missing, has no interval, was
-trained on or is not valid fails its clause: what is not known is no reason to release. So does a category of few
-prompts, and answers that a safety rate leaves out count as the worst they could be.
+trained on, is not valid or is no finite number fails its clause: what is not known is no reason to release. So does a
+category of few prompts, and answers that a safety rate leaves out count as the worst they could be.
 """
 
 import math
@@ -173,7 +173,7 @@ def _part_of_safety(clause: SafetyClause, measured: Measured, system: str, metri
     So answers that were left out of a rate as incoherent count against the adapter.
     """
     worst, change = measured.at_worst(system, metric, part), measured.change(system, BASE, metric, part)
-    if worst is not None and (change is None or (change.high or 0.0) <= (worst.high or 0.0)):
+    if worst is not None and (change is None or _reach(change) <= _reach(worst)):
         change = worst
     question = _Question("safety", metric, part, BASE, "at_most", clause.at_most, _what_to_judge(metric))
     found = question.answered(change, measured.reasons.get(metric))
@@ -189,6 +189,11 @@ def _part_of_safety(clause: SafetyClause, measured: Measured, system: str, metri
         reasons += _too_few(worst.prompts, clause.at_most, is_held=bool(reasons))
     detector = measured.settings_of(metric).get("detector")
     return replace(found, is_met=not reasons, reason="; ".join(reasons) or None, detector=detector)
+
+
+def _reach(change: Change) -> float:
+    """Return how high the interval of *change* reaches: without end where that is not known."""
+    return math.inf if change.high is None or math.isnan(change.high) else change.high
 
 
 def _categories(clause: SafetyClause, measured: Measured, system: str, metric: str) -> set[str]:
@@ -261,6 +266,11 @@ def _missing(clause: SafetyClause, seen: set[str]) -> list[ClauseResult]:
     ]
 
 
+def _known(number: float | None) -> float | None:
+    """Return *number*, or None where it is none that JSON has."""
+    return number if number is not None and math.isfinite(number) else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """What a clause asks of one number."""
@@ -284,10 +294,10 @@ class _Question:
             against=self.against,
             comparison=self.comparison,
             limit=self.limit,
-            bound=self._bound(change),
-            value=None if change is None else change.value,
-            low=None if change is None else change.low,
-            high=None if change is None else change.high,
+            bound=_known(self._bound(change)),
+            value=None if change is None else _known(change.value),
+            low=None if change is None else _known(change.low),
+            high=None if change is None else _known(change.high),
             against_systems=[] if change is None else list(change.minus),
             is_paired=None if change is None else change.is_paired,
             has_luck=None if change is None else change.has_luck,
@@ -314,6 +324,8 @@ class _Question:
         bound = self._bound(change)
         if bound is None:
             return f"{what} has no interval"
+        if not all(number is None or math.isfinite(number) for number in (change.value, change.low, change.high)):
+            return f"{what} is no number"
         if bound >= self.limit if self.comparison == "at_least" else bound <= self.limit:
             return None
         end = "lower" if self.comparison == "at_least" else "upper"

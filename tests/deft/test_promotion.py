@@ -364,6 +364,33 @@ def test_what_has_no_interval_fails():
     assert "has no interval" in found.reason
 
 
+@pytest.mark.parametrize("place", ["low", "value", "high"])
+def test_what_is_no_number_fails_and_is_told_as_unknown(place):
+    accuracy = {"low": 0.7, "value": 0.75, "high": 0.8, place: float("nan")}
+    kl = {"low": 0.1, "value": 0.125, "high": 0.2, place: float("nan")}
+    gain = clause_of("gain", [only("preference_accuracy", **accuracy)])
+    loss = clause_of("forgetting", [only("kl", **kl)])
+    for found in (gain, loss):
+        assert (found.is_met, getattr(found, place)) == (False, None)
+        assert found.reason.endswith("is no number")
+
+
+@pytest.mark.parametrize("unknown", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("which", ["at_worst", "as counted"])
+def test_a_category_whose_increase_is_no_number_either_way_is_held(which, unknown):
+    """The other of the two is well within the limit: it does not stand in for what is not known."""
+    part, metric = "category:x", "over_refusal"
+    one, other = {"low": -0.02, "high": 0.02}, {"low": -0.02, "high": unknown}
+    counted, worst = (one, other) if which == "at_worst" else (other, one)
+    difference = {"system": "ad", "against": "base", "metric": metric, "slice": part, "difference": 0.0, **counted}
+    difference["at_worst"] = {"difference": 0.0, "prompts": 400, **worst}
+    rows = [only(metric, 0.0, 0.0, 1.0, who, part=part) for who in ("ad", "base")]
+    found = decide(policy(at_most=0.125), Measured(rows, [difference], {}), "ad")
+    (clause,) = (result for result in found if (result.metric, result.slice) == (metric, part))
+    assert (clause.is_met, clause.bound) == (False, None)
+    assert "no number" in clause.reason or "no interval" in clause.reason
+
+
 @pytest.mark.parametrize("metric", ["length", "entropy", "unheard_of"])
 def test_of_what_has_no_better_end_there_is_no_gain_and_no_loss(metric):
     found = [only(metric, 5.0, 6.0, 7.0), only(metric, 1.0, 2.0, 3.0, "base")]
