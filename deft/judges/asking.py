@@ -1,6 +1,7 @@
 """Many questions asked at once, at a pace, each at most once; what came back is in the journal before anything else.
 
-Knows questions and a function that answers one; it must not know HTTP, templates or statistics.
+Jobs that ask the same at once, with one journal, take over each other's replies. Knows questions and a function that
+answers one; it must not know HTTP, templates or statistics.
 """
 
 import hashlib
@@ -34,9 +35,11 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def count(self, reply: Reply) -> None:
-        """Add a *reply*'s cost."""
-        self.retries += reply.retries
+    def count(self, reply: Reply, *, is_new: bool) -> None:
+        """Add a *reply* with its cost; one that is not new was kept from before, retries and all."""
+        self.asked += is_new
+        self.kept += not is_new
+        self.retries += reply.retries * is_new
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
 
@@ -89,14 +92,13 @@ def ask_all(
     """
     every = {key_of(question, context): question for question in questions}
     missing = {key: question for key, question in every.items() if key not in journal.replies}
-    tally = Tally(kept=len(every) - len(missing))
+    tally = Tally()
     for key in every.keys() - missing.keys():
-        kept = journal.replies[key]
-        tally.prompt_tokens += kept.prompt_tokens
-        tally.completion_tokens += kept.completion_tokens
+        tally.count(journal.replies[key], is_new=False)
+    kept = tally.kept
     with ThreadPoolExecutor(lanes, "judge") as pool:
         open_ones = {
-            pool.submit(_asked, question, ask, pace or Pace(None), key, journal): key
+            pool.submit(_asked, question, ask, pace or Pace(None), key, journal, report): key
             for key, question in missing.items()
         }
         try:
@@ -108,6 +110,8 @@ def ask_all(
             raise Unavailable(message, code=error.error_code, findings=error.findings) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    if tally.kept > kept:
+        report.note(f"{tally.kept - kept:,} replies came from another job that asked the same meanwhile")
     return tally
 
 
@@ -148,14 +152,20 @@ class Interview:
         return sum(is_unread(self.journal.replies[key]) for key in keys & self.journal.replies.keys())
 
 
-def _asked(question: Question, ask: Ask, pace: Pace, key: str, journal: Journal) -> Reply:
+def _asked(question: Question, ask: Ask, pace: Pace, key: str, journal: Journal, report: Report) -> tuple[Reply, bool]:
+    """Return the reply to *question*, and whether it is new: another job may have kept it, or be asking just now."""
+    if (kept := journal.reply_to(key)) is not None:
+        return kept, False
     pace.wait()
-    reply = plain(ask(question))
-    journal.add(key, reply)
-    return reply
+    with journal.held(key, lambda: stop_if_asked(report)):
+        if (kept := journal.reply_to(key)) is not None:
+            return kept, False
+        reply = plain(ask(question))
+        journal.add(key, reply)
+        return reply, True
 
 
-def _gather(open_ones: dict[Future[Reply], str], tally: Tally, total: int, report: Report) -> None:
+def _gather(open_ones: dict[Future[tuple[Reply, bool]], str], tally: Tally, total: int, report: Report) -> None:
     pending = set(open_ones)
     report.progress(tally.kept, total, "questions")
     while pending:
@@ -167,11 +177,10 @@ def _gather(open_ones: dict[Future[Reply], str], tally: Tally, total: int, repor
             report.progress(tally.kept + tally.asked + tally.refused, total, "questions")
 
 
-def _take(future: Future[Reply], tally: Tally) -> None:
+def _take(future: Future[tuple[Reply, bool]], tally: Tally) -> None:
     try:
-        reply = future.result()
+        reply, is_new = future.result()
     except RequestRefused:
         tally.refused += 1
     else:
-        tally.asked += 1
-        tally.count(reply)
+        tally.count(reply, is_new=is_new)

@@ -1,12 +1,18 @@
+import fcntl
 import json
+import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deft.endpoints import RequestRefused
 from deft.errors import Interrupted, Unavailable
-from deft.judges.asking import Pace, ask_all
+from deft.judges.asking import Pace, ask_all, key_of
 from deft.judges.journal import Journal, Reply
 from deft.judges.templates import Question
 from deft.reports import Silent
@@ -84,6 +90,115 @@ def test_it_stops_when_asked_and_keeps_what_came(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         ask_all([question(i) for i in range(50)], Scripted(), journal, context="m", report=Stopping(), lanes=1)
     assert len(Journal(tmp_path / "replies.jsonl").replies) == len(journal.replies)
+
+
+class Noted(Silent):
+    """Keeps notes; stops where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_two_jobs_that_ask_the_same_at_once_ask_nothing_twice(tmp_path: Path) -> None:
+    path, questions, report = tmp_path / "replies.jsonl", [question(i) for i in range(40)], Noted()
+    journals, judge, together = (Journal(path), Journal(path)), Scripted(), threading.Barrier(2)
+
+    def slow(asked: Question) -> Reply:
+        time.sleep(0.01)
+        return judge(asked)
+
+    def job(journal: Journal) -> Any:
+        together.wait(timeout=30)
+        return ask_all(questions, slow, journal, context="m", report=report)
+
+    with ThreadPoolExecutor(2) as pool:
+        tallies = list(pool.map(job, journals))
+    assert sorted(judge.asked) == sorted(each.text for each in questions)
+    assert sum(tally.asked for tally in tallies) == 40
+    assert {(tally.asked + tally.kept, tally.prompt_tokens) for tally in tallies} == {(40, 400)}
+    assert journals[0].replies == journals[1].replies == Journal(path).replies
+    taken = [f"{tally.kept} replies came from another job that asked the same meanwhile" for tally in tallies]
+    assert set(report.notes) == {note for note, tally in zip(taken, tallies, strict=True) if tally.kept}
+
+
+ASKER = """
+import sys, time
+from pathlib import Path
+from deft.judges.asking import ask_all
+from deft.judges.journal import Journal
+from deft.judges.templates import Question
+from deft.reports import Silent
+
+def ask(question):
+    print("asked", flush=True)
+    time.sleep(600)
+
+ask_all([Question("pair-1", "system", "question 1")], ask, Journal(Path(sys.argv[1])), context="m", report=Silent())
+"""
+
+
+def test_a_question_of_a_killed_process_is_asked_by_the_one_that_waits(tmp_path: Path) -> None:
+    path, judge = tmp_path / "replies.jsonl", Scripted()
+    other = subprocess.Popen([sys.executable, "-c", ASKER, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "asked\n"
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask_all, [question(1)], judge, Journal(path), context="m", report=Silent())
+            time.sleep(0.5)
+            assert (judge.asked, asking.done()) == ([], False)
+            other.kill()
+            assert asking.result(timeout=60).asked == 1
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert judge.asked == ["question 1"]
+
+
+def test_whoever_waits_for_another_job_stops_when_asked(tmp_path: Path) -> None:
+    class Stopping(Silent):
+        asked = 0
+
+        @property
+        def is_stopping(self) -> bool:  # type: ignore[override]
+            self.asked += 1
+            return self.asked > 3
+
+    path, judge = tmp_path / "replies.jsonl", Scripted()
+    with Journal(path).held(key_of(question(1), "m"), lambda: None), pytest.raises(Interrupted):
+        ask_all([question(1)], judge, Journal(path), context="m", report=Stopping())
+    assert judge.asked == []
+
+
+@pytest.mark.parametrize("what", ["a file system without locks", "no room for files to lock"])
+def test_where_nothing_can_be_locked_questions_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if what == "a file system without locks":
+        monkeypatch.setattr(fcntl, "flock", refused)
+    else:
+        (tmp_path / "replies.locks").write_text("in the way")
+    tally = ask_all([question(1)], Scripted(), Journal(tmp_path / "replies.jsonl"), context="m", report=Silent())
+    assert tally.asked == 1
+    assert len(Journal(tmp_path / "replies.jsonl").replies) == 1
+
+
+def test_no_file_stays_open_for_a_question(tmp_path: Path) -> None:
+    def open_after(number: int) -> int:
+        questions = [question(i) for i in range(number)]
+        ask_all(questions, Scripted(), Journal(tmp_path / "replies.jsonl"), context="m", report=Silent())
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    few = open_after(5)
+    assert open_after(60) <= few + 5
 
 
 def test_a_pace_spreads_calls() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,16 @@ def test_a_judge_that_goes_away_fails_clearly_and_the_same_job_asks_nothing_twic
     assert len(script.asked) == summary["asked"] == 50
     assert summary["kept"] == 30
     assert value(summary) == 0.75
+
+
+def test_the_same_judging_twice_at_once_asks_nothing_twice(pairs: dict[str, Path], tmp_path: Path) -> None:
+    with judge_server(Scripted(best, seconds=0.01)) as script, ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(judge, spec_of(), pairs, tmp_path / n, script, tmp_path / "cache") for n in ("one", "two")]
+        summaries = [job.result() for job in jobs]
+    asked = [json.dumps(body["messages"]) for body in script.asked]
+    assert len(asked) == len(set(asked)) == 80
+    assert {each["asked"] + each["kept"] for each in summaries} == {80}
+    assert [value(each) for each in summaries] == [0.75, 0.75]
 
 
 def test_the_key_is_sent_and_stands_nowhere(pairs: dict[str, Path], tmp_path: Path) -> None:
