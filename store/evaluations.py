@@ -92,18 +92,34 @@ def scored(session: Session, team_id: str, rows: Sequence[Artifact], measured: M
 
 
 def adapters_of(session: Session, team_id: str, job_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return for each of the evaluations' jobs the adapter of each system, by the system's name."""
+    """Return for each of the evaluations' jobs the adapter of each system, by its name, in the order of the spec."""
     ids = list(job_ids)
     own = select(Job.id, Job.spec).where(Job.team_id == team_id, Job.id.in_(ids))
     specs = {row.id: row.spec for row in session.execute(own)}
     named = select(JobInput.job_id, JobInput.name, JobInput.artifact_id)
     named = named.where(JobInput.team_id == team_id, JobInput.job_id.in_(ids), JobInput.name.startswith(ADAPTER_INPUT))
+    rows = [(job_id, int(name.removeprefix(ADAPTER_INPUT)), own) for job_id, name, own in session.execute(named)]
     found: dict[str, dict[str, str]] = {}
-    for job_id, name, artifact_id in session.execute(named):
-        system = specs[job_id]["systems"][int(name.removeprefix(ADAPTER_INPUT))]["name"]
+    for job_id, place, artifact_id in sorted(rows, key=lambda row: row[:2]):
         if artifact_id is not None:
-            found.setdefault(job_id, {})[system] = artifact_id
+            found.setdefault(job_id, {})[specs[job_id]["systems"][place]["name"]] = artifact_id
     return found
+
+
+def require_each_adapter_once(inputs: Iterable[JobInput]) -> None:
+    """Check that an evaluation with these *inputs* measures each adapter as one system, named by its id or its job.
+
+    Raises:
+        InvalidInput: `named_twice`: one is named by two systems.
+    """
+    first: dict[str | None, JobInput] = {}
+    for each in (each for each in inputs if each.name.startswith(ADAPTER_INPUT)):
+        other = first.setdefault(each.artifact_id or each.input_job_id, each)
+        if other is not each:
+            found = f"{each.reference}, which {other.pointer} names already"
+            fix = "leave one out; two ways to generate are two evaluations"
+            finding = Finding("named_twice", found, "every adapter once", fix, each.pointer)
+            raise InvalidInput("an adapter is named by two systems", code="named_twice", findings=[finding])
 
 
 def leaderboard(
@@ -132,7 +148,8 @@ def leaderboard(
     if model is not None:
         jobs = select(Job.id).where(Job.team_id == team_id, Job.model_id == _model_id(session, team_id, model))
         statement = statement.where(evaluation.job_id.in_(jobs))
-    newest = statement.order_by(Artifact.created_at.desc(), Artifact.id.desc()).limit(MOST_SCORES)
+    order_of_scores = (Artifact.created_at.desc(), Artifact.id.desc(), Score.system, Score.metric)
+    newest = statement.order_by(*order_of_scores).limit(MOST_SCORES)
     found = session.execute(newest).all()
     adapters = adapters_of(session, team_id, {evaluation.job_id for _, _, evaluation in found if evaluation.job_id})
     closed = _closed(session, {study_in(score.metric) for score, _, _ in found})

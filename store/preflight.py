@@ -17,7 +17,7 @@ from deft.planning.source import DataSource, Examples, ModelSource, open_model
 from deft.planning.speed import given
 from deft.planning.summary import plan_document
 from deft.specs import JobSpec, PipelineSpec, ScoreSpec, SelectSpec, TokenOptions, endpoint_named, spec_json
-from store import jobs, models, named_models, on_record, queue_wait, recalls
+from store import evaluations, jobs, models, named_models, on_record, queue_wait, recalls
 from store.artifacts import ArtifactFiles
 from store.earlier import last_scoring, noise_in, pace_of
 from store.expansion import Resolved, resolve
@@ -48,7 +48,8 @@ def prepare(
         NotFound: the model, an artifact or a job that the spec names is not there for this team.
         InvalidInput: what is named has another kind or has failed; no row is left; a row does not become tokens; the
             model is no causal language model or has an unknown head; its tokenizer, its context or its modules do not
-            fit what is asked; what is on record of an input shows that the job cannot succeed (`store.on_record`).
+            fit what is asked; two systems are one adapter; what is on record of an input shows that the job cannot
+            succeed (`store.on_record`).
         Conflict: `adapter_recalled`: it would start from a recalled adapter.
     """
     _require_endpoint(settings, spec)
@@ -56,6 +57,7 @@ def prepare(
     own = spec if resolved is None else resolved.spec
     inputs = jobs.check(session, team_id, own)
     recalls.refuse_as_start(session, inputs)
+    evaluations.require_each_adapter_once(inputs)
     named_models.check_heads(session, settings, team_id, own)
     named_models.check_apart(session, files, settings, team_id, own, inputs)
     planner = Planner(_model(session, settings, team_id, own, has_weights=has_weights), {})

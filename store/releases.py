@@ -40,8 +40,8 @@ def request(session: Session, files: ArtifactFiles, caller: Caller, spec: Releas
 
     Raises:
         NotFound: the team has no such adapter, evaluation, policy, judging or study.
-        InvalidInput: `not_evaluated`: the adapter is no system of the evaluation; `other_evaluation`: the judging or
-            the study is of another one; `judged_twice`: both judgings tell the same metrics.
+        InvalidInput: `not_evaluated`, `several_systems`: the adapter is no system of the evaluation, or is several;
+            `other_evaluation`: a judging or the study is of another one; `judged_twice`: both judgings tell the same.
         Conflict: `release_recalled`: the adapter has been recalled.
     """
     adapter = artifact_named(session, caller.team_id, spec.adapter, ("adapter", "tuned_model"), "/adapter")
@@ -280,12 +280,20 @@ def _policy(session: Session, team_id: str, id_or_name: str) -> Policy:
 def _system_of(session: Session, team_id: str, adapter: Artifact, evaluation: Artifact) -> str:
     """Return the name under which the evaluation measured the adapter."""
     systems = adapters_of(session, team_id, [evaluation.job_id] if evaluation.job_id else [])
-    for name, adapter_id in systems.get(evaluation.job_id or "", {}).items():
-        if adapter_id == adapter.id:
-            return name
+    named = [name for name, own in systems.get(evaluation.job_id or "", {}).items() if own == adapter.id]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise _several_systems(named)
     fix = "evaluate the adapter, and name that evaluation"
     finding = Finding("not_evaluated", adapter.id, "an adapter that this evaluation measured", fix, pointer="/adapter")
     raise InvalidInput("The evaluation did not measure this adapter.", code="not_evaluated", findings=[finding])
+
+
+def _several_systems(names: Sequence[str]) -> InvalidInput:
+    told, expected = " and ".join(names), "an evaluation that measured the adapter as one system"
+    finding = Finding("several_systems", told, expected, "evaluate it once more, as one system", pointer="/evaluation")
+    return InvalidInput(f"The evaluation measured this adapter as {told}.", code="several_systems", findings=[finding])
 
 
 def _now(session: Session) -> datetime:

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from store import claims, telling
+from store import artifacts, claims, telling
+from store.artifacts import ArtifactFiles
 from store.database import Database
+from store.settings import Settings
+from store.tables import Job
 from tests.databases import database_url  # noqa: F401 - this module runs on Postgres too
+from tests.evaluations import publish_adapter
 
 Upload = Callable[..., dict[str, Any]]
 Make = Callable[..., dict[str, Any]]
@@ -199,3 +203,27 @@ def test_a_pipeline_is_answered_with_its_children(client: TestClient, make: Make
     assert {child["id"] for child in listed} == {child["id"] for child in pipeline["children"]}
     cancelled = client.post(f"/v1/jobs/{pipeline['id']}/cancel").json()
     assert {child["status"] for child in cancelled["children"]} == {"cancelled"}
+
+
+@pytest.mark.parametrize("named", ["{job} {other} {job}", "{made} {other} {made}", "{made} {other} {by}"])
+def test_an_evaluation_that_names_one_adapter_by_two_systems_is_refused(
+    client: TestClient, upload: Upload, model: str, database: Database, settings: Settings, team_id: str, named: str
+) -> None:
+    """By the job that has still to make it, by its id, and by its id and the job that made it."""
+    files, dataset = ArtifactFiles(settings), upload(40)["id"]
+    made, other = (publish_adapter(database, files, team_id) for _ in range(2))
+    with database.write() as session:
+        by = artifacts.get(session, team_id, made, "adapter").job_id
+        session.get_one(Job, by).artifact_id = made
+    job = client.post("/v1/jobs", json={"kind": "train", "data": dataset, "model": model, "deft": None}).json()["id"]
+    names = named.format(job=job, made=made, by=by, other=other).split()
+    systems = [{"name": f"s{place}", "arm": "deft", "adapter": own} for place, own in enumerate(names)]
+    body = {"kind": "evaluate", "dataset": dataset, "model": model, "systems": systems}
+    for path, accepted in (("/v1/plans", 200), ("/v1/jobs", 202)):
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "named_twice"), answer.text
+        (error,) = answer.json()["errors"]
+        assert (error["pointer"], error["expected"]) == ("/systems/2/adapter", "every adapter once")
+        assert error["found"] == f"{names[2]}, which /systems/0/adapter names already"
+        assert error["fix"]
+        assert client.post(path, json={**body, "systems": systems[:2]}).status_code == accepted

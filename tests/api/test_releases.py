@@ -388,6 +388,23 @@ def test_a_recalled_adapter_is_still_evaluated_and_shown_to_nobody(
     assert client.post("/v1/jobs", json=body).status_code == 202
 
 
+def test_an_adapter_that_was_measured_as_two_systems_is_refused_with_both(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    adapter, other = (publish_adapter(database, files, team_id) for _ in range(2))
+    adapters = {"twin": adapter, "other": other, "good": adapter}
+    evaluated = publish_evaluation(database, files, team_id, metrics=numbers(), adapters=adapters)
+    client.post("/v1/policies", json=POLICY)
+    body = {"adapter": adapter, "evaluation": evaluated.id, "policy": "strict"}
+    answer = client.post("/v1/releases", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "several_systems")
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["found"]) == ("/evaluation", "twin and good")
+    assert error["expected"] == "an evaluation that measured the adapter as one system"
+    assert client.get("/v1/releases").json()["data"] == []
+    assert client.post("/v1/releases", json={**body, "adapter": other}).status_code == 201
+
+
 def test_a_policy_is_never_changed(client: TestClient, stranger: TestClient) -> None:
     first = client.post("/v1/policies", json=POLICY).json()
     assert client.post("/v1/policies", json=POLICY).json() == first

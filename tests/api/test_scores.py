@@ -9,6 +9,7 @@ from deft.evaluation.metrics import Who
 from store import models
 from store.artifacts import ArtifactFiles
 from store.database import Database
+from store.evaluations import adapters_of
 from store.settings import Settings
 from store.tables import Job
 from tests.evaluations import Evaluated, publish_adapter, publish_evaluation, score
@@ -52,6 +53,19 @@ def test_evaluations_come_with_their_scores_and_adapters(client: TestClient, two
     ]
     assert scores[2]["adapter_id"] == two[1].adapters["good"]
     assert (scores[2]["value"], scores[2]["low"], scores[2]["settings_hash"]) == (40.0, 39.0, "h1")
+
+
+def test_an_adapter_that_was_measured_as_two_systems_stands_with_the_first_by_name(
+    client: TestClient, database: Database, files: ArtifactFiles, team_id: str
+) -> None:
+    adapter = publish_adapter(database, files, team_id)
+    own = [score(name, "bleu", value, value - 1, value + 1) for name, value in (("b", 5.0), ("a", 3.0), ("c", 4.0))]
+    evaluated = publish_evaluation(database, files, team_id, metrics=own, adapters=dict.fromkeys("bac", adapter))
+    (board,) = client.get("/v1/leaderboard", params={"metric": "bleu"}).json()["boards"]
+    (place,) = board["places"]
+    assert (place["system"], place["value"], place["evaluation_id"]) == ("a", 3.0, evaluated.id)
+    with database.read() as session:
+        assert list(adapters_of(session, team_id, [evaluated.job])[evaluated.job]) == ["b", "a", "c"]
 
 
 def test_every_filter_must_match(
