@@ -90,6 +90,28 @@ def ratio_errors(alone: Array, counts: Array, values: Array, seed: int) -> Array
     return errors
 
 
+def exp_ratio_errors(sums: Array, signs: Array, resamples: int, seed: int) -> Array:
+    """Return the standard error of sum(*signs* [m] * exp(ratio)) in each resample, [R]; *sums* [m, C, 2] are m ratios'.
+
+    By the delta method at each resample's own ratios: exp makes the error larger where the ratio is.
+    """
+    clusters = sums.shape[1]
+    columns = np.concatenate(sums.transpose(0, 2, 1)).T  # [C, 2 m]: numerator and denominator of each ratio
+    first, second = np.triu_indices(columns.shape[1])
+    products = columns[:, first] * columns[:, second]
+    twice = np.where(first == second, 1.0, 2.0)
+    parts = []
+    for drawn in weights(clusters, resamples, seed):
+        above, below = (drawn @ columns).reshape(len(drawn), len(sums), 2).transpose(2, 0, 1)
+        ratios = above / below
+        slopes = signs * np.exp(ratios) * clusters / below
+        factors = np.stack([slopes, -slopes * ratios], axis=2).reshape(len(drawn), -1)
+        squares = (factors[:, first] * factors[:, second] * twice * (drawn @ products)).sum(axis=1)
+        parts.append(np.sqrt(np.maximum(squares, 0.0) / clusters / (clusters - 1)))
+    errors: Array = np.concatenate(parts)
+    return errors
+
+
 def studentised(value: float, deviations: Array, errors: Array, prompts: Array) -> Array:
     """Return a sorted sample [R] of where the truth may lie, from *deviations* [R] of resamples from *value*.
 

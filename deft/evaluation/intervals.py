@@ -18,6 +18,7 @@ from deft.evaluation.confidence import (
     MANY,
     Array,
     at_the_marks,
+    exp_ratio_errors,
     ratio_errors,
     reach,
     standard_error,
@@ -110,7 +111,7 @@ def estimate(
     if _is_constant(prompts, value) and (luck is None or luck.variance == 0):
         return _with_effect(_constant(value, resampled.clusters, bounds, is_share=is_share), prompts, alone)
     deviations = contrast(resampled.resamples, columns) - value
-    seen = _Seen(value, prompts, alone, deviations, _shared_counts(resampled, columns), resampled.seed)
+    seen = _Seen(value, prompts, alone, deviations, columns, resampled)
     sample, error = _where(seen, bounds if is_share else None, seed)
     deviates = luck_deviates(luck, error**2, len(deviations), seed)
     low, high = _ends(sample, deviates, value, bounds, seed)
@@ -123,29 +124,35 @@ def estimate(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """What is known of one *value*: *prompts*, *alone*, *counts* [C] as in `Resampled`, *deviations* [R]."""
+    """What is known of one *value* of *columns*: *prompts* and *alone* [C] as in `Resampled`, *deviations* [R]."""
 
     value: float
     prompts: Array
     alone: Array
     deviations: Array
-    counts: Array | None
-    seed: int
+    columns: list[list[int]]
+    resampled: Resampled
+
+    @property
+    def counts(self) -> Array | None:
+        """The denominators [C] of the ratios in the columns; None where they differ, or are no ratios."""
+        if self.resampled.counts is None:
+            return None
+        counts = self.resampled.counts[:, [column for arm in self.columns for column in arm]]
+        own: Array = counts[:, 0]
+        return own if (counts == own[:, None]).all() else None
 
     def errors(self) -> Array:
         """Return the standard error of the value in each resample, [R]."""
-        if self.counts is None or len(self.prompts) > MANY:
-            return standard_errors(self.prompts, len(self.deviations), self.seed)
-        return ratio_errors(self.alone, self.counts, self.value + self.deviations, self.seed)
-
-
-def _shared_counts(resampled: Resampled, columns: list[list[int]]) -> Array | None:
-    """Return the denominators [C] of the ratios in *columns*; None where they differ, or are no ratios."""
-    if resampled.counts is None:
-        return None
-    counts = resampled.counts[:, [column for arm in columns for column in arm]]
-    own: Array = counts[:, 0]
-    return own if (counts == own[:, None]).all() else None
+        found, size = self.resampled, len(self.deviations)
+        if len(self.prompts) <= MANY and found.exponents is not None:
+            every = [column for arm in self.columns for column in arm]
+            signs = [sign / len(arm) for sign, arm in zip((1, -1), self.columns, strict=False) for _ in arm]
+            return exp_ratio_errors(found.exponents[every], np.array(signs), size, found.seed)
+        counts = self.counts
+        if len(self.prompts) > MANY or counts is None:
+            return standard_errors(self.prompts, size, found.seed)
+        return ratio_errors(self.alone, counts, self.value + self.deviations, found.seed)
 
 
 def _where(seen: _Seen, bounds: Bounds, seed: int) -> tuple[Array, float]:
@@ -162,7 +169,8 @@ def _where(seen: _Seen, bounds: Bounds, seed: int) -> tuple[Array, float]:
     if bounds is None:
         return sample, error
     marked = at_the_marks(seen.alone, prompts, bounds)
-    counts = np.ones(len(prompts)) if seen.counts is None else seen.counts
+    own = seen.counts
+    counts = np.ones(len(prompts)) if own is None else own
     shares = with_unseen(prompts, deviations, reach(seen.alone, counts, bounds), seed)
     return marked * shares + (1 - marked) * sample, marked * float(shares.std()) + (1 - marked) * error
 

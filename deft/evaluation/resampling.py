@@ -32,7 +32,7 @@ class Resampled:
     *contributions* [C, S] are the jackknife's pseudo-values, whose mean is the statistic up to its bias: for a mean
     over as many rows of each prompt, the prompts' own means. *alone* [C, S] is the statistic of each prompt by itself.
     Where both are None, resamples are all that is known, and `estimate` takes their percentiles. *counts* [C, S] are
-    the denominators of a ratio.
+    the denominators of a ratio; *exponents* [S, C, 2] the sums whose ratio is the logarithm of the statistic.
     """
 
     observed: Array
@@ -41,6 +41,7 @@ class Resampled:
     contributions: Array | None = None
     alone: Array | None = None
     counts: Array | None = None
+    exponents: Array | None = None
     seed: int = 0
 
 
@@ -95,7 +96,9 @@ def resample(sums: Array, statistic: Statistic, *, resamples: int, seed: int) ->
     observed = statistic(sums.sum(axis=1))
     contributions = _pseudo_values(sums, statistic, observed)
     counts = sums[:, :, 1].T if statistic is ratio else None
-    return Resampled(observed, np.concatenate(parts), clusters, contributions, statistic(sums).T, counts, seed)
+    exponents = sums if statistic is exp_ratio else None
+    alone = statistic(sums).T
+    return Resampled(observed, np.concatenate(parts), clusters, contributions, alone, counts, exponents, seed)
 
 
 def _pseudo_values(sums: Array, statistic: Statistic, observed: Array) -> Array:

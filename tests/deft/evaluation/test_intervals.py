@@ -280,6 +280,37 @@ def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
     assert 0.75 <= np.mean([estimate(found, [run]).low > 0 for run in range(600)]) <= 0.85
 
 
+@pytest.mark.parametrize("signs", [[1.0], [0.5, 0.5, -1.0]])
+def test_errors_of_perplexities_are_those_of_each_resample_by_itself(signs: list[float]) -> None:
+    generator, found = np.random.default_rng(0), []
+    tokens = generator.integers(1, 300, 40).astype(float)
+    sums = np.stack([np.column_stack([tokens * generator.gamma(4.0, 0.8, 40), tokens]) for _ in signs])
+    for drawn in confidence.weights(40, 50, 7):
+        for row in drawn:
+            own = np.repeat(sums, row, axis=1)
+            ratios = own.sum(axis=1)[:, 0] / own.sum(axis=1)[:, 1]
+            slopes = np.array(signs) * np.exp(ratios) / own[:, :, 1].mean(axis=1)
+            residuals = (slopes[:, None] * (own[:, :, 0] - ratios[:, None] * own[:, :, 1])).sum(axis=0)
+            found.append(residuals.std() / np.sqrt(39))
+    assert confidence.exp_ratio_errors(sums, np.array(signs), 50, 7) == pytest.approx(found, rel=1e-9)
+
+
+def test_the_upper_end_of_a_difference_of_perplexities_is_seldom_too_low() -> None:
+    above, below = 0, 0
+    for seed in range(300):
+        generator = np.random.default_rng(seed)
+        tokens = np.minimum(1 + generator.geometric(1 / 200, 64), 512).astype(float)
+        losses = generator.gamma(4.0, 0.8, 64)
+        worse = losses + 0.1 + 0.05 * generator.normal(size=64)
+        sums = np.stack([np.column_stack([tokens * each, tokens]) for each in (worse, losses)])
+        found = estimate(resample(sums, intervals.exp_ratio, resamples=500, seed=seed), [0], [1])
+        assert found.low is not None and found.high is not None
+        above += found.high < np.exp(3.3) - np.exp(3.2)
+        below += found.low > np.exp(3.3) - np.exp(3.2)
+    assert above + below <= 21
+    assert above <= 16
+
+
 @pytest.mark.parametrize(("size", "spread"), [(1000, 0.5), (1000, 0.02), (20, 0.5)])
 def test_without_luck_a_difference_of_280_standard_errors_can_be_seen(size: int, spread: float) -> None:
     values = np.random.default_rng(0).normal(scale=spread, size=size)
