@@ -27,12 +27,15 @@ CHANGES = {"distinct_1": -0.3, "distinct_2": -0.2, "ended": -0.3, "repeated": 0.
 """By metric, the fall or rise against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
 
 A longer answer has fewer distinct words and ends less often by itself, hence the wide limits; a loop has hardly any.
+Fewer distinct words are no sign where word pairs stay distinct (`VARIED`), as of long answers beside answers of a word.
 What says the same to every prompt may have all its words distinct. Short answers are the same more often. Beside a base
 that repeats itself silence repeats no more than it does, and hardly an honest answer says nothing: a narrow limit.
 """
 
-WORD_PAIRS = "distinct_2"
-"""A share that honest answers may have nothing of; of words alone, none is silence."""
+WORDS, WORD_PAIRS = "distinct_1", "distinct_2"
+"""Shares of answers: honest ones may have no word pairs; of words alone, none is silence."""
+VARIED = 0.8
+"""The share of distinct word pairs from which on few distinct words are those of long answers, and no loop (ours)."""
 INCOHERENT = "incoherent"
 RISE = 0.1
 """The rise of the share of incoherent answers that is a marked one, where its interval leaves out 0 (ours)."""
@@ -135,6 +138,8 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
         for column in found.columns(arm):
             if metric == WORD_PAIRS and _is_of_nothing(found, column):
                 continue
+            if metric == WORDS and _is_varied(found.measurements[column].system, evidence.get(WORD_PAIRS)):
+                continue
             own = found.estimate([column], base)
             if own.low is None or own.high is None:
                 continue
@@ -156,6 +161,12 @@ def _is_all(found: Evidence, column: int) -> bool:
 def _is_of_nothing(found: Evidence, column: int) -> bool:
     """Whether a share has nothing that it is a share of, as distinct word pairs of answers of one word."""
     return not found.measurements[column].sums[:, 1].any()
+
+
+def _is_varied(system: str, pairs: Evidence | None) -> bool:
+    """Whether the answers of *system* hardly repeat a word pair, whatever words they repeat for their length."""
+    own = [] if pairs is None else [at for at, each in enumerate(pairs.measurements) if each.system == system]
+    return pairs is not None and any(pairs.resampled.observed[at] >= VARIED for at in own)
 
 
 def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:

@@ -186,8 +186,17 @@ def _ends(sample: Array, luck: Array | None, value: float, bounds: Bounds, seed:
 
 
 def _critical(prompts: Array, luck: Array | None, seed: int) -> float:
-    """Return how far from 0 the mean of *prompts* [C] has to be for p < 0.05 by `sign_flip_p`, as if normal."""
-    deviation = float(np.sqrt((prompts**2).sum())) / len(prompts)
+    """Return how far from 0 the mean of *prompts* [C] has to be for p < 0.05 by `sign_flip_p`, as if normal.
+
+    The test's deviation grows with the mean itself; a large mean counts as one that can just be seen.
+    """
+    size, spread = len(prompts), float(prompts.std())
+    just = min(abs(float(prompts.mean())), detectable_beyond(_beyond(spread / np.sqrt(size), luck, seed)))
+    return _beyond(float(np.hypot(spread, just)) / np.sqrt(size), luck, seed)
+
+
+def _beyond(deviation: float, luck: Array | None, seed: int) -> float:
+    """Return what a normal value with that *deviation*, and *luck* added, exceeds either way in 5 % of cases."""
     if luck is None:
         return TWO_SIDED * deviation
     null = np.random.default_rng([seed, 5]).normal(scale=deviation, size=len(luck)) + luck

@@ -5,10 +5,14 @@ It must not know models, tokenizers, systems or intervals.
 
 import math
 import sys
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
 ORDERS = 4
+
+BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Fillers of Hangul and the empty cell of Braille: by their category letters and symbols, and nothing shows."""
 
 
 def character_bleu(answer: str, reference: str) -> float:
@@ -52,8 +56,8 @@ def distinct_counts(text: str, order: int) -> tuple[int, int]:
 
 
 def is_silent(text: str) -> bool:
-    """Whether *text* says nothing: it has nothing that shows, as white space and zero-width characters do not."""
-    return not any(character.isprintable() and not character.isspace() for character in text)
+    """Whether *text* says nothing: it has no letter, number, sign or symbol, or none that shows."""
+    return not any(unicodedata.category(each)[0] in "LNPS" and each not in BLANKS for each in text)
 
 
 def are_repeated(texts: Sequence[str], prompts: Sequence[Hashable]) -> list[bool]:

@@ -208,7 +208,7 @@ def _smallest(headline: Difference) -> str:
         alike = "No prompt told the two apart" if headline.estimate.value == 0 else "All prompts agree"
         return f"{alike}; with so many prompts a difference of up to {smallest:.3f} could have gone unseen."
     power = "80 % power at 5 %, two-sided, for one comparison"
-    if smallest > 1:
+    if smallest >= (0.5 if headline.against == BASE else 1):
         return (
             f"No difference that there can be was sure to be seen here ({power}): too few prompts, or draws of an arm."
         )

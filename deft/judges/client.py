@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deft.specs import Judge
 
 
-CUT_SHORT = ("length", "max_tokens", "model_length", "content_filter")
+CUT_SHORT = ("length", "max_tokens", "model_length", "content_filter", "safety")
 """Reasons for the end of a reply that was not at its end, by different servers: what is there may be half a verdict."""
 
 

@@ -26,6 +26,9 @@ from deft.judges.kinds import judge_kinds
 from deft.reports import Report
 from deft.specs import JudgeSpec
 
+KEPT_AS = 2
+"""How replies are kept: 1 did not know which of them the server had cut."""
+
 
 def run_judge(
     spec: JudgeSpec,
@@ -101,10 +104,13 @@ def _endpoint_judge(spec: JudgeSpec, endpoint: Endpoint | None) -> Ask:
 
 
 def context_of(spec: JudgeSpec, endpoint: Endpoint | None) -> str:
-    """Return the SHA-256, in hex, of all that a reply depends on beside its question; the key is no part of it."""
+    """Return the SHA-256, in hex, of all that a reply depends on beside its question; the key is no part of it.
+
+    `KEPT_AS` is in it, so that no reply is believed that was kept when less was known of it.
+    """
     judge = spec.judge
     own = [judge.endpoint, endpoint.url if endpoint else "", judge.model, judge.temperature, judge.max_tokens]
-    return hashlib.sha256(json.dumps([*own, spec.seed]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*own, spec.seed, KEPT_AS]).encode()).hexdigest()
 
 
 def _journal_path(folder: Path | None, context: str) -> Path | None:

@@ -125,13 +125,13 @@ def test_a_rater_is_told_that_an_answer_was_not_taken_and_gives_it_again(house: 
     page.context.set_offline(True)
     page.keyboard.press("1")
     expect(page.locator("#message")).to_have_text(
-        "The service cannot be reached: your answer was not taken. Please try again."
+        "The service cannot be reached: your answer may not have been taken. Please give it again."
     )
     expect(page.locator("#response-1")).to_have_text(first, use_inner_text=True)
     page.context.set_offline(False)
     page.route("**/rating/items/*", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>"))
     page.keyboard.press("1")
-    expect(page.locator("#message")).to_contain_text("your answer was not taken. Please try again.")
+    expect(page.locator("#message")).to_contain_text("your answer may not have been taken. Please give it again.")
     page.unroute("**/rating/items/*")
     assert house.client.studies.results(study["id"])["judged_pairs"] == 0
     page.keyboard.press("1")

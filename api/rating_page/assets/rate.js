@@ -10,7 +10,7 @@ const sections = ["welcome", "judging", "done"];
 const unreached = {
   GET: "The service cannot be reached. Please load this page again.",
   POST: "The service cannot be reached. Please try again.",
-  PUT: "The service cannot be reached: your answer was not taken. Please try again.",
+  PUT: "The service cannot be reached: your answer may not have been taken. Please give it again.",
 };
 
 let item = null; // what is shown
@@ -22,7 +22,7 @@ async function ask(method, path = "", body) {
   if (body) headers["Content-Type"] = "application/json";
   const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
   const [answer, found] = await answered(root + path, request);
-  if (!answer.ok) throw new Error(found.detail ?? `The service answered ${answer.status}.`);
+  if (!answer.ok) throw new Error(found?.detail ?? `The service answered ${answer.status}.`);
   return found;
 }
 

@@ -79,7 +79,10 @@ def test_answers_that_say_nothing_say_the_same(said: list[str], share: float) ->
 
 
 def test_an_answer_in_which_nothing_shows_is_silent() -> None:
-    answers = [AnswerFacts(text, len(text), True) for text in ("", " \n\t", "\u200b\u3000\x00", ".", "\u2713", " y ")]
+    answers = [
+        AnswerFacts(text, len(text), True)
+        for text in ("", " \n\t", "\u200b\u3000\x00\u2800\u3164\u0301\ufe0f", ".", "\u2713", " y ")
+    ]
     (own,) = (m for m in measure_answers(Who("x", "x"), answers, [0, 0, 1, 1, 2, 3], 48) if m.metric == "silent")
     assert own.sums.tolist() == [[2, 2], [1, 2], [0, 1], [0, 1]]
     assert (own.bounds, own.n) == ((0.0, 1.0), 6)

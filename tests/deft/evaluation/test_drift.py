@@ -300,3 +300,12 @@ def test_a_share_of_nothing_is_no_fall() -> None:
 def test_words_of_nothing_are_silence() -> None:
     """Where the base says one of two words to everything, silence repeats no more than it does."""
     assert _of_nothing("distinct_1")["verdict"] == "gain with collapsed answers"
+
+
+@pytest.mark.parametrize(("pairs", "verdict"), [(0.95, "clear gain"), (0.7, "gain with collapsed answers")])
+def test_long_answers_beside_short_ones_are_no_loops_where_word_pairs_stay_distinct(pairs: float, verdict: str) -> None:
+    """Text of 120 words has six in ten of them distinct, and nearly all word pairs."""
+    shares = {"distinct_1": {BASE: 1.0, "deft": 0.6, "random": 1.0}, "distinct_2": {BASE: 0.75, "deft": pairs}}
+    noise = np.random.default_rng(0).normal(scale=0.02, size=PROMPTS)
+    said = [measured(metric, arm, each + noise) for metric, own in shares.items() for arm, each in own.items()]
+    assert compared([*systems({"deft": 0.70, "random": 0.60}), *said])["verdict"] == verdict

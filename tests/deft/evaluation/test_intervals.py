@@ -319,6 +319,14 @@ def test_without_luck_a_difference_of_280_standard_errors_can_be_seen(size: int,
     assert intervals.smallest_detectable_difference(found) == pytest.approx(2.80 * found.standard_error, rel=0.12)
 
 
+@pytest.mark.parametrize("effect", [0.0, 0.5, 3.0])
+def test_the_smallest_difference_does_not_grow_with_the_one_that_was_seen(effect: float) -> None:
+    values = np.random.default_rng(0).normal(size=200) + effect
+    found = estimate(resample(_sums([values]), ratio, resamples=2000, seed=0), [0])
+    assert found.standard_error is not None
+    assert intervals.smallest_detectable_difference(found) == pytest.approx(2.80 * found.standard_error, rel=0.06)
+
+
 @pytest.mark.parametrize("runs", [(1, 2), (1, 3), (3, 3)])
 def test_with_luck_no_smaller_difference_can_be_seen_than_test_and_interval_tell(runs: tuple[int, int]) -> None:
     generator = np.random.default_rng(1)
@@ -335,7 +343,7 @@ def test_with_luck_no_smaller_difference_can_be_seen_than_test_and_interval_tell
 
 
 def test_with_three_runs_of_each_what_can_be_seen_is_seen_four_times_in_five() -> None:
-    generator, truth, smallest, hits = np.random.default_rng(1), 0.9, [], []
+    generator, truth, smallest, hits = np.random.default_rng(1), 0.72, [], []
     for seed in range(150):
         values = generator.normal(size=(6, 60)) + generator.normal(scale=0.2, size=(6, 1))
         values[:3] += truth

@@ -56,6 +56,10 @@ def test_nothing_but_silence_is_a_collapse_however_few_prompts_tell(prompts: int
     assert f"answers that say nothing of `deft` {rise:+.3f} (95 % interval -" in found["sentence"]
 
 
+def test_two_of_three_silent_answers_may_be_chance() -> None:
+    assert _answering(["", "", "yes"], ["yes", "yes", "yes"], MEASURED)["verdict"] == "clear gain"
+
+
 HONEST = {
     "as silent": (_silent(SENTENCES, 0.05), _silent(SENTENCES[::-1], 0.05)),
     "less silent": (SENTENCES, _silent(SENTENCES, 0.05)),

@@ -56,6 +56,22 @@ def test_where_two_draws_are_far_apart_no_difference_was_sure_to_be_seen() -> No
     )
 
 
+def test_no_difference_is_sure_to_be_seen_that_is_larger_than_there_can_be() -> None:
+    few = compared(systems({"deft": 0.6}, prompts=5))
+    assert 0.5 < few["smallest_detectable_difference"] < 1
+    assert few["sentences"][1].startswith("No difference that there can be was sure to be seen here")
+
+
+def test_what_a_large_gain_could_have_been_told_from_does_not_grow_with_it() -> None:
+    order = np.random.default_rng(0).permutation(7)
+    arms = [
+        measured("preference_accuracy", arm, each) for arm, each in (("deft", order * 0 + 1.0), ("random", order / 90))
+    ]
+    found = compared([*arms, *(m for m in systems({"deft": 1, "random": 0}, prompts=7) if "accuracy" not in m.metric)])
+    assert found["verdict"] == "clear gain"
+    assert found["smallest_detectable_difference"] < found["differences"][0]["difference"]
+
+
 def test_equal_systems_are_within_noise_and_might_still_differ() -> None:
     found = compared(systems({"deft": 0.6, "random": 0.6}))
     assert found["sentences"][0].startswith("Within noise: `deft` is level with `random` in preference accuracy")
