@@ -60,6 +60,11 @@ class ClauseDocument(Document):
     answered_prompts: int | None = Field(
         None, description="Of a number that a judging tells: the prompts that the evaluation's systems answered."
     )
+    read_prompts: int | None = Field(
+        None,
+        description="Of a number that a judging tells prompt by prompt: how many prompts it is over, those for which "
+        "the judge's replies could be read of both sides; a prompt that several rows share is counted once.",
+    )
     judgements_left_out: int | None = Field(
         None,
         description="Of a number that a human study tells: how many judgements of it take no part, since the keys that "

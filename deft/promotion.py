@@ -36,7 +36,8 @@ class ClauseResult:
     *against_systems*: which runs *against* came to. *has_luck*: the interval knows what chance in a training run does.
     *reason* says what is wrong where the clause fails, and is None where it holds. *detector*: what told the kinds of
     answers that a safety rate counts. *judged_prompts* of the *answered_prompts* of the evaluation are what a judging
-    that tells the number was over. *judgements_left_out* of a study that tells it were by keys with a part in it.
+    that tells the number was over; of *read_prompts*, those of several rows counted once, its replies could be read of
+    both sides. *judgements_left_out* of a study that tells it were by keys with a part in it.
     """
 
     clause: ClauseName
@@ -57,6 +58,7 @@ class ClauseResult:
     detector: str | None = None
     judged_prompts: int | None = None
     answered_prompts: int | None = None
+    read_prompts: int | None = None
     judgements_left_out: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,27 +79,43 @@ def decide(policy: PolicySpec, measured: Measured, system: str) -> list[ClauseRe
     )
     forgets = _Question("forgetting", forgetting.metric, "all", BASE, "at_most", forgetting.at_most)
     found = [
-        gains.answered(better(gained, gain.metric), _objection(measured, gain.metric)),
-        forgets.answered(worse(lost, forgetting.metric), _objection(measured, forgetting.metric)),
+        gains.answered(better(gained, gain.metric), _objection(measured, gain.metric, gained, system)),
+        forgets.answered(worse(lost, forgetting.metric), _objection(measured, forgetting.metric, lost, system)),
         *_safety(policy.safety, measured, system),
     ]
-    return [_with_counts(result, measured) for result in found]
+    return [_with_counts(result, measured, system) for result in found]
 
 
-def _with_counts(result: ClauseResult, measured: Measured) -> ClauseResult:
+def _with_counts(result: ClauseResult, measured: Measured, system: str) -> ClauseResult:
     """Return *result* with how much of the evaluation, or of the study, the number is over that is told of it."""
     result = replace(result, judgements_left_out=measured.judgements_left_out.get(result.metric))
     if told_by(result.metric) != "judging":
         return result
     prompts = measured.judged_prompts(result.metric)
+    read = measured.read_prompts((system, *result.against_systems), result.metric) if result.against_systems else None
+    result = replace(result, read_prompts=None if read is None else read.of_all)
     return replace(result, judged_prompts=len(prompts.judged), answered_prompts=len(prompts.asked))
 
 
-def _objection(measured: Measured, metric: str) -> str | None:
-    """Return why *metric* may decide nothing whatever its numbers are; None: it may."""
+def _objection(measured: Measured, metric: str, change: Change | None, system: str) -> str | None:
+    """Return why *metric* may decide nothing whatever its numbers are, such as *change*; None: it may."""
     if better_of(metric) is None:
         return f"neither more nor less of {metric} is better: it can be no gain and no loss"
-    return measured.reasons.get(metric)
+    told = [measured.reasons.get(metric), _few_read(measured, metric, change, system)]
+    return "; ".join(each for each in told if each) or None
+
+
+def _few_read(measured: Measured, metric: str, change: Change | None, system: str) -> str | None:
+    """Return that a judge's replies could be read of both sides for few of the prompts; None: for half or more."""
+    systems = (system,) if change is None else (system, *change.minus)
+    read = None if change is None else measured.read_prompts(systems, metric)
+    if read is None or not read.are_few:
+        return None
+    judged = [each for each in systems if measured.by_definition(each, metric) is None] or systems
+    *names, last = (f"`{each}`" for each in judged)
+    of_all = f"{'both' if len(names) == 1 else 'all of'} {', '.join(names)} and {last}" if names else last
+    told = f"only {read.of_all} of {read.of_any} judged prompts could be read of {of_all}"
+    return f"{told}: judge again, with a judge whose replies can be read"
 
 
 def _hint(measured: Measured, system: str, gain: GainClause) -> str:

@@ -17,7 +17,7 @@ from deft.evaluation.directions import OF_THE_BASE, OF_THE_OPPONENT
 from deft.evaluation.intervals import Estimate
 from deft.evaluation.judged_prompts import JudgedPrompts
 from deft.evaluation.metrics import BASE, Measurement
-from deft.evaluation.prompt_values import EvaluationValues, JudgingValues, Summed
+from deft.evaluation.prompt_values import EvaluationValues, JudgingValues, ReadPrompts, Summed
 
 HASH = "settings_hash"
 Json = Mapping[str, Any]
@@ -190,6 +190,11 @@ class Measured:
         values = self.values.get(metric)
         judged_file = values.path if isinstance(values, JudgingValues) else None
         return self._judged_prompts.setdefault(judged_file, JudgedPrompts(self.asked_file, judged_file))
+
+    def read_prompts(self, runs: Runs, metric: str) -> ReadPrompts | None:
+        """Return how many prompts a judging could read of all *runs*; None: it does not tell *metric* by prompt."""
+        values = self.values.get(metric)
+        return values.read_prompts(metric, runs) if isinstance(values, JudgingValues) else None
 
     def evidence(self, metric: str, sides: Sequence[Runs]) -> Evidence | None:
         """Return what was measured prompt by prompt of all systems; None where any of *sides* is not on record."""

@@ -32,6 +32,22 @@ RANGES: Mapping[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "1-1
 """What values of a unit can be, where the file does not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPrompts:
+    """How many prompts of a judging were read *of_all* the systems that are asked about, and *of_any* that it judged.
+
+    A prompt that several rows share is counted once.
+    """
+
+    of_all: int
+    of_any: int
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are fewer than half, so that they may say something else than the rest."""
+        return 2 * self.of_all < self.of_any
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Summed:
     """One metric of all systems over the same C prompts; equal *prompts*: over the same rows in the same order.
@@ -45,10 +61,13 @@ class Summed:
 
     def read_of(self, systems: Sequence[str]) -> "Summed | None":
         """Return this over the prompts that were read of all of *systems*; None: there is no such prompt."""
+        return self if self.clusters is None else self._over(self._is_read_of(systems))
+
+    def read_prompts(self, systems: Sequence[str]) -> "ReadPrompts | None":
+        """Return how many prompts were read of all of *systems*; None: these are of no judging."""
         if self.clusters is None:
-            return self
-        counts = [each.sums[:, 1] for each in self.measurements if each.system in systems]
-        return self._over(np.all([own > 0 for own in counts], axis=0)) if counts else self
+            return None
+        return ReadPrompts(int(self._is_read_of(systems).sum()), len(self.clusters))
 
     def shared_with(self, other: "Summed") -> "tuple[Summed, Summed] | None":
         """Return this and *other* over the prompts that both have; None: their rows are not known to be the same."""
@@ -59,6 +78,14 @@ class Summed:
         mine = self._over(np.isin(self.clusters, other.clusters))
         theirs = other._over(np.isin(other.clusters, self.clusters))
         return None if mine is None or theirs is None else (mine, theirs)
+
+    def _is_read_of(self, systems: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which of the prompts were read of all of *systems* that are here: [C]."""
+        is_read: NDArray[np.bool_] = np.ones(len(self.measurements[0].sums), dtype=np.bool_)
+        for each in self.measurements:
+            if each.system in systems:
+                is_read &= each.sums[:, 1] > 0
+        return is_read
 
     def _over(self, is_kept: NDArray[np.bool_]) -> "Summed | None":
         """Return this over some of its prompts, without systems of which none of them was read; None: over none."""
@@ -144,6 +171,11 @@ class JudgingValues:
         bounds: Bounds = RANGES.get(rule_of(metric).unit, (-9.0, 9.0))
         found = [_measurement(metric, name, arms.get(name, name), own, bounds, rows) for name, own in sums.items()]
         return Summed(found, _digest(clusters), clusters)
+
+    def read_prompts(self, metric: str, systems: Sequence[str]) -> ReadPrompts | None:
+        """Return how many prompts were read of all of *systems*; None: *metric* is no mean over answers."""
+        every = self.read(metric, [])
+        return None if every is None else every.read_prompts(systems)
 
 
 def _gain(said: Json) -> float | None:
