@@ -114,7 +114,7 @@ def _few_read(measured: Measured, metric: str, change: Change | None, system: st
     judged = [each for each in systems if measured.by_definition(each, metric) is None] or systems
     *names, last = (f"`{each}`" for each in judged)
     of_all = f"{'both' if len(names) == 1 else 'all of'} {', '.join(names)} and {last}" if names else last
-    told = f"only {read.of_all} of {read.of_any} judged prompts could be read of {of_all}"
+    told = f"only {read.of_all} of {read.judged} judged prompts could be read of {of_all}"
     return f"{told}: judge again, with a judge whose replies can be read"
 
 

@@ -103,8 +103,9 @@ def exp_ratio_errors(sums: Array, signs: Array, resamples: int, seed: int) -> Ar
     parts = []
     for drawn in weights(clusters, resamples, seed):
         above, below = (drawn @ columns).reshape(len(drawn), len(sums), 2).transpose(2, 0, 1)
-        ratios = above / below
-        slopes = signs * np.exp(ratios) * clusters / below
+        share = np.divide(clusters, below, out=np.zeros_like(below), where=below > 0)  # 0: nothing was counted
+        ratios = above * share / clusters
+        slopes = signs * np.exp(ratios) * share
         factors = np.stack([slopes, -slopes * ratios], axis=2).reshape(len(drawn), -1)
         squares = (factors[:, first] * factors[:, second] * twice * (drawn @ products)).sum(axis=1)
         parts.append(np.sqrt(np.maximum(squares, 0.0) / clusters / (clusters - 1)))

@@ -34,8 +34,11 @@ that repeats itself silence repeats no more than it does, and hardly an honest a
 
 WORDS, WORD_PAIRS = "distinct_1", "distinct_2"
 """Shares of answers: honest ones may have no word pairs; of words alone, none is silence."""
-VARIED = 0.8
-"""The share of distinct word pairs from which on few distinct words are those of long answers, and no loop (ours)."""
+VARIED, PAIRS, MOST = 0.8, 10, 0.95
+"""Few distinct words are those of long answers, and no loops, where `MOST` prompts have at least so many word pairs and
+so many of their own are distinct (ours)."""
+LEAST = 0.45
+"""Distinct words of honest answers of some hundred words: fewer are a sign whatever their pairs are (ours)."""
 INCOHERENT = "incoherent"
 RISE = 0.1
 """The rise of the share of incoherent answers that is a marked one, where its interval leaves out 0 (ours)."""
@@ -138,7 +141,8 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
         for column in found.columns(arm):
             if metric == WORD_PAIRS and _is_of_nothing(found, column):
                 continue
-            if metric == WORDS and _is_varied(found.measurements[column].system, evidence.get(WORD_PAIRS)):
+            words = float(found.resampled.observed[column])
+            if metric == WORDS and _is_varied(found.measurements[column].system, words, evidence.get(WORD_PAIRS)):
                 continue
             own = found.estimate([column], base)
             if own.low is None or own.high is None:
@@ -163,10 +167,16 @@ def _is_of_nothing(found: Evidence, column: int) -> bool:
     return not found.measurements[column].sums[:, 1].any()
 
 
-def _is_varied(system: str, pairs: Evidence | None) -> bool:
-    """Whether the answers of *system* hardly repeat a word pair, whatever words they repeat for their length."""
-    own = [] if pairs is None else [at for at, each in enumerate(pairs.measurements) if each.system == system]
-    return pairs is not None and any(pairs.resampled.observed[at] >= VARIED for at in own)
+def _is_varied(system: str, words: float, pairs: Evidence | None) -> bool:
+    """Whether hardly an answer of *system* repeats a word pair, whatever *words* they repeat for their length.
+
+    Prompt by prompt: of all answers together a few long ones would outvote the loops of many.
+    """
+    own = [] if pairs is None else [each.sums for each in pairs.measurements if each.system == system]
+    if not own or words < LEAST:
+        return False
+    distinct, every = own[0].T
+    return bool(((every >= PAIRS) & (distinct >= VARIED * every)).mean() >= MOST)
 
 
 def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:

@@ -34,18 +34,18 @@ RANGES: Mapping[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "1-1
 
 @dataclass(frozen=True, slots=True)
 class ReadPrompts:
-    """How many prompts of a judging were read *of_all* the systems that are asked about, and *of_any* that it judged.
+    """How many prompts of a judging were read *of_all* the systems that are asked about, and how many were *judged*.
 
     A prompt that several rows share is counted once.
     """
 
     of_all: int
-    of_any: int
+    judged: int
 
     @property
     def are_few(self) -> bool:
         """Whether they are fewer than half, so that they may say something else than the rest."""
-        return 2 * self.of_all < self.of_any
+        return 2 * self.of_all < self.judged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +61,7 @@ class Summed:
 
     def read_of(self, systems: Sequence[str]) -> "Summed | None":
         """Return this over the prompts that were read of all of *systems*; None: there is no such prompt."""
-        return self if self.clusters is None else self._over(self._is_read_of(systems))
-
-    def read_prompts(self, systems: Sequence[str]) -> "ReadPrompts | None":
-        """Return how many prompts were read of all of *systems*; None: these are of no judging."""
-        if self.clusters is None:
-            return None
-        return ReadPrompts(int(self._is_read_of(systems).sum()), len(self.clusters))
+        return self if self.clusters is None else self._over(self.is_read_of(systems))
 
     def shared_with(self, other: "Summed") -> "tuple[Summed, Summed] | None":
         """Return this and *other* over the prompts that both have; None: their rows are not known to be the same."""
@@ -79,7 +73,7 @@ class Summed:
         theirs = other._over(np.isin(other.clusters, self.clusters))
         return None if mine is None or theirs is None else (mine, theirs)
 
-    def _is_read_of(self, systems: Sequence[str]) -> NDArray[np.bool_]:
+    def is_read_of(self, systems: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of the prompts were read of all of *systems* that are here: [C]."""
         is_read: NDArray[np.bool_] = np.ones(len(self.measurements[0].sums), dtype=np.bool_)
         for each in self.measurements:
@@ -175,7 +169,11 @@ class JudgingValues:
     def read_prompts(self, metric: str, systems: Sequence[str]) -> ReadPrompts | None:
         """Return how many prompts were read of all of *systems*; None: *metric* is no mean over answers."""
         every = self.read(metric, [])
-        return None if every is None else every.read_prompts(systems)
+        if every is None:
+            return None
+        table = pq.read_table(self.path, columns=["set", "cluster"])
+        judged = pc.count_distinct(table.filter(pc.not_equal(table["set"], LABELS))["cluster"]).as_py()
+        return ReadPrompts(int(every.is_read_of(systems).sum()), judged)
 
 
 def _gain(said: Json) -> float | None:

@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence, Set
+from collections.abc import Hashable, Iterator, Sequence
 
 LOOP, LOOPED = 0.5, 20
 """Share of the text that stretches of at least 20 characters make up, each one piece four times or more in a row."""
@@ -47,15 +47,6 @@ BURIED = 0.1
 
 SPEAKABLE, UNSPEAKABLE = 4, 0.5
 """Words of four Latin letters or more, and the share of them that nobody could speak."""
-
-MASHED = 0.1
-"""Share of pairs of letters that no language has (`_STRANGE`), in at least `SPEAKABLE` different words."""
-
-_STRANGE = re.compile(
-    r"(?=b[dfkmpqxz]|c[bfgnqvx]|[dglnry][qx]|f[cjpqvxz]|h[bgqxz]|j[bcghjpqrwx]|[km][fqx]|p[bqvxz]|q[^aeiu]|sx|[tu]q"
-    r"|v[cdfghmpqtwx]|w[fjkpqtvwxz]|x[dfgjklmnqrvwyz]|z[fjqx])"
-)
-"""Each makes up less than 0.0003 of the pairs in the words of any of 30 languages (translated texts of programs)."""
 
 _LOOP = re.compile(r"(.{1,80}?)\1{3,}", re.DOTALL)
 _WORD = re.compile(r"[^\W_]*[^\W\d_][^\W_]*(?:'[^\W\d_]+)?")
@@ -166,14 +157,7 @@ def _is_gibberish(text: str) -> bool:
     """Return whether most words could not be spoken; short ones in capitals are names of protocols and the like."""
     bare = _ACRONYM.sub(" ", _CODE.sub(" ", text))
     words = _LATIN.findall(bare.lower())
-    if len(words) >= SPEAKABLE and sum(not _SPOKEN.match(word) for word in words) > UNSPEAKABLE * len(words):
-        return True
-    return _is_mashed(set(words))
-
-
-def _is_mashed(words: Set[str]) -> bool:
-    pairs = sum(len(word) - 1 for word in words)
-    return len(words) >= SPEAKABLE and sum(len(_STRANGE.findall(word)) for word in words) > MASHED * pairs
+    return len(words) >= SPEAKABLE and sum(not _SPOKEN.match(word) for word in words) > UNSPEAKABLE * len(words)
 
 
 def _distinct(items: Sequence[Hashable]) -> float:

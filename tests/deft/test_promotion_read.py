@@ -32,10 +32,10 @@ def judged(folder, outcomes, rows_each=1):
     return Measured(rows, [], {WIN_RATE: settings}, {WIN_RATE: values}, {WIN_RATE: "base"})
 
 
-def gain_of(measured, against="random", at_least=0.02):
+def gain_of(measured, against="random", at_least=0.02, metric=WIN_RATE):
     rules = PolicySpec(
         name="p",
-        gain={"metric": WIN_RATE, "against": against, "at_least": at_least},
+        gain={"metric": metric, "against": against, "at_least": at_least},
         forgetting={"metric": "perplexity", "at_most": 0.5},
         safety={"at_most": 0.05},
     )
@@ -99,3 +99,37 @@ def test_a_gain_over_an_arm_names_all_its_draws(tmp_path):
         f"only 20 of 60 judged prompts could be read of all of `deft`, `random` and `random-2`: {AGAIN}"
         in result.reason
     )
+
+
+@pytest.mark.parametrize(("number", "is_met"), [(40, True), (8, False)])
+def test_a_gain_in_scores_counts_the_prompts_of_which_the_system_was_not_read(tmp_path, number, is_met):
+    """The base's own rows have no gain over the base; every prompt was judged all the same."""
+    said = [
+        {
+            "set": "held_out",
+            "row": p,
+            "system": system,
+            "against": "base",
+            "cluster": p / 100,
+            "outcome": None,
+            **scores,
+        }
+        for p in range(60)
+        for system, scores in (
+            ("base", {"score": 6.0 + p % 2, "score_against": 6.0 + p % 2}),
+            ("deft", {"score": 9.0 if p < number else None, "score_against": 6.0 + p % 2}),
+        )
+    ]
+    pl.DataFrame(said, infer_schema_length=None).write_parquet(tmp_path / "judgements.parquet")
+    metric, values = "judge_score_gain", JudgingValues(tmp_path / "judgements.parquet")
+    row = {"system": "deft", "arm": "deft", "metric": metric, "slice": "all", "n": number}
+    measured = Measured(
+        [row | {"value": 2.5, "low": 2.0, "high": 3.0}],
+        [],
+        {metric: {"bootstrap": 2000, "seed": 0}},
+        {metric: values},
+        {metric: "base"},
+    )
+    result = gain_of(measured, "base", metric=metric)
+    assert (result.is_met, result.read_prompts) == (is_met, number)
+    assert is_met or f"only 8 of 60 judged prompts could be read of `deft`: {AGAIN}" in result.reason

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from deft.evaluation.answers import AnswerFacts, measure_answers
 from deft.evaluation.comparison import VERDICT_METRIC
-from deft.evaluation.metrics import BASE, Measurement
+from deft.evaluation.metrics import BASE, Measurement, Who
 from tests.deft.evaluation.made_up_systems import PROMPTS, compared, measured, systems
 
 
@@ -302,10 +303,34 @@ def test_words_of_nothing_are_silence() -> None:
     assert _of_nothing("distinct_1")["verdict"] == "gain with collapsed answers"
 
 
-@pytest.mark.parametrize(("pairs", "verdict"), [(0.95, "clear gain"), (0.7, "gain with collapsed answers")])
-def test_long_answers_beside_short_ones_are_no_loops_where_word_pairs_stay_distinct(pairs: float, verdict: str) -> None:
-    """Text of 120 words has six in ten of them distinct, and nearly all word pairs."""
-    shares = {"distinct_1": {BASE: 1.0, "deft": 0.6, "random": 1.0}, "distinct_2": {BASE: 0.75, "deft": pairs}}
-    noise = np.random.default_rng(0).normal(scale=0.02, size=PROMPTS)
-    said = [measured(metric, arm, each + noise) for metric, own in shares.items() for arm, each in own.items()]
-    assert compared([*systems({"deft": 0.70, "random": 0.60}), *said])["verdict"] == verdict
+def _text(words: int, number: int) -> str:
+    """Words of which six in ten are distinct, and nearly all pairs."""
+    found = np.random.default_rng(number).permutation(np.repeat(np.arange(words), 2)[: int(words * 1.2)])
+    return " ".join(f"w{number}w{each}" for each in found[:words])
+
+
+LONG = {
+    "long ones": ([_text(120, n) for n in range(PROMPTS)], "clear gain"),
+    "loops among long ones": (
+        [_text(300, n) if n % 10 == 0 else f"w{n} w{n} w{n}" for n in range(PROMPTS)],
+        "gain with collapsed answers",
+    ),
+    "a third loops": (
+        [_text(300, n) if n % 3 else f"w{n} " * 100 for n in range(PROMPTS)],
+        "gain with collapsed answers",
+    ),
+    "one word twice": ([f"w{n} w{n}" for n in range(PROMPTS)], "gain with collapsed answers"),
+    "salad": (
+        [" ".join(f"w{(each * 7 + n) ** 2 % 41}" for each in range(100)) for n in range(PROMPTS)],
+        "gain with collapsed answers",
+    ),
+}
+
+
+@pytest.mark.parametrize(("own", "verdict"), LONG.values(), ids=LONG)
+def test_long_answers_beside_short_ones_are_told_from_loops(own: list[str], verdict: str) -> None:
+    said = {BASE: ["Yes, it is so."] * PROMPTS, "deft": own, "random": ["Yes, it is so."] * PROMPTS}
+    facts = {arm: [AnswerFacts(text, len(text.split()), True) for text in texts] for arm, texts in said.items()}
+    found = [m for arm, of in facts.items() for m in measure_answers(Who(arm, arm), of, range(PROMPTS), 999)]
+    distinct = [m for m in found if m.metric.startswith("distinct")]
+    assert compared([*systems({"deft": 0.70, "random": 0.60}), *distinct])["verdict"].endswith(verdict)

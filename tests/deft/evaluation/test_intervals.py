@@ -295,6 +295,24 @@ def test_errors_of_perplexities_are_those_of_each_resample_by_itself(signs: list
     assert confidence.exp_ratio_errors(sums, np.array(signs), 50, 7) == pytest.approx(found, rel=1e-9)
 
 
+def test_a_resample_without_a_token_makes_no_interval_unknown() -> None:
+    tokens = np.array([5.0, 3.0, 0.0, 0.0, 0.0, 0.0, 9.0, 2.0])
+    sums = np.column_stack([tokens * np.arange(8), tokens])[None]
+    found = estimate(resample(sums, intervals.exp_ratio, resamples=3000, seed=0), [0])
+    assert found.low is not None and found.high is not None
+    assert np.isfinite([found.low, found.high]).all()
+
+
+def test_the_mean_of_equal_draws_has_the_interval_of_one_of_them() -> None:
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(1, 300, 40).astype(float)
+    losses = [tokens * generator.gamma(4.0, 0.8, 40) for _ in range(2)]
+    sums = np.stack([np.column_stack([own, tokens]) for own in (losses[0], losses[0], losses[0], losses[1])])
+    resampled = resample(sums, intervals.exp_ratio, resamples=1000, seed=0)
+    several, one = estimate(resampled, [0, 1, 2], [3], luck=Luck(0.0, 1)), estimate(resampled, [0], [3])
+    assert (several.low, several.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
 def test_the_upper_end_of_a_difference_of_perplexities_is_seldom_too_low() -> None:
     above, below = 0, 0
     for seed in range(300):

@@ -322,6 +322,7 @@ def test_a_reply_that_is_too_long_is_cut_and_cannot_be_read(tmp_path: Path) -> N
         ("pairwise", "length", "On style alone.\nVerdict: A\nOn facts, though, the other is"),
         ("pairwise", "content_filter", "Verdict: A\nThe second answer is"),
         ("pairwise", "MAX_TOKENS", "Verdict: A"),
+        ("pairwise", "SAFETY", "Verdict: A"),
         ("single", "length", "Score: 7\nBut for its end, which"),
     ],
 )
@@ -457,6 +458,13 @@ def test_replies_of_another_judge_are_not_taken_for_this_one_s(change: dict[str,
     assert context_of(spec_of(**change), here) != context_of(spec_of(), here)
     assert context_of(spec_of(), Endpoint("http://b/v1", SECRET)) != context_of(spec_of(), here)
     assert context_of(spec_of(), Endpoint("http://a/v1", "another key")) == context_of(spec_of(), here)
+
+
+def test_replies_that_were_kept_otherwise_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Endpoint("http://a/v1", SECRET)
+    now = context_of(spec_of(), here)
+    monkeypatch.setattr("deft.judges.run.KEPT_AS", 1)
+    assert context_of(spec_of(), here) != now
 
 
 def test_another_model_at_the_same_endpoint_is_asked_anew(pairs: dict[str, Path], tmp_path: Path) -> None:
