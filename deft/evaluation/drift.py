@@ -27,18 +27,13 @@ CHANGES = {"distinct_1": -0.3, "distinct_2": -0.2, "ended": -0.3, "repeated": 0.
 """By metric, the fall or rise against the base that is a marked one, where its 95 % interval leaves out 0 (ours).
 
 A longer answer has fewer distinct words and ends less often by itself, hence the wide limits; a loop has hardly any.
-Fewer distinct words are no sign where word pairs stay distinct (`VARIED`), as of long answers beside answers of a word.
+Honest answers of a hundred words beside answers of a few words may fall as far; what is told then is a doubt too many.
 What says the same to every prompt may have all its words distinct. Short answers are the same more often. Beside a base
 that repeats itself silence repeats no more than it does, and hardly an honest answer says nothing: a narrow limit.
 """
 
-WORDS, WORD_PAIRS = "distinct_1", "distinct_2"
-"""Shares of answers: honest ones may have no word pairs; of words alone, none is silence."""
-VARIED, PAIRS, MOST = 0.8, 10, 0.95
-"""Few distinct words are those of long answers, and no loops, where `MOST` prompts have at least so many word pairs and
-so many of their own are distinct (ours)."""
-LEAST = 0.45
-"""Distinct words of honest answers of some hundred words: fewer are a sign whatever their pairs are (ours)."""
+WORD_PAIRS = "distinct_2"
+"""A share that honest answers may have nothing of; of words alone, none is silence."""
 INCOHERENT = "incoherent"
 RISE = 0.1
 """The rise of the share of incoherent answers that is a marked one, where its interval leaves out 0 (ours)."""
@@ -141,9 +136,6 @@ def _changes(arm: str, evidence: Mapping[str, Evidence]) -> Iterator[Sign]:
         for column in found.columns(arm):
             if metric == WORD_PAIRS and _is_of_nothing(found, column):
                 continue
-            words = float(found.resampled.observed[column])
-            if metric == WORDS and _is_varied(found.measurements[column].system, words, evidence.get(WORD_PAIRS)):
-                continue
             own = found.estimate([column], base)
             if own.low is None or own.high is None:
                 continue
@@ -165,18 +157,6 @@ def _is_all(found: Evidence, column: int) -> bool:
 def _is_of_nothing(found: Evidence, column: int) -> bool:
     """Whether a share has nothing that it is a share of, as distinct word pairs of answers of one word."""
     return not found.measurements[column].sums[:, 1].any()
-
-
-def _is_varied(system: str, words: float, pairs: Evidence | None) -> bool:
-    """Whether hardly an answer of *system* repeats a word pair, whatever *words* they repeat for their length.
-
-    Prompt by prompt: of all answers together a few long ones would outvote the loops of many.
-    """
-    own = [] if pairs is None else [each.sums for each in pairs.measurements if each.system == system]
-    if not own or words < LEAST:
-        return False
-    distinct, every = own[0].T
-    return bool(((every >= PAIRS) & (distinct >= VARIED * every)).mean() >= MOST)
 
 
 def _rises(arm: str, incoherence: Sequence[Mapping[str, Any]]) -> Iterator[Sign]:

@@ -310,7 +310,6 @@ def _text(words: int, number: int) -> str:
 
 
 LONG = {
-    "long ones": ([_text(120, n) for n in range(PROMPTS)], "clear gain"),
     "loops among long ones": (
         [_text(300, n) if n % 10 == 0 else f"w{n} w{n} w{n}" for n in range(PROMPTS)],
         "gain with collapsed answers",
@@ -320,6 +319,10 @@ LONG = {
         "gain with collapsed answers",
     ),
     "one word twice": ([f"w{n} w{n}" for n in range(PROMPTS)], "gain with collapsed answers"),
+    "every word twice": (
+        [" ".join(f"w{n}w{each} w{n}w{each}" for each in range(20)) for n in range(PROMPTS)],
+        "gain with collapsed answers",
+    ),
     "salad": (
         [" ".join(f"w{(each * 7 + n) ** 2 % 41}" for each in range(100)) for n in range(PROMPTS)],
         "gain with collapsed answers",
@@ -328,7 +331,7 @@ LONG = {
 
 
 @pytest.mark.parametrize(("own", "verdict"), LONG.values(), ids=LONG)
-def test_long_answers_beside_short_ones_are_told_from_loops(own: list[str], verdict: str) -> None:
+def test_loops_among_long_answers_and_without_a_loop_of_pairs_are_a_collapse(own: list[str], verdict: str) -> None:
     said = {BASE: ["Yes, it is so."] * PROMPTS, "deft": own, "random": ["Yes, it is so."] * PROMPTS}
     facts = {arm: [AnswerFacts(text, len(text.split()), True) for text in texts] for arm, texts in said.items()}
     found = [m for arm, of in facts.items() for m in measure_answers(Who(arm, arm), of, range(PROMPTS), 999)]
