@@ -93,7 +93,7 @@ def test_a_worker_stopped_past_its_lease_publishes_nothing_when_it_wakes(house):
 
 def test_a_ghost_whose_child_has_already_finished_publishes_nothing(house):
     ghost = house.start_worker()
-    job_id = house.submit("a steps=20 seconds=0.05 every=1000")
+    job_id = house.submit("a steps=80 seconds=0.05 every=1000")
     house.entry("a", "started")
     ghost.send_signal(signal.SIGSTOP)
     house.entry("a", "finished")
