@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import OperationalError
 
 from deft.specs import SelectSpec
 from store import accounts, bell, jobs, wishes
@@ -143,6 +145,29 @@ class House:
         log.close()
         self.workers.append(worker)
         return worker
+
+    def freeze(self, worker: subprocess.Popen[bytes], job_id: str) -> None:
+        """Stop *worker* wherever it is, but in the middle of a write, whose locks would hold up everybody else."""
+        for _ in range(100):
+            worker.send_signal(signal.SIGSTOP)
+            if self._is_unlocked(job_id):
+                return
+            worker.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+        raise AssertionError("the worker was writing each time that it was stopped")
+
+    def _is_unlocked(self, job_id: str) -> bool:
+        is_sqlite = self.settings.database_url.startswith("sqlite")
+        waits = {"connect_args": {"timeout": 0.5}} if is_sqlite else {}
+        row = f"SELECT id FROM jobs WHERE id = '{job_id}' FOR UPDATE NOWAIT"  # noqa: S608 - an id of our own
+        lock = "BEGIN IMMEDIATE" if is_sqlite else row
+        try:
+            with create_engine(self.settings.database_url, poolclass=NullPool, **waits).connect() as connection:
+                connection.exec_driver_sql(lock)
+                connection.exec_driver_sql("ROLLBACK")
+        except OperationalError:
+            return False
+        return True
 
     def log_of(self, worker: subprocess.Popen[bytes]) -> str:
         return (self.folder / f"worker-{self.workers.index(worker)}.log").read_text()

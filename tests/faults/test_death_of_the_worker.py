@@ -76,7 +76,7 @@ def test_a_worker_stopped_past_its_lease_publishes_nothing_when_it_wakes(house):
     ghost = house.start_worker()
     job_id = house.submit("a steps=60 seconds=0.1 every=5")
     child = house.entry("a", "started")["pid"]
-    ghost.send_signal(signal.SIGSTOP)
+    house.freeze(ghost, job_id)
     wait_for(lambda: house.job(job_id).lease_expires_at < now(house), 10, "the end of the lease")
     house.start_worker()
     wait_for(lambda: house.job(job_id).attempt == 2, 15, "the second attempt")
@@ -95,7 +95,7 @@ def test_a_ghost_whose_child_has_already_finished_publishes_nothing(house):
     ghost = house.start_worker()
     job_id = house.submit("a steps=80 seconds=0.05 every=1000")
     house.entry("a", "started")
-    ghost.send_signal(signal.SIGSTOP)
+    house.freeze(ghost, job_id)
     house.entry("a", "finished")
     wait_for(lambda: house.job(job_id).lease_expires_at < now(house), 10, "the end of the lease")
     house.start_worker()
